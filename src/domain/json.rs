@@ -1,0 +1,400 @@
+//! Strict JSON trees for request bodies and secret data.
+//!
+//! `serde_json` does the reading, one level at a time, so that what matters for secrets holds:
+//! numbers keep the digits they were written with (its own value type either rounds them or, with
+//! `arbitrary_precision`, lets a body forge numbers by a magic key), key order is kept, duplicate
+//! keys are refused, and depth and size have bounds. Errors tell the place, never the content.
+
+use std::{collections::HashSet, fmt};
+
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+/// How deep a body may nest: what [`SecretData`](super::SecretData) allows, and the objects that
+/// the API puts around it.
+pub const MAX_DEPTH: usize = 36;
+
+/// How many values a body may hold. Secret data of the largest size cannot hold more than half as
+/// many values as it has bytes (`[0,0,…]`), so no data that would be accepted is refused; a body of
+/// the same length padded with small values cannot be blown up to a many times larger tree.
+pub const MAX_VALUES: usize = 33_000;
+
+/// A JSON value. What it holds is wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Json {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, digit by digit as it was written.
+    Number(Zeroizing<String>),
+    /// A string.
+    String(Zeroizing<String>),
+    /// An array.
+    Array(Vec<Self>),
+    /// An object, in the order of the text; keys are distinct.
+    Object(Vec<(Zeroizing<String>, Self)>),
+}
+
+impl Json {
+    /// Reads one JSON value and nothing after it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] says what is wrong, without any content.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        let text = std::str::from_utf8(bytes).map_err(|_| Refusal::NotUtf8)?;
+        let raw: &RawValue = serde_json::from_str(text).map_err(|error| Refusal::syntax(&error))?;
+        let mut values = 0;
+        expand(raw, MAX_DEPTH, &mut values)
+    }
+
+    /// The name of the type, for messages.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Number(_) => "a number",
+            Self::String(_) => "a string",
+            Self::Array(_) => "an array",
+            Self::Object(_) => "an object",
+        }
+    }
+
+    /// How many levels of arrays and objects it has; 0 for a plain value.
+    pub fn depth(&self) -> usize {
+        match self {
+            Self::Array(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Object(members) => {
+                1 + members.iter().map(|(_, value)| value.depth()).max().unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Writes the value without white space between its parts.
+    pub fn to_compact(&self) -> Zeroizing<String> {
+        // Counted first and allocated once: a growing buffer would leave unwiped copies behind.
+        let mut length = Length(0);
+        self.write(&mut length);
+        let mut text = Zeroizing::new(String::with_capacity(length.0));
+        self.write(&mut *text);
+        text
+    }
+
+    fn write(&self, out: &mut impl fmt::Write) {
+        // Neither sink can fail: one counts, the other grows.
+        let _infallible = match self {
+            Self::Null => out.write_str("null"),
+            Self::Bool(value) => write!(out, "{value}"),
+            Self::Number(digits) => out.write_str(digits),
+            Self::String(text) => write_string(out, text),
+            Self::Array(items) => {
+                let _ = out.write_char('[');
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        let _ = out.write_char(',');
+                    }
+                    item.write(out);
+                }
+                out.write_char(']')
+            }
+            Self::Object(members) => {
+                let _ = out.write_char('{');
+                for (index, (key, value)) in members.iter().enumerate() {
+                    if index > 0 {
+                        let _ = out.write_char(',');
+                    }
+                    let _ = write_string(out, key);
+                    let _ = out.write_char(':');
+                    value.write(out);
+                }
+                out.write_char('}')
+            }
+        };
+    }
+}
+
+/// Shows the type alone: what is inside may be a secret.
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.type_name())
+    }
+}
+
+/// Why a text is not taken as JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not UTF-8.
+    NotUtf8,
+    /// Not JSON; where reading stopped.
+    Syntax {
+        /// Line, from 1.
+        line: usize,
+        /// Column in bytes, from 1.
+        column: usize,
+    },
+    /// An object has the same key twice.
+    DuplicateKey,
+    /// A string holds half of a surrogate pair, which no text can.
+    LoneSurrogate,
+    /// Deeper than [`MAX_DEPTH`].
+    TooDeep,
+    /// More values than [`MAX_VALUES`].
+    TooManyValues,
+}
+
+impl Refusal {
+    fn syntax(error: &serde_json::Error) -> Self {
+        Self::Syntax { line: error.line(), column: error.column() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotUtf8 => f.write_str("must be UTF-8"),
+            Self::Syntax { line, column } => {
+                write!(f, "is not valid JSON (line {line}, column {column})")
+            }
+            Self::DuplicateKey => f.write_str("has the same key twice in one object"),
+            Self::LoneSurrogate => f.write_str("has a string with half of a surrogate pair"),
+            Self::TooDeep => write!(f, "nests deeper than {MAX_DEPTH} levels"),
+            Self::TooManyValues => write!(f, "has more than {MAX_VALUES} values"),
+        }
+    }
+}
+
+/// Turns text that is known to be well-formed into a tree.
+fn expand(raw: &RawValue, depth_left: usize, values: &mut usize) -> Result<Json, Refusal> {
+    *values += 1;
+    if *values > MAX_VALUES {
+        return Err(Refusal::TooManyValues);
+    }
+    let text = raw.get();
+    let depth_below = || depth_left.checked_sub(1).ok_or(Refusal::TooDeep);
+    match text.as_bytes().first() {
+        Some(b'n') => Ok(Json::Null),
+        Some(b't') => Ok(Json::Bool(true)),
+        Some(b'f') => Ok(Json::Bool(false)),
+        Some(b'"') => Ok(Json::String(read_string(text)?)),
+        Some(b'[') => {
+            let below = depth_below()?;
+            let Items(items) = Items::read(text)?;
+            let items = items.into_iter().map(|item| expand(item, below, values));
+            Ok(Json::Array(items.collect::<Result<_, _>>()?))
+        }
+        Some(b'{') => {
+            let below = depth_below()?;
+            let Members(members) = Members::read(text)?;
+            let mut seen = HashSet::with_capacity(members.len());
+            if !members.iter().all(|(key, _)| seen.insert(key.as_str())) {
+                return Err(Refusal::DuplicateKey);
+            }
+            drop(seen);
+            let members =
+                members.into_iter().map(|(key, value)| Ok((key, expand(value, below, values)?)));
+            Ok(Json::Object(members.collect::<Result<_, _>>()?))
+        }
+        _ => Ok(Json::Number(Zeroizing::new(text.to_owned()))),
+    }
+}
+
+fn read_string(text: &str) -> Result<Zeroizing<String>, Refusal> {
+    // The grammar was checked when the raw value was made; only the escapes were not.
+    serde_json::from_str(text).map(Zeroizing::new).map_err(|_| Refusal::LoneSurrogate)
+}
+
+fn write_string(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
+    let mut plain = 0;
+    out.write_char('"')?;
+    for (index, byte) in text.bytes().enumerate() {
+        let escape = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0x08 => "\\b",
+            0x0c => "\\f",
+            0x00..=0x1f => "",
+            _ => continue,
+        };
+        out.write_str(&text[plain..index])?;
+        if escape.is_empty() {
+            write!(out, "\\u{byte:04x}")?;
+        } else {
+            out.write_str(escape)?;
+        }
+        plain = index + 1;
+    }
+    out.write_str(&text[plain..])?;
+    out.write_char('"')
+}
+
+struct Items<'a>(Vec<&'a RawValue>);
+
+impl<'a> Items<'a> {
+    fn read(text: &'a str) -> Result<Self, Refusal> {
+        struct ItemsVisitor;
+
+        impl<'a> Visitor<'a> for ItemsVisitor {
+            type Value = Vec<&'a RawValue>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(items)
+            }
+        }
+
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let items = reader.deserialize_seq(ItemsVisitor);
+        items.map(Self).map_err(|error| Refusal::syntax(&error))
+    }
+}
+
+struct Members<'a>(Vec<(Zeroizing<String>, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    fn read(text: &'a str) -> Result<Self, Refusal> {
+        struct MembersVisitor;
+
+        impl<'a> Visitor<'a> for MembersVisitor {
+            type Value = Vec<(Zeroizing<String>, &'a RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some((key, value)) = map.next_entry::<String, &'a RawValue>()? {
+                    members.push((Zeroizing::new(key), value));
+                }
+                Ok(members)
+            }
+        }
+
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let members = reader.deserialize_map(MembersVisitor);
+        // The grammar was checked when the raw value was made; only a key's escapes were not.
+        members.map(Self).map_err(|_| Refusal::LoneSurrogate)
+    }
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl fmt::Write for Length {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn compact(text: &str) -> Result<String, Refusal> {
+        Json::parse(text.as_bytes()).map(|json| json.to_compact().to_string())
+    }
+
+    #[test]
+    fn numbers_keep_their_digits_and_keys_their_order() {
+        let text = r#"{"z":1.10,"a":100000000000000000000.0000000001,"m":1E400,"b":-0,"c":1e+5}"#;
+        assert_eq!(compact(text).unwrap(), text);
+        assert_eq!(compact(" { \"b\" : [ 1 , 2 ] } ").unwrap(), r#"{"b":[1,2]}"#);
+    }
+
+    #[test]
+    fn magic_keys_of_the_reader_are_plain_keys() {
+        for text in [
+            r#"{"$serde_json::private::Number":"1"}"#,
+            r#"{"$serde_json::private::RawValue":"[1]"}"#,
+        ] {
+            assert_eq!(compact(text).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn the_same_key_twice_is_refused_however_it_is_written() {
+        for text in [r#"{"a":1,"a":2}"#, r#"{"a":1,"\u0061":2}"#, r#"[{"b":{"x":0,"x":0}}]"#] {
+            assert_eq!(compact(text), Err(Refusal::DuplicateKey), "{text}");
+        }
+    }
+
+    #[test]
+    fn broken_text_is_refused_with_its_place_only() {
+        for text in
+            ["", "{", "{]", "[1,]", "{\"a\"}", "01", "tru", "\"\u{1}\"", "1 2", "nul", "NaN"]
+        {
+            assert!(matches!(compact(text), Err(Refusal::Syntax { .. })), "{text:?}");
+        }
+        assert_eq!(Json::parse(b"\"\xff\""), Err(Refusal::NotUtf8));
+        assert_eq!(compact(r#""\ud800""#), Err(Refusal::LoneSurrogate));
+        assert_eq!(compact(r#"{"\ud800":1}"#), Err(Refusal::LoneSurrogate));
+        let told = compact("{\"password\": hunter2}").unwrap_err().to_string();
+        assert_eq!(told, "is not valid JSON (line 1, column 14)");
+    }
+
+    #[test]
+    fn depth_and_number_of_values_are_bounded() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(compact(&nested(MAX_DEPTH)).is_ok());
+        assert_eq!(compact(&nested(MAX_DEPTH + 1)), Err(Refusal::TooDeep));
+        assert_eq!(compact(&nested(200_000)), Err(Refusal::TooDeep));
+        let wide = |values: usize| format!("[{}0]", "0,".repeat(values - 2));
+        assert!(compact(&wide(MAX_VALUES)).is_ok());
+        assert_eq!(compact(&wide(MAX_VALUES + 1)), Err(Refusal::TooManyValues));
+    }
+
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Into::into),
+                prop::collection::vec((any::<String>(), inner), 0..5)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn what_is_written_reads_back_the_same_in_another_reader(value in any_json()) {
+            let pretty = serde_json::to_string_pretty(&value).unwrap();
+            let compact = compact(&pretty).unwrap();
+            prop_assert_eq!(&compact, &value.to_string());
+        }
+
+        #[test]
+        fn exactly_what_another_reader_takes_is_taken(text in "[\\[\\]{}:,\"a1.e\\\\ntrue-]{0,10}") {
+            let ours = Json::parse(text.as_bytes());
+            let theirs: Result<&RawValue, _> = serde_json::from_str(&text);
+            match ours {
+                Ok(_) => prop_assert!(theirs.is_ok()),
+                Err(Refusal::Syntax { .. }) => prop_assert!(theirs.is_err()),
+                Err(Refusal::DuplicateKey | Refusal::LoneSurrogate) => prop_assert!(theirs.is_ok()),
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
+    }
+}

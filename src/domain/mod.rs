@@ -1,0 +1,50 @@
+//! The words and rules of the field.
+//!
+//! Everything here is pure: no I/O, no HTTP, no SQL, no clock and no randomness of its own. A value
+//! that exists is valid by its type ([`SecretPath`], [`SecretData`], [`VersionId`], …), and each
+//! rule of secrets (versions, check-and-set, pruning, deactivation) stands here once, in
+//! [`rules`]; the service asks the rules what to do and the store carries it out.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `okms_id` | the id of an OKMS domain |
+//! | `path` | secret paths |
+//! | `json` | strict JSON trees: exact numbers, no duplicate keys, bounded |
+//! | `data` | the data of a version |
+//! | `metadata` | custom metadata |
+//! | `lifetime` | durations after which versions close |
+//! | `settings` | the settings of a secret and of a domain, and which are effective |
+//! | `version` | version numbers, states and rows |
+//! | `secret` | a secret and the changes of it |
+//! | `rules` | what a request does to a secret |
+//! | `principal` | who calls, over which connection |
+//! | `time` | points in time, and where "now" comes from |
+//! | `error` | what can go wrong, in the words of the API |
+
+mod data;
+mod error;
+pub mod json;
+mod lifetime;
+mod metadata;
+mod okms_id;
+mod path;
+mod principal;
+pub mod rules;
+mod secret;
+mod settings;
+mod time;
+mod version;
+
+pub use self::{
+    data::SecretData,
+    error::{Argument, Error},
+    lifetime::VersionLifetime,
+    metadata::CustomMetadata,
+    okms_id::OkmsId,
+    path::SecretPath,
+    principal::{ConnectionInfo, CredentialId, PeerCertificate, Principal},
+    secret::{Secret, SecretChange, SecretSnapshot},
+    settings::{DEFAULT_MAX_VERSIONS, MetadataPatch, SecretConfig, SecretConfigPatch},
+    time::{Clock, Timestamp},
+    version::{MAX_VERSION, NewVersion, Version, VersionId, VersionState},
+};

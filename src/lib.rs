@@ -1,0 +1,9 @@
+//! okmsd: a regional Secret Manager server that speaks the OVHcloud OKMS Secret Manager API.
+//!
+//! Layers point one way; `tests/layers.rs` guards the arrows.
+//!
+//! | folder | what happens there |
+//! |---|---|
+//! | [`domain`] | words and rules of the field; no I/O |
+
+pub mod domain;
