@@ -6,4 +6,6 @@
 //! |---|---|
 //! | [`domain`] | words and rules of the field; no I/O |
 
+pub mod crypto;
 pub mod domain;
+pub mod store;

@@ -7,7 +7,8 @@
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `okms_id` | the id of an OKMS domain |
+//! | `okms_id`, `okms_domain` | OKMS domains |
+//! | `credential` | credentials of a domain |
 //! | `path` | secret paths |
 //! | `json` | strict JSON trees: exact numbers, no duplicate keys, bounded |
 //! | `data` | the data of a version |
@@ -21,11 +22,13 @@
 //! | `time` | points in time, and where "now" comes from |
 //! | `error` | what can go wrong, in the words of the API |
 
+mod credential;
 mod data;
 mod error;
 pub mod json;
 mod lifetime;
 mod metadata;
+mod okms_domain;
 mod okms_id;
 mod path;
 mod principal;
@@ -36,15 +39,19 @@ mod time;
 mod version;
 
 pub use self::{
+    credential::{Credential, CredentialStatus},
     data::SecretData,
     error::{Argument, Error},
     lifetime::VersionLifetime,
     metadata::CustomMetadata,
-    okms_id::OkmsId,
+    okms_domain::OkmsDomain,
+    okms_id::{NotAnOkmsId, OkmsId},
     path::SecretPath,
     principal::{ConnectionInfo, CredentialId, PeerCertificate, Principal},
     secret::{Secret, SecretChange, SecretSnapshot},
-    settings::{DEFAULT_MAX_VERSIONS, MetadataPatch, SecretConfig, SecretConfigPatch},
+    settings::{
+        DEFAULT_MAX_VERSIONS, EffectiveConfig, MetadataPatch, SecretConfig, SecretConfigPatch,
+    },
     time::{Clock, Timestamp},
     version::{MAX_VERSION, NewVersion, Version, VersionId, VersionState},
 };

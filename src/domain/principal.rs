@@ -73,6 +73,8 @@ pub struct Principal {
     pub credential_id: CredentialId,
     /// The only domain in which the credential counts.
     pub okms_id: OkmsId,
-    /// The identity URNs of the credential.
-    pub identities: Vec<String>,
+    /// The region of that domain, as its URNs name it.
+    pub region: String,
+    /// The URNs of the identities that the credential acts for.
+    pub identity_urns: Vec<String>,
 }

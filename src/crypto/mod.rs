@@ -1,0 +1,26 @@
+//! Envelope encryption: bytes and associated data, no SQL, no HTTP.
+//!
+//! ```text
+//! root key (outside the database)
+//!   └─ wraps the keys of each OKMS domain, in generations
+//!        └─ seal the data of versions
+//! ```
+//!
+//! Everything is AES-256-GCM with random 96-bit nonces. What is sealed is bound by associated data
+//! to the place where it belongs, so that a row copied to another place does not open. Keys are
+//! wiped when dropped and have no `Debug`.
+
+mod aead;
+mod domain_key;
+mod root_key;
+
+pub use self::{
+    domain_key::{DomainKey, Generation, SealedData},
+    root_key::{RootKey, RootKeyId, WrappedKey},
+};
+
+/// Something did not seal or open: a wrong key, or bytes that were changed or moved.
+///
+/// It says no more, since any further word could help to guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CryptoError;

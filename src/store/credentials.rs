@@ -1,0 +1,153 @@
+//! Statements about credentials.
+
+use sqlx::FromRow;
+
+use super::{
+    Store,
+    connection::{execute, fetch_all, fetch_optional},
+};
+use crate::domain::{Credential, CredentialId, Error, OkmsId, Timestamp};
+
+impl Store {
+    /// Makes a credential.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DomainNotFound`], or when storage fails.
+    pub async fn insert_credential(&self, credential: Credential) -> Result<(), Error> {
+        let identity_urns = serde_json::to_string(&credential.identity_urns)
+            .map_err(|_| Error::Internal("identity URNs cannot be written as JSON".into()))?;
+        self.write(move |tx| {
+            let (credential, identity_urns) = (credential.clone(), identity_urns.clone());
+            Box::pin(async move {
+                tx.wrote = true;
+                // From the domain's own row: where it is gone, nothing is inserted.
+                let rows = execute!(
+                    &mut tx.connection,
+                    "INSERT INTO credentials (credential_id, okms_id, name, description, \
+                     identity_urns, from_csr, certificate_pem, fingerprint, created_at, expires_at) \
+                     SELECT $1, okms_id, $3, $4, $5, CAST($6 AS BIGINT), $7, $8, CAST($9 AS BIGINT), \
+                     CAST($10 AS BIGINT) \
+                     FROM domains WHERE okms_id = $2",
+                    credential.id.to_string(),
+                    credential.okms_id.to_string(),
+                    &credential.name,
+                    &credential.description,
+                    &identity_urns,
+                    i64::from(credential.from_csr),
+                    &credential.certificate_pem,
+                    &credential.fingerprint[..],
+                    credential.created_at.as_millis(),
+                    credential.expires_at.as_millis(),
+                )?;
+                if rows == 0 { Err(Error::DomainNotFound.into()) } else { Ok(()) }
+            })
+        })
+        .await
+    }
+
+    /// The credentials of a domain, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list_credentials(&self, okms_id: OkmsId) -> Result<Vec<Credential>, Error> {
+        let sql = "SELECT c.credential_id, c.okms_id, c.name, c.description, c.identity_urns, \
+                   c.from_csr, c.certificate_pem, c.fingerprint, c.created_at, c.expires_at, \
+                   c.revoked_at, d.region \
+                   FROM credentials c JOIN domains d ON d.okms_id = c.okms_id \
+                   WHERE c.okms_id = $1 ORDER BY c.created_at, c.credential_id";
+        let rows = self
+            .read(move |connection| {
+                Box::pin(
+                    async move { fetch_all!(connection, CredentialRow, sql, okms_id.to_string()) },
+                )
+            })
+            .await?;
+        rows.into_iter().map(|row| row.into_credential().map(|(found, _)| found)).collect()
+    }
+
+    /// A credential, and the region of its domain.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn find_credential(
+        &self,
+        id: CredentialId,
+    ) -> Result<Option<(Credential, String)>, Error> {
+        let sql = "SELECT c.credential_id, c.okms_id, c.name, c.description, c.identity_urns, \
+                   c.from_csr, c.certificate_pem, c.fingerprint, c.created_at, c.expires_at, \
+                   c.revoked_at, d.region \
+                   FROM credentials c JOIN domains d ON d.okms_id = c.okms_id \
+                   WHERE c.credential_id = $1";
+        let row = self
+            .read(move |connection| {
+                Box::pin(
+                    async move { fetch_optional!(connection, CredentialRow, sql, id.to_string()) },
+                )
+            })
+            .await?;
+        row.map(CredentialRow::into_credential).transpose()
+    }
+
+    /// Revokes a credential, once: a second revocation keeps the time of the first. `false` where
+    /// there is none of that id.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn revoke_credential(&self, id: CredentialId, now: Timestamp) -> Result<bool, Error> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                tx.wrote = true;
+                let rows = execute!(
+                    &mut tx.connection,
+                    "UPDATE credentials SET revoked_at = COALESCE(revoked_at, CAST($2 AS BIGINT)) \
+                     WHERE credential_id = $1",
+                    id.to_string(),
+                    now.as_millis()
+                )?;
+                Ok(rows > 0)
+            })
+        })
+        .await
+    }
+}
+
+#[derive(FromRow)]
+struct CredentialRow {
+    credential_id: String,
+    okms_id: String,
+    name: String,
+    description: String,
+    identity_urns: String,
+    from_csr: i64,
+    certificate_pem: String,
+    fingerprint: Vec<u8>,
+    created_at: i64,
+    expires_at: i64,
+    revoked_at: Option<i64>,
+    region: String,
+}
+
+impl CredentialRow {
+    fn into_credential(self) -> Result<(Credential, String), Error> {
+        let broken = |what: &str| Error::Internal(format!("stored credential: {what}"));
+        let credential = Credential {
+            id: self.credential_id.parse().map_err(|_| broken("id"))?,
+            okms_id: self.okms_id.parse().map_err(|_| broken("okmsId"))?,
+            name: self.name,
+            description: self.description,
+            identity_urns: serde_json::from_str(&self.identity_urns)
+                .map_err(|_| broken("identity URNs"))?,
+            from_csr: self.from_csr != 0,
+            certificate_pem: self.certificate_pem,
+            fingerprint: self.fingerprint.try_into().map_err(|_| broken("fingerprint"))?,
+            created_at: Timestamp::from_millis(self.created_at),
+            expires_at: Timestamp::from_millis(self.expires_at),
+            revoked_at: self.revoked_at.map(Timestamp::from_millis),
+        };
+        Ok((credential, self.region))
+    }
+}

@@ -1,0 +1,177 @@
+//! Statements about domains.
+
+use sqlx::FromRow;
+
+use super::{
+    Store, StoredKey,
+    connection::{execute, fetch_all, fetch_optional},
+    engine::lock_domain,
+    keys::insert_key,
+};
+use crate::domain::{
+    Error, OkmsDomain, OkmsId, SecretConfig, SecretConfigPatch, Timestamp, VersionLifetime,
+};
+
+impl Store {
+    /// Makes a domain with its first key.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn insert_domain(&self, domain: OkmsDomain, key: StoredKey) -> Result<(), Error> {
+        self.write(move |tx| {
+            let (domain, key) = (domain.clone(), key.clone());
+            Box::pin(async move {
+                tx.wrote = true;
+                execute!(
+                    &mut tx.connection,
+                    "INSERT INTO domains (okms_id, name, region, created_at, cas_required, \
+                     max_versions, deactivate_version_after) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                    domain.okms_id.to_string(),
+                    &domain.name,
+                    &domain.region,
+                    domain.created_at.as_millis(),
+                    i64::from(domain.config.cas_required),
+                    i64::from(domain.config.max_versions),
+                    domain.config.deactivate_version_after.as_str(),
+                )?;
+                insert_key(&mut tx.connection, domain.okms_id, &key, domain.created_at).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// All domains, by id.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list_domains(&self) -> Result<Vec<OkmsDomain>, Error> {
+        let sql = "SELECT okms_id, name, region, created_at, cas_required, max_versions, \
+                   deactivate_version_after FROM domains ORDER BY okms_id";
+        let rows = self
+            .read(|connection| Box::pin(async move { fetch_all!(connection, DomainRow, sql) }))
+            .await?;
+        rows.into_iter().map(OkmsDomain::try_from).collect()
+    }
+
+    /// A domain.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn find_domain(&self, okms_id: OkmsId) -> Result<Option<OkmsDomain>, Error> {
+        let sql = "SELECT okms_id, name, region, created_at, cas_required, max_versions, \
+                   deactivate_version_after FROM domains WHERE okms_id = $1";
+        let row = self
+            .read(move |connection| {
+                Box::pin(
+                    async move { fetch_optional!(connection, DomainRow, sql, okms_id.to_string()) },
+                )
+            })
+            .await?;
+        row.map(OkmsDomain::try_from).transpose()
+    }
+
+    /// Removes a domain with its keys, credentials and secrets; `false` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn delete_domain(&self, okms_id: OkmsId) -> Result<bool, Error> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                (tx.wrote, tx.destroyed) = (true, true);
+                let sql = "DELETE FROM domains WHERE okms_id = $1";
+                let rows = execute!(&mut tx.connection, sql, okms_id.to_string())?;
+                Ok(rows > 0)
+            })
+        })
+        .await
+    }
+
+    /// Changes the defaults of a domain and gives them as they then are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DomainNotFound`], or when storage fails.
+    pub async fn update_config(
+        &self,
+        okms_id: OkmsId,
+        patch: SecretConfigPatch,
+    ) -> Result<SecretConfig, Error> {
+        self.write(move |tx| {
+            let patch = patch.clone();
+            Box::pin(async move {
+                let id = okms_id.to_string();
+                lock_domain(&mut tx.connection, &id).await?;
+                let row = fetch_optional!(
+                    &mut tx.connection,
+                    DomainRow,
+                    "SELECT okms_id, name, region, created_at, cas_required, max_versions, \
+                     deactivate_version_after FROM domains WHERE okms_id = $1",
+                    &id
+                )?;
+                let domain = OkmsDomain::try_from(row.ok_or(Error::DomainNotFound)?)?;
+                let config = domain.config.patched(&patch);
+                tx.wrote = true;
+                execute!(
+                    &mut tx.connection,
+                    "UPDATE domains SET cas_required = $2, max_versions = $3, \
+                     deactivate_version_after = $4 WHERE okms_id = $1",
+                    &id,
+                    i64::from(config.cas_required),
+                    i64::from(config.max_versions),
+                    config.deactivate_version_after.as_str(),
+                )?;
+                Ok(config)
+            })
+        })
+        .await
+    }
+}
+
+#[derive(FromRow)]
+struct DomainRow {
+    okms_id: String,
+    name: String,
+    region: String,
+    created_at: i64,
+    cas_required: i64,
+    max_versions: i64,
+    deactivate_version_after: String,
+}
+
+impl TryFrom<DomainRow> for OkmsDomain {
+    type Error = Error;
+
+    fn try_from(row: DomainRow) -> Result<Self, Error> {
+        Ok(Self {
+            okms_id: row.okms_id.parse().map_err(|_| Error::Internal("stored okmsId".into()))?,
+            name: row.name,
+            region: row.region,
+            created_at: Timestamp::from_millis(row.created_at),
+            config: config(row.cas_required, row.max_versions, &row.deactivate_version_after)?,
+        })
+    }
+}
+
+/// The settings that a row holds.
+pub(super) fn config(
+    cas_required: i64,
+    max_versions: i64,
+    deactivate_version_after: &str,
+) -> Result<SecretConfig, Error> {
+    Ok(SecretConfig {
+        cas_required: cas_required != 0,
+        max_versions: stored_u32(max_versions)?,
+        deactivate_version_after: VersionLifetime::parse(deactivate_version_after)
+            .map_err(|_| Error::Internal("stored deactivateVersionAfter".into()))?,
+    })
+}
+
+/// A number that a row holds.
+pub(super) fn stored_u32(number: i64) -> Result<u32, Error> {
+    u32::try_from(number).map_err(|_| Error::Internal("stored number out of its range".into()))
+}

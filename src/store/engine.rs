@@ -1,0 +1,347 @@
+//! Connecting, and all that differs between the engines.
+
+use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
+
+use futures_util::future::BoxFuture;
+use sqlx::{
+    ConnectOptions, PgPool, SqliteConnection, SqlitePool,
+    migrate::{Migration, MigrationType, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{
+    Connection, Store, StoreError,
+    connection::{execute, fetch_optional},
+    error::is_disconnect,
+    writer::Writer,
+};
+use crate::domain::Error;
+
+/// Which database to use.
+#[derive(Clone)]
+pub struct DatabaseUrl(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Sqlite(PathBuf),
+    Postgres(Box<PgConnectOptions>),
+}
+
+/// Why a text is no [`DatabaseUrl`]. It never repeats the text, which may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseUrlError(&'static str);
+
+impl DatabaseUrl {
+    /// A SQLite file.
+    pub fn sqlite_file(path: impl Into<PathBuf>) -> Self {
+        Self(Kind::Sqlite(path.into()))
+    }
+
+    /// Whether it is SQLite, which one machine has for itself.
+    pub const fn is_sqlite(&self) -> bool {
+        matches!(self.0, Kind::Sqlite(_))
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = DatabaseUrlError;
+
+    /// Reads `sqlite:PATH`, `sqlite://PATH` or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path.starts_with(':') || path.contains('?') {
+                return Err(DatabaseUrlError("a SQLite URL is sqlite:// and the path of a file"));
+            }
+            return Ok(Self::sqlite_file(path));
+        }
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            let options = PgConnectOptions::from_str(text).map_err(|_| {
+                DatabaseUrlError(
+                    "the PostgreSQL URL cannot be read; its form is \
+                     postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+                )
+            })?;
+            return Ok(Self(Kind::Postgres(Box::new(options))));
+        }
+        Err(DatabaseUrlError("a database URL begins with sqlite:// or postgres://"))
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Kind::Postgres(options) => write!(
+                f,
+                "postgres://{}:{}/{}",
+                options.get_host(),
+                options.get_port(),
+                options.get_database().unwrap_or_default()
+            ),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for DatabaseUrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for DatabaseUrlError {}
+
+/// The connections to a database.
+pub(super) enum Engine {
+    Sqlite { readers: SqlitePool, writer: Writer },
+    Postgres(PgPool),
+}
+
+impl Engine {
+    pub(super) async fn open(url: &DatabaseUrl) -> Result<Self, Error> {
+        match &url.0 {
+            Kind::Sqlite(path) => open_sqlite(path.clone()).await,
+            Kind::Postgres(options) => open_postgres(options).await.map_err(Into::into),
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Sqlite { readers, writer } => {
+                writer.close().await;
+                readers.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Store {
+    /// Runs a read, outside any transaction.
+    ///
+    /// Connections are not pinged before use, which would cost a third of the read rate; a read that
+    /// meets one that died in the pool is tried again on the next.
+    pub(super) async fn read<T, F>(&self, read: F) -> Result<T, Error>
+    where
+        F: for<'a, 'c> Fn(&'a mut Connection<'c>) -> BoxFuture<'a, Result<T, sqlx::Error>>
+            + Send
+            + Sync,
+        T: Send,
+    {
+        match &*self.engine {
+            Engine::Sqlite { readers, .. } => {
+                let mut connection = readers.acquire().await.map_err(StoreError::Sql)?;
+                let read = read(&mut Connection::Sqlite(&mut connection)).await;
+                Ok(read.map_err(StoreError::Sql)?)
+            }
+            Engine::Postgres(pool) => {
+                let mut tries_left = DEAD_CONNECTION_TRIES;
+                loop {
+                    let mut connection = pool.acquire().await.map_err(StoreError::Sql)?;
+                    match read(&mut Connection::Postgres(&mut connection)).await {
+                        Err(error) if is_disconnect(&error) && tries_left > 0 => {
+                            // Not given back to the pool: the next try gets another one.
+                            drop(connection.detach());
+                            tries_left -= 1;
+                        }
+                        read => return Ok(read.map_err(StoreError::Sql)?),
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
+    create_private_file(&path)
+        .map_err(|error| Error::Unavailable(format!("SQLite file {}: {error}", path.display())))?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        // FULL: a commit is on the disk before it is acknowledged. (In WAL mode, NORMAL loses the
+        // last commits on a power cut.)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        // What is deleted is overwritten, so that a deleted version is gone from the file.
+        .pragma("secure_delete", "ON")
+        .busy_timeout(SQLITE_BUSY_TIMEOUT)
+        .disable_statement_logging();
+    let mut connection = options.connect().await.map_err(StoreError::Sql)?;
+    migrations(&SQLITE_MIGRATIONS).run(&mut connection).await.map_err(migration_error)?;
+    assert_durable(&mut connection).await?;
+    let readers = SqlitePoolOptions::new()
+        .max_connections(SQLITE_READERS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .connect_lazy_with(options.clone().pragma("query_only", "ON"));
+    Ok(Engine::Sqlite { readers, writer: Writer::start(connection, options) })
+}
+
+/// Refuses to run on a database that silently did not take a setting on which durability depends.
+async fn assert_durable(connection: &mut SqliteConnection) -> Result<(), Error> {
+    let mut connection = Connection::Sqlite(connection);
+    let text = fetch_optional!(&mut connection, (String,), "PRAGMA journal_mode");
+    let journal_mode = text.map_err(StoreError::Sql)?.map(|row| row.0);
+    let mut settings = Vec::new();
+    for pragma in ["PRAGMA synchronous", "PRAGMA foreign_keys", "PRAGMA secure_delete"] {
+        let row = fetch_optional!(&mut connection, (i64,), pragma).map_err(StoreError::Sql)?;
+        settings.push(row.map(|row| row.0));
+    }
+    if journal_mode.as_deref() == Some("wal") && settings == [Some(2), Some(1), Some(1)] {
+        return Ok(());
+    }
+    Err(Error::Unavailable(format!(
+        "SQLite did not take its settings: journal_mode {journal_mode:?}, synchronous, \
+         foreign_keys, secure_delete {settings:?}"
+    )))
+}
+
+/// Makes the file before SQLite would, so that it is private from its first moment; SQLite gives the
+/// WAL the same mode.
+fn create_private_file(path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+
+    let mut options = std::fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let mode = std::fs::metadata(path)?.permissions().mode();
+            if mode & 0o007 != 0 {
+                return Err(io::Error::other(format!(
+                    "others may access it (mode {:03o}); run: chmod 600 {}",
+                    mode & 0o777,
+                    path.display()
+                )));
+            }
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError> {
+    let options = options.clone().application_name("okmsd").disable_statement_logging();
+    let pool = PgPoolOptions::new()
+        .max_connections(POSTGRES_CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await?;
+    let mut connection = pool.acquire().await?;
+    migrations(&POSTGRES_MIGRATIONS).run(&mut *connection).await.map_err(migration_error)?;
+    // An acknowledged write must survive a crash of the database server, whatever the server's or
+    // the role's default is.
+    let durable = fetch_optional!(
+        &mut Connection::Postgres(&mut connection),
+        (String,),
+        "SELECT current_setting('synchronous_commit')"
+    )?;
+    if durable.is_some_and(|(setting,)| setting == "off") {
+        return Err(Error::Unavailable(
+            "PostgreSQL has synchronous_commit = off: acknowledged writes could be lost".into(),
+        )
+        .into());
+    }
+    Ok(Engine::Postgres(pool))
+}
+
+/// Takes the row lock of a secret for the rest of the transaction. SQLite has only one writer, which
+/// already holds the lock of the whole file.
+pub(super) async fn lock_secret(
+    connection: &mut Connection<'_>,
+    okms_id: &str,
+    path: &str,
+) -> Result<(), sqlx::Error> {
+    if let Connection::Postgres(_) = connection {
+        let sql = "SELECT secret_id FROM secrets WHERE okms_id = $1 AND path = $2 FOR UPDATE";
+        fetch_optional!(connection, (i64,), sql, okms_id, path)?;
+    }
+    Ok(())
+}
+
+/// Takes the row lock of a domain for the rest of the transaction; see [`lock_secret`].
+pub(super) async fn lock_domain(
+    connection: &mut Connection<'_>,
+    okms_id: &str,
+) -> Result<(), sqlx::Error> {
+    if let Connection::Postgres(_) = connection {
+        execute!(connection, "SELECT 1 FROM domains WHERE okms_id = $1 FOR UPDATE", okms_id)?;
+    }
+    Ok(())
+}
+
+fn migrations(files: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = files.iter().map(|(version, name, sql)| {
+        let sql = sqlx::SqlSafeStr::into_sql_str(*sql);
+        Migration::new(*version, (*name).into(), MigrationType::Simple, sql, false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}
+
+fn migration_error(error: sqlx::migrate::MigrateError) -> Error {
+    use sqlx::migrate::MigrateError;
+
+    Error::Unavailable(match error {
+        MigrateError::VersionMissing(version) => format!(
+            "the database has schema version {version}, which is newer than this program: \
+             use the program that made it, or a later one"
+        ),
+        error => format!("bringing the database schema up to date: {error}"),
+    })
+}
+
+macro_rules! migration {
+    ($engine:literal, $version:literal, $name:literal) => {
+        ($version, $name, include_str!(concat!("../../migrations/", $engine, "/", $name, ".sql")))
+    };
+}
+
+const SQLITE_MIGRATIONS: [(i64, &str, &str); 1] =
+    [migration!("sqlite", 1, "0001_domains_credentials_secrets")];
+const POSTGRES_MIGRATIONS: [(i64, &str, &str); 1] =
+    [migration!("postgres", 1, "0001_domains_credentials_secrets")];
+
+/// Readers of SQLite do not wait for each other; each costs a thread and a page cache. Four are
+/// enough to keep two to eight cores busy with reads of microseconds.
+const SQLITE_READERS: u32 = 4;
+/// How long a write waits for the command line, which may write beside a running server.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// PostgreSQL starts a process for each; its own default maximum of 100 leaves room for replicas.
+const POSTGRES_CONNECTIONS: u32 = 16;
+/// How long a request waits for a free connection before it is answered with 503.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A restart of PostgreSQL kills every pooled connection at once, so one retry is not enough.
+pub(super) const DEAD_CONNECTION_TRIES: u32 = POSTGRES_CONNECTIONS + 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_never_shows_its_password() {
+        let url: DatabaseUrl = "postgres://okms:hunter2@db.example:5433/okmsd".parse().unwrap();
+        assert_eq!(format!("{url} {url:?}").matches("hunter2").count(), 0);
+        assert_eq!(url.to_string(), "postgres://db.example:5433/okmsd");
+        for bad in ["mysql://u:hunter2@h/d", "postgres://u:hunter2@h:port/d", "sqlite:", "x"] {
+            let error = bad.parse::<DatabaseUrl>().unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn sqlite_urls_name_a_file() {
+        for (url, path) in [("sqlite:a/b", "a/b"), ("sqlite://a", "a"), ("sqlite:///a", "/a")] {
+            assert_eq!(url.parse::<DatabaseUrl>().unwrap().to_string(), format!("sqlite://{path}"));
+        }
+        for bad in ["sqlite::memory:", "sqlite://", "sqlite:///a?mode=ro"] {
+            assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Errors of the engines in the words of the domain.
+
+use crate::domain::Error;
+
+/// What can go wrong inside the store.
+pub(super) enum StoreError {
+    /// The caller's own refusal, out of a decision under lock.
+    Refused(Error),
+    /// The engine's error.
+    Sql(sqlx::Error),
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(error) => error,
+            StoreError::Sql(error) if is_outage(&error) => Self::Unavailable(error.to_string()),
+            StoreError::Sql(error) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl StoreError {
+    /// Whether the same unit of work may succeed when it is run again: another transaction came
+    /// first, and this one did nothing.
+    pub(super) fn is_conflict(&self) -> bool {
+        let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
+        error.is_unique_violation()
+            || error.code().is_some_and(|code| SERIALIZATION_FAILURES.contains(&code.as_ref()))
+    }
+
+    /// Whether the connection itself is gone.
+    pub(super) fn is_disconnect(&self) -> bool {
+        matches!(self, Self::Sql(error) if is_disconnect(error))
+    }
+}
+
+pub(super) fn is_disconnect(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            code.starts_with(POSTGRES_CONNECTION_CLASS)
+                || POSTGRES_SHUTDOWNS.contains(&code.as_ref())
+        }),
+        _ => false,
+    }
+}
+
+/// Whether storage cannot be used now, as against a fault of ours.
+fn is_outage(error: &sqlx::Error) -> bool {
+    if is_disconnect(error) {
+        return true;
+    }
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // SQLSTATEs have five characters, SQLite's codes are numbers of up to four digits.
+            if code.len() == 5 {
+                POSTGRES_OUTAGES.iter().any(|prefix| code.starts_with(prefix))
+                    || SERIALIZATION_FAILURES.contains(&code.as_ref())
+            } else {
+                let code: i32 = code.parse().unwrap_or(0);
+                SQLITE_OUTAGES.contains(&(code & 0xff))
+            }
+        }),
+        _ => false,
+    }
+}
+
+const POSTGRES_CONNECTION_CLASS: &str = "08";
+/// admin_shutdown, crash_shutdown, cannot_connect_now
+const POSTGRES_SHUTDOWNS: [&str; 3] = ["57P01", "57P02", "57P03"];
+/// serialization_failure, deadlock_detected
+const SERIALIZATION_FAILURES: [&str; 2] = ["40001", "40P01"];
+/// Insufficient resources, operator intervention, system errors, read-only transaction (a standby),
+/// and wrong credentials.
+const POSTGRES_OUTAGES: [&str; 5] = ["53", "57", "58", "25006", "28"];
+/// BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN
+const SQLITE_OUTAGES: [i32; 6] = [5, 6, 8, 10, 13, 14];

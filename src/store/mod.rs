@@ -1,0 +1,63 @@
+//! All SQL, for both engines; sees ciphertext only.
+//!
+//! What it owns: the schema (`migrations/`), the statements, transactions and their locks. What it
+//! must not do: know a rule of secrets (it asks a decision of its caller, under lock, and writes
+//! what that says), see plaintext or a key, or let an error of the engine out (callers get
+//! [`domain::Error`] only).
+//!
+//! Each statement exists once: `$n` placeholders, text, 64-bit integers and bytes are understood by
+//! both engines. What differs stands in `engine` and in the two migration folders.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `engine` | connecting, and all that differs between the engines |
+//! | `connection` | running one statement on either engine |
+//! | `transaction` | units of work; on PostgreSQL one transaction each |
+//! | `writer` | on SQLite: one writer, many units of work to a commit |
+//! | `error` | errors of the engines in the words of the domain |
+//! | `domains`, `keys`, `credentials`, `secrets` | statements, one file per resource |
+
+mod connection;
+mod credentials;
+mod domains;
+mod engine;
+mod error;
+mod keys;
+mod secrets;
+mod transaction;
+mod writer;
+
+use std::sync::Arc;
+
+use self::{connection::Connection, engine::Engine, error::StoreError};
+pub use self::{
+    engine::{DatabaseUrl, DatabaseUrlError},
+    keys::StoredKey,
+    secrets::{SecretWithVersion, StoredVersion},
+};
+use crate::domain;
+
+/// The database. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<Engine>,
+}
+
+impl Store {
+    /// Opens the database, makes it where it is a SQLite file that does not exist, and brings its
+    /// schema up to date.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be reached, is newer than this program, or does not take the settings that
+    /// keep acknowledged writes safe.
+    pub async fn open(url: &DatabaseUrl) -> Result<Self, domain::Error> {
+        let engine = Engine::open(url).await?;
+        Ok(Self { engine: Arc::new(engine) })
+    }
+
+    /// Finishes what is under way and closes all connections.
+    pub async fn close(&self) {
+        self.engine.close().await;
+    }
+}

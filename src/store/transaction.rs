@@ -1,0 +1,98 @@
+//! Units of work.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::{
+    Connection, Store, StoreError,
+    engine::{DEAD_CONNECTION_TRIES, Engine},
+};
+use crate::domain::Error;
+
+/// A transaction that a unit of work runs in.
+pub(super) struct Tx<'c> {
+    pub(super) connection: Connection<'c>,
+    /// Set by a unit before its first write: if it then fails, its writes must be undone.
+    pub(super) wrote: bool,
+    /// Set by a unit that destroys data, which must then also leave the engine's files.
+    pub(super) destroyed: bool,
+}
+
+/// Work that is done as a whole or not at all.
+///
+/// It may be run more than once, since another transaction may come first: it does nothing but SQL
+/// and pure decisions. On SQLite it holds the only writer while it runs.
+pub(super) type UnitOfWork<T> =
+    Arc<dyn for<'a, 'c> Fn(&'a mut Tx<'c>) -> BoxFuture<'a, Result<T, StoreError>> + Send + Sync>;
+
+impl<'c> Tx<'c> {
+    pub(super) const fn new(connection: Connection<'c>) -> Self {
+        Self { connection, wrote: false, destroyed: false }
+    }
+}
+
+impl Store {
+    /// Runs a unit of work; when this returns `Ok`, its writes are on the disk.
+    pub(super) async fn write<T, F>(&self, unit: F) -> Result<T, Error>
+    where
+        F: for<'a, 'c> Fn(&'a mut Tx<'c>) -> BoxFuture<'a, Result<T, StoreError>>
+            + Send
+            + Sync
+            + 'static,
+        T: Send + 'static,
+    {
+        match &*self.engine {
+            Engine::Sqlite { writer, .. } => writer.run(Arc::new(unit)).await,
+            Engine::Postgres(pool) => {
+                let mut conflicts_left = CONFLICT_TRIES;
+                let mut dead_left = DEAD_CONNECTION_TRIES;
+                loop {
+                    let mut connection = pool.acquire().await.map_err(StoreError::Sql)?;
+                    match run_in_postgres(&mut connection, &unit).await {
+                        Err(Failure::NotBegun(error)) if error.is_disconnect() && dead_left > 0 => {
+                            drop(connection.detach());
+                            dead_left -= 1;
+                        }
+                        Err(Failure::Undone(error))
+                            if error.is_conflict() && conflicts_left > 0 =>
+                        {
+                            conflicts_left -= 1;
+                        }
+                        Ok(done) => return Ok(done),
+                        Err(Failure::NotBegun(error) | Failure::Undone(error)) => {
+                            return Err(error.into());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Why a transaction did not happen.
+enum Failure {
+    /// The server never saw the unit of work.
+    NotBegun(StoreError),
+    /// It was rolled back, or its commit was not confirmed.
+    Undone(StoreError),
+}
+
+async fn run_in_postgres<T, F>(connection: &mut sqlx::PgConnection, unit: &F) -> Result<T, Failure>
+where
+    F: for<'a, 'c> Fn(&'a mut Tx<'c>) -> BoxFuture<'a, Result<T, StoreError>> + Send + Sync,
+{
+    use sqlx::Connection as _;
+
+    let begun = connection.begin().await;
+    let mut transaction = begun.map_err(|error| Failure::NotBegun(error.into()))?;
+    let mut tx = Tx::new(Connection::Postgres(&mut transaction));
+    // Where the unit fails, dropping the transaction rolls it back.
+    let done = unit(&mut tx).await.map_err(Failure::Undone)?;
+    transaction.commit().await.map_err(|error| Failure::Undone(error.into()))?;
+    Ok(done)
+}
+
+/// How often a unit is run again because another transaction came first. Each time means that
+/// another writer got on, so more than a few in a row are as good as impossible.
+const CONFLICT_TRIES: u32 = 8;

@@ -1,0 +1,243 @@
+//! On SQLite: one writer, many units of work to a commit.
+//!
+//! A commit costs an fsync whatever it holds, and SQLite lets only one writer in at a time. So all
+//! units go through one queue; the writer takes what is waiting, runs it in one transaction, commits
+//! once and then answers all. A unit that refuses before it wrote anything leaves no trace in the
+//! transaction; should one fail after a write, the whole batch is rolled back and each unit is run
+//! again in a transaction of its own, so nobody fails for another's fault. That is cheaper than a
+//! savepoint for each unit, which would cost two more round trips to SQLite's thread every time.
+
+use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Mutex, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::Instant,
+};
+
+use super::{
+    Connection, StoreError,
+    connection::{execute, fetch_optional},
+    transaction::{Tx, UnitOfWork},
+};
+use crate::domain::Error;
+
+/// The way to the writer.
+pub(super) struct Writer {
+    queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
+    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
+        let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
+        // Due at once: the process before this one may have ended between a deletion and its
+        // checkpoint.
+        let writing = Writing { connection, options, checkpoint_due: Some(Instant::now()) };
+        let task = tokio::spawn(writing.run(jobs));
+        Self { queue: Mutex::new(Some(queue)), task: tokio::sync::Mutex::new(Some(task)) }
+    }
+
+    /// Queues a unit of work and waits until it is committed, or refused.
+    pub(super) async fn run<T: Send + 'static>(&self, unit: UnitOfWork<T>) -> Result<T, Error> {
+        let queue = self.queue.lock().ok().and_then(|queue| queue.clone());
+        let queue = queue.ok_or_else(closed)?;
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(Queued { unit, result: None, answer });
+        match queue.send_timeout(job, QUEUE_TIMEOUT).await {
+            Ok(()) => answered.await.map_err(|_| closed())?,
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+                Err(Error::Unavailable("the queue of the SQLite writer is full".into()))
+            }
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(closed()),
+        }
+    }
+
+    /// Lets the writer finish what is queued, and waits for that.
+    pub(super) async fn close(&self) {
+        if let Ok(mut queue) = self.queue.lock() {
+            queue.take();
+        }
+        if let Some(task) = self.task.lock().await.take() {
+            // It ends by itself once the queue is empty; that it panicked was logged by the runtime.
+            let _ = task.await;
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::Unavailable("the SQLite writer has stopped".into())
+}
+
+/// A unit of work in the queue, whatever it results in.
+trait Job: Send {
+    /// Runs the unit and keeps its result. `Err` where it failed after it had written.
+    fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> BoxFuture<'a, Result<(), ()>>;
+
+    /// Gives the caller the result, or the error of the transaction that was to make it last.
+    fn answer(self: Box<Self>, committed: Result<(), Error>);
+}
+
+struct Queued<T> {
+    unit: UnitOfWork<T>,
+    result: Option<Result<T, StoreError>>,
+    answer: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<T: Send + 'static> Job for Queued<T> {
+    fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> BoxFuture<'a, Result<(), ()>> {
+        Box::pin(async move {
+            tx.wrote = false;
+            // A panic here would end the only writer there is.
+            let result = AssertUnwindSafe((self.unit)(tx)).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| {
+                tx.wrote = true;
+                Err(Error::Internal("a unit of work panicked".into()).into())
+            });
+            let clean = result.is_ok() || !tx.wrote;
+            self.result = Some(result);
+            if clean { Ok(()) } else { Err(()) }
+        })
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), Error>) {
+        let result = match (self.result, committed) {
+            (Some(Err(refused)), _) => Err(refused.into()),
+            (_, Err(error)) => Err(error),
+            (Some(Ok(done)), Ok(())) => Ok(done),
+            (None, Ok(())) => Err(Error::Internal("a unit of work was not run".into())),
+        };
+        // The caller may have gone; what is committed is committed.
+        let _ = self.answer.send(result);
+    }
+}
+
+/// The writer's side.
+struct Writing {
+    connection: SqliteConnection,
+    options: SqliteConnectOptions,
+    /// Data was destroyed and its old pages are still in the WAL: empty it at that time.
+    checkpoint_due: Option<Instant>,
+}
+
+impl Writing {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+        let mut waiting = Vec::with_capacity(BATCH_SIZE);
+        loop {
+            let received = match self.checkpoint_due {
+                Some(due) => tokio::select! {
+                    biased;
+                    () = tokio::time::sleep_until(due) => {
+                        self.empty_wal().await;
+                        continue;
+                    }
+                    received = jobs.recv_many(&mut waiting, BATCH_SIZE) => received,
+                },
+                None => jobs.recv_many(&mut waiting, BATCH_SIZE).await,
+            };
+            if received == 0 {
+                break;
+            }
+            self.write(waiting.drain(..).collect()).await;
+        }
+        if self.checkpoint_due.is_some() {
+            self.empty_wal().await;
+        }
+    }
+
+    /// Writes a batch, and its units one by one if one of them spoils it.
+    async fn write(&mut self, batch: VecDeque<Box<dyn Job>>) {
+        let Err(batch) = self.try_write(batch).await else { return };
+        for job in batch {
+            if let Err(mut alone) = self.try_write(VecDeque::from([job])).await
+                && let Some(job) = alone.pop_front()
+            {
+                // Its own error is its answer; the transaction was rolled back.
+                job.answer(Ok(()));
+            }
+        }
+    }
+
+    /// Writes a batch in one transaction and answers it; gives it back, unanswered and undone, where
+    /// a unit failed after it had written.
+    async fn try_write(
+        &mut self,
+        mut batch: VecDeque<Box<dyn Job>>,
+    ) -> Result<(), VecDeque<Box<dyn Job>>> {
+        let committed = match self.execute("BEGIN IMMEDIATE").await {
+            Err(error) => Err(error),
+            Ok(()) => {
+                let mut tx = Tx::new(Connection::Sqlite(&mut self.connection));
+                for job in &mut batch {
+                    if job.run(&mut tx).await.is_err() {
+                        self.roll_back().await;
+                        return Err(batch);
+                    }
+                }
+                let destroyed = tx.destroyed;
+                let committed = self.execute("COMMIT").await;
+                if committed.is_err() {
+                    self.roll_back().await;
+                } else if destroyed && self.checkpoint_due.is_none() {
+                    self.checkpoint_due = Some(Instant::now() + CHECKPOINT_DELAY);
+                }
+                committed
+            }
+        };
+        let committed = committed.map_err(|error| Error::from(StoreError::Sql(error)));
+        if let Err(error) = &committed {
+            tracing::error!(error = ?error, units = batch.len(), "SQLite transaction failed");
+        }
+        for job in batch {
+            job.answer(committed.clone());
+        }
+        Ok(())
+    }
+
+    async fn execute(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        execute!(&mut Connection::Sqlite(&mut self.connection), sql).map(|_| ())
+    }
+
+    /// Undoes the open transaction; where even that fails, only a new connection is known to be
+    /// clean.
+    async fn roll_back(&mut self) {
+        let Err(error) = self.execute("ROLLBACK").await else { return };
+        tracing::warn!(%error, "SQLite rollback failed, opening a new connection");
+        match self.options.connect().await {
+            Ok(connection) => self.connection = connection,
+            Err(error) => tracing::error!(%error, "SQLite cannot be opened again"),
+        }
+    }
+
+    /// Moves all pages from the WAL into the database file and cuts the WAL to nothing, so that
+    /// destroyed data is in neither. Readers in the middle of a statement can keep it from happening;
+    /// then it is tried again.
+    async fn empty_wal(&mut self) {
+        let mut connection = Connection::Sqlite(&mut self.connection);
+        let done =
+            fetch_optional!(&mut connection, (i64, i64, i64), "PRAGMA wal_checkpoint(TRUNCATE)");
+        self.checkpoint_due = match done {
+            Ok(Some((0, _, _))) => None,
+            Ok(_) => Some(Instant::now() + CHECKPOINT_DELAY),
+            Err(error) => {
+                tracing::warn!(%error, "emptying the SQLite WAL failed, trying again");
+                Some(Instant::now() + CHECKPOINT_RETRY)
+            }
+        };
+    }
+}
+
+/// Units that may wait. At some thousand units a second, more could not be written within the time
+/// that a caller waits for room.
+const QUEUE_LENGTH: usize = 4_096;
+/// How long a caller waits for room in the queue before it is told that storage is unavailable.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Units to a commit: at 64 KiB each, still no more than some tens of MiB in one transaction.
+const BATCH_SIZE: usize = 256;
+/// How long destroyed data may stay in the WAL: soon enough to be called gone, and seldom enough that
+/// many deletions share one checkpoint.
+const CHECKPOINT_DELAY: Duration = Duration::from_millis(200);
+/// How long to wait where the checkpoint failed, so that a broken disk does not fill the log.
+const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
