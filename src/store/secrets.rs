@@ -161,7 +161,7 @@ impl Store {
     /// Changes a secret: reads it under lock, asks `decide` what is to be written, and writes that as
     /// one whole.
     ///
-    /// The snapshot holds the version that is named here. `decide` may be asked again after a
+    /// Gives what it read and what it wrote. The snapshot holds the version that is named here. `decide` may be asked again after a
     /// conflict; it gives the sealed data of the version that its change adds, if it adds one.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ impl Store {
         path: SecretPath,
         version: Option<VersionId>,
         decide: F,
-    ) -> Result<SecretChange, Error>
+    ) -> Result<(SecretSnapshot, SecretChange), Error>
     where
         F: Fn(&SecretSnapshot) -> Result<(SecretChange, Option<SealedData>), Error>
             + Send
@@ -188,7 +188,7 @@ impl Store {
                 let (secret_id, snapshot) = snapshot(tx, okms_id, path, version).await?;
                 let (change, sealed) = decide(&snapshot)?;
                 apply(tx, okms_id, secret_id, &change, sealed.as_ref()).await?;
-                Ok(change)
+                Ok((snapshot, change))
             })
         })
         .await

@@ -1,0 +1,126 @@
+//! What operators do with credentials.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::{
+    domain::{Clock, Credential, CredentialId, Error, OkmsId},
+    pki::{AccessCertificate, AccessKey, Authority},
+    store::Store,
+};
+
+/// The use cases of credentials.
+#[derive(Clone)]
+pub struct Credentials {
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a person chooses about a new credential.
+#[derive(Debug)]
+pub struct NewCredential {
+    /// The domain in which it will count.
+    pub okms_id: OkmsId,
+    /// See [`Credential::name`].
+    pub name: String,
+    /// See [`Credential::description`].
+    pub description: String,
+    /// See [`Credential::identity_urns`].
+    pub identity_urns: Vec<String>,
+    /// Days until it expires, 1 to 365.
+    pub validity_days: u32,
+    /// The key of the certificate.
+    pub key: AccessKey,
+}
+
+/// A credential just made, with what is shown only once.
+pub struct IssuedCredential {
+    /// The credential.
+    pub credential: Credential,
+    /// The private key, unless its owner has it.
+    pub private_key_pem: Option<Zeroizing<String>>,
+}
+
+impl Credentials {
+    /// Works on `store`.
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    /// Makes a credential and has the authority sign its certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DomainNotFound`]; when a choice breaks a rule, the signing request cannot be used, or
+    /// storage fails.
+    pub async fn create(
+        &self,
+        authority: &Authority,
+        new: NewCredential,
+    ) -> Result<IssuedCredential, Error> {
+        Credential::check(&new.name, &new.description, &new.identity_urns, new.validity_days)?;
+        let now = self.clock.now();
+        let expires_at = now.plus_seconds(u64::from(new.validity_days) * SECONDS_PER_DAY);
+        let id = CredentialId::new(Uuid::new_v4());
+        let from_csr = matches!(new.key, AccessKey::Csr(_));
+        let issued = authority
+            .issue_access(AccessCertificate {
+                credential_id: id,
+                okms_id: new.okms_id,
+                not_before: now,
+                not_after: expires_at,
+                key: new.key,
+            })
+            .map_err(|error| Error::malformed(error.to_string()))?;
+        let credential = Credential {
+            id,
+            okms_id: new.okms_id,
+            name: new.name,
+            description: new.description,
+            identity_urns: new.identity_urns,
+            from_csr,
+            certificate_pem: issued.certificate_pem,
+            fingerprint: issued.fingerprint,
+            created_at: now,
+            expires_at,
+            revoked_at: None,
+        };
+        self.store.insert_credential(credential.clone()).await?;
+        Ok(IssuedCredential { credential, private_key_pem: issued.private_key_pem })
+    }
+
+    /// The credentials of a domain.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DomainNotFound`], or when storage fails.
+    pub async fn list(&self, okms_id: OkmsId) -> Result<Vec<Credential>, Error> {
+        if self.store.find_domain(okms_id).await?.is_none() {
+            return Err(Error::DomainNotFound);
+        }
+        self.store.list_credentials(okms_id).await
+    }
+
+    /// A credential, `None` where there is none of that id.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn find(&self, id: CredentialId) -> Result<Option<Credential>, Error> {
+        Ok(self.store.find_credential(id).await?.map(|(credential, _)| credential))
+    }
+
+    /// Revokes a credential: it no longer counts from the next request on. `false` where there is
+    /// none of that id.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn revoke(&self, id: CredentialId) -> Result<bool, Error> {
+        self.store.revoke_credential(id, self.clock.now()).await
+    }
+}
+
+const SECONDS_PER_DAY: u64 = 86_400;

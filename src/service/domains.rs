@@ -1,0 +1,75 @@
+//! What operators do with domains.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Keyring;
+use crate::{
+    domain::{Clock, Error, OkmsDomain, OkmsId, SecretConfig},
+    store::Store,
+};
+
+/// The use cases of domains.
+#[derive(Clone)]
+pub struct Domains {
+    store: Store,
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Domains {
+    /// Works on `store`, with keys under the root key of `keyring`.
+    pub fn new(store: Store, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, keyring, clock }
+    }
+
+    /// Makes a domain with a key of its own.
+    ///
+    /// # Errors
+    ///
+    /// When name or region break a rule, or storage fails.
+    pub async fn create(&self, name: &str, region: &str) -> Result<OkmsDomain, Error> {
+        OkmsDomain::check_name(name)?;
+        OkmsDomain::check_region(region)?;
+        let domain = OkmsDomain {
+            okms_id: OkmsId::new(Uuid::new_v4()),
+            name: name.to_owned(),
+            region: region.to_owned(),
+            created_at: self.clock.now(),
+            config: SecretConfig::default(),
+        };
+        let key = self.keyring.first_key(domain.okms_id)?;
+        self.store.insert_domain(domain.clone(), key).await?;
+        Ok(domain)
+    }
+
+    /// All domains.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list(&self) -> Result<Vec<OkmsDomain>, Error> {
+        self.store.list_domains().await
+    }
+
+    /// A domain.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DomainNotFound`], or when storage fails.
+    pub async fn find(&self, okms_id: OkmsId) -> Result<OkmsDomain, Error> {
+        self.store.find_domain(okms_id).await?.ok_or(Error::DomainNotFound)
+    }
+
+    /// Removes a domain for good: its secrets, its credentials and its keys.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DomainNotFound`], or when storage fails.
+    pub async fn delete(&self, okms_id: OkmsId) -> Result<(), Error> {
+        let existed = self.store.delete_domain(okms_id).await?;
+        self.keyring.forget(okms_id);
+        if existed { Ok(()) } else { Err(Error::DomainNotFound) }
+    }
+}

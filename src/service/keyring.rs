@@ -1,0 +1,199 @@
+//! Keys of domains, unwrapped in memory.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use quick_cache::sync::Cache;
+
+use crate::{
+    crypto::{CryptoError, DomainKey, Generation, RootKey, SealedData},
+    domain::{Clock, Error, OkmsId, SecretData, SecretPath, VersionId},
+    store::{Store, StoredKey},
+};
+
+/// The keys of all domains of a store, each unwrapped when it is first needed.
+pub struct Keyring {
+    root_key: RootKey,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    domains: Cache<OkmsId, Arc<DomainKeys>>,
+    /// Reservations go one at a time: each pays for thousands of seals.
+    reserving: tokio::sync::Mutex<()>,
+}
+
+/// All generations of a domain's key, the newest first.
+struct DomainKeys {
+    generations: Vec<Arc<DomainKey>>,
+    /// How often this process may still use the newest before it must reserve again.
+    uses_left: AtomicI64,
+}
+
+/// The permission to seal one version with the newest key of a domain.
+pub(super) struct Sealer(Arc<DomainKey>);
+
+impl Keyring {
+    /// Takes the root key of a store; a store without one takes this.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] where the store has another root key, or a domain's key does not open
+    /// under this one: better not to start than to find out at the first read.
+    pub async fn open(
+        root_key: RootKey,
+        store: Store,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let registered = store.register_root_key(root_key.id().clone(), clock.now()).await?;
+        if registered != *root_key.id() {
+            return Err(Error::Unavailable(format!(
+                "the root key does not open this store: the store belongs to root key \
+                 {registered}, the one given is {}",
+                root_key.id()
+            )));
+        }
+        let domains = Cache::new(CACHED_DOMAINS);
+        let reserving = tokio::sync::Mutex::new(());
+        let keyring = Self { root_key, store, clock, domains, reserving };
+        for domain in keyring.store.list_domains().await? {
+            keyring.load(domain.okms_id).await?;
+        }
+        Ok(keyring)
+    }
+
+    /// The first key of a new domain, wrapped.
+    pub(super) fn first_key(&self, okms_id: OkmsId) -> Result<StoredKey, Error> {
+        self.new_key(okms_id, Generation::FIRST)
+    }
+
+    /// Drops what is in memory of a domain.
+    pub(super) fn forget(&self, okms_id: OkmsId) {
+        self.domains.remove(&okms_id);
+    }
+
+    /// Permits one seal for a domain. Once a generation has had its uses, the next one is made.
+    pub(super) async fn sealer(&self, okms_id: OkmsId) -> Result<Sealer, Error> {
+        for _ in 0..ROTATION_TRIES {
+            let keys = self.keys(okms_id).await?;
+            let newest = keys.newest()?;
+            if keys.take_use() {
+                return Ok(Sealer(Arc::clone(newest)));
+            }
+            let _reserving = self.reserving.lock().await;
+            if keys.take_use() {
+                return Ok(Sealer(Arc::clone(newest)));
+            }
+            let (generation, max_uses) = (newest.generation(), DomainKey::MAX_USES as i64);
+            let uses = USES_PER_RESERVATION;
+            if self.store.reserve_key_uses(okms_id, generation, uses, max_uses).await? {
+                keys.uses_left.store(uses, Ordering::Release);
+            } else {
+                let next = self.new_key(okms_id, generation.next())?;
+                // Where another replica was faster, its key is the next one.
+                self.store.insert_key(okms_id, next, self.clock.now()).await?;
+                self.domains.remove(&okms_id);
+            }
+        }
+        Err(Error::Unavailable("no key of the domain has uses left".into()))
+    }
+
+    /// Opens the data of a version.
+    pub(super) async fn open_data(
+        &self,
+        okms_id: OkmsId,
+        path: &SecretPath,
+        version: VersionId,
+        sealed: &SealedData,
+    ) -> Result<SecretData, Error> {
+        let refused = |_: CryptoError| {
+            Error::Internal(format!("data of version {} does not open", version.get()))
+        };
+        let generation = sealed.generation().map_err(refused)?;
+        let mut keys = self.keys(okms_id).await?;
+        if keys.generation(generation).is_none() {
+            // Another replica may have made it since.
+            keys = self.load(okms_id).await?;
+        }
+        let key = keys.generation(generation).ok_or_else(|| refused(CryptoError))?;
+        SecretData::from_stored(key.open(sealed, path, version).map_err(refused)?)
+    }
+
+    async fn keys(&self, okms_id: OkmsId) -> Result<Arc<DomainKeys>, Error> {
+        match self.domains.get(&okms_id) {
+            Some(keys) => Ok(keys),
+            None => self.load(okms_id).await,
+        }
+    }
+
+    async fn load(&self, okms_id: OkmsId) -> Result<Arc<DomainKeys>, Error> {
+        let mut generations = Vec::new();
+        for stored in self.store.list_keys(okms_id).await? {
+            let key = self
+                .root_key
+                .unwrap_domain_key(&stored.wrapped_key, okms_id, stored.generation)
+                .map_err(|_| {
+                    Error::Unavailable(format!(
+                        "key {} of domain {okms_id} does not open under the root key",
+                        stored.generation.get()
+                    ))
+                })?;
+            generations.push(Arc::new(key));
+        }
+        let keys = Arc::new(DomainKeys { generations, uses_left: AtomicI64::new(0) });
+        self.domains.insert(okms_id, Arc::clone(&keys));
+        Ok(keys)
+    }
+
+    fn new_key(&self, okms_id: OkmsId, generation: Generation) -> Result<StoredKey, Error> {
+        let wrapped_key = self
+            .root_key
+            .generate_domain_key(okms_id, generation)
+            .map_err(|_| Error::Unavailable("the system gives no randomness".into()))?;
+        Ok(StoredKey { generation, root_key_id: self.root_key.id().clone(), wrapped_key })
+    }
+}
+
+impl DomainKeys {
+    fn newest(&self) -> Result<&Arc<DomainKey>, Error> {
+        // The keys go with their domain, in one transaction.
+        self.generations.first().ok_or(Error::DomainNotFound)
+    }
+
+    fn generation(&self, generation: Generation) -> Option<&Arc<DomainKey>> {
+        self.generations.iter().find(|key| key.generation() == generation)
+    }
+
+    fn take_use(&self) -> bool {
+        let taken = self
+            .uses_left
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| (left > 0).then(|| left - 1));
+        taken.is_ok()
+    }
+}
+
+impl Sealer {
+    /// Seals the data of a version.
+    ///
+    /// Storage may ask again after a conflict, at most a handful of times: the bound on a key's uses
+    /// has room for that.
+    pub(super) fn seal(
+        &self,
+        data: &SecretData,
+        path: &SecretPath,
+        version: VersionId,
+    ) -> Result<SealedData, Error> {
+        self.0
+            .seal(data.as_str().as_bytes(), path, version)
+            .map_err(|_| Error::Unavailable("the system gives no randomness".into()))
+    }
+}
+
+/// Domains whose keys stay in memory: a few hundred bytes each.
+const CACHED_DOMAINS: usize = 10_000;
+/// Seals that a process sets aside at once: one small write in 65,536. A restart wastes what is left
+/// of it, so even 16,000 restarts are within the bound of one key.
+const USES_PER_RESERVATION: i64 = 1 << 16;
+/// A generation that runs out is followed by one that has not been used at all; only replicas that
+/// use up a whole generation at the same time could need a third try.
+const ROTATION_TRIES: usize = 8;

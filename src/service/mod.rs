@@ -1,0 +1,27 @@
+//! The use cases: authorize → seal → store → open.
+//!
+//! Both API dialects and the command line call these, and nothing below them. A method takes words of
+//! [`domain`](crate::domain) and gives words of it; it knows no HTTP and no SQL. Rules are asked of
+//! [`rules`](crate::domain::rules), under the store's lock.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `caller` | who acts, in which domain; the only way to the secrets |
+//! | `authentication` | whether a certificate's credential counts for this request |
+//! | `secrets` | the use cases of secrets, versions and a domain's defaults |
+//! | `keyring` | keys of domains, unwrapped in memory |
+//! | `domains`, `credentials` | what operators do |
+
+mod authentication;
+mod caller;
+mod domains;
+mod keyring;
+mod secrets;
+
+pub use self::{
+    authentication::Authentication,
+    caller::Caller,
+    domains::Domains,
+    keyring::Keyring,
+    secrets::{Page, SecretView, Secrets, VersionView, Written},
+};
