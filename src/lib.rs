@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`domain`] | words and rules of the field; no I/O |
 
+pub mod api;
 pub mod crypto;
 pub mod domain;
 pub mod service;

@@ -1,0 +1,130 @@
+//! Bodies: JSON in, JSON out, wiped behind us.
+
+use std::{io, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use serde::Serialize;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::error::ApiError;
+use crate::domain::{Error, json::Json};
+
+/// The largest body. Data may have 64 KiB as compact JSON; with every character escaped it has six
+/// times that, and metadata and white space need room beside it.
+const MAX_BODY_BYTES: usize = 512 * 1024;
+
+/// How long a body may take to arrive. A body of the largest size over a slow line needs a few
+/// seconds; nobody holds a request open longer than this.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A request body that is JSON and says so.
+pub(super) struct JsonBody(pub(super) Json);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        // A browser sends JSON to another site only after asking it, and is told no: so this is also
+        // a guard against changes from other sites.
+        if !is_json(request.headers()) {
+            return Err(ApiError::UnsupportedMediaType);
+        }
+        let declared = content_length(request.headers()).unwrap_or(0);
+        if declared > MAX_BODY_BYTES {
+            return Err(ApiError::BodyTooLarge);
+        }
+        let read = tokio::time::timeout(BODY_TIMEOUT, read(request.into_body(), declared));
+        let bytes = read.await.map_err(|_| ApiError::BodyTimeout)??;
+        if bytes.is_empty() {
+            return Err(Error::malformed("the body must not be empty").into());
+        }
+        let json = Json::parse(&bytes);
+        let json = json.map_err(|refusal| Error::malformed(format!("the body {refusal}")))?;
+        Ok(Self(json))
+    }
+}
+
+/// Counts bytes as they come: what was declared is not trusted.
+async fn read(mut body: Body, declared: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let mut bytes = WipingBuffer::with_capacity(declared);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Error::malformed("the body ended before it was complete"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.0.len() + data.len() > MAX_BODY_BYTES {
+            return Err(ApiError::BodyTooLarge);
+        }
+        bytes.append(&data);
+    }
+    Ok(bytes.0)
+}
+
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    let media_type = value.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case("application/json")
+}
+
+/// An answer of 200 with JSON. Some clients need exactly `application/json`, without a charset.
+pub(super) struct JsonAnswer<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for JsonAnswer<T> {
+    fn into_response(self) -> Response {
+        let mut buffer = WipingBuffer::with_capacity(USUAL_ANSWER_BYTES);
+        if let Err(error) = serde_json::to_writer(&mut buffer, &self.0) {
+            let error = Error::Internal(format!("an answer cannot be written: {error}"));
+            return ApiError::from(error).into_response();
+        }
+        let mut response = Body::from(Bytes::from_owner(buffer.0)).into_response();
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+}
+
+/// A buffer that leaves nothing behind when it grows or goes.
+struct WipingBuffer(Zeroizing<Vec<u8>>);
+
+impl WipingBuffer {
+    fn with_capacity(capacity: usize) -> Self {
+        Self(Zeroizing::new(Vec::with_capacity(capacity)))
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let needed = self.0.len() + bytes.len();
+        if needed > self.0.capacity() {
+            let mut larger = Vec::with_capacity(needed.max(2 * self.0.capacity()));
+            larger.extend_from_slice(&self.0);
+            self.0.zeroize();
+            *self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+impl io::Write for WipingBuffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.append(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Enough for the metadata of a secret and a small version.
+const USUAL_ANSWER_BYTES: usize = 1_024;

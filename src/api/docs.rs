@@ -1,0 +1,228 @@
+//! The OpenAPI document and both Swagger UIs.
+//!
+//! The document is made of the routes themselves. It is shown twice: on a listener of its own, to
+//! anyone, where no request can be sent; and on the API listener, behind the client certificate, where
+//! requests really run.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{HeaderName, HeaderValue, header},
+    response::{IntoResponse, Redirect, Response},
+    routing::get,
+};
+use utoipa::{
+    IntoParams, OpenApi,
+    openapi::{
+        Object, ObjectBuilder, OpenApi as Document, SchemaFormat, ServerBuilder, schema::Type,
+    },
+};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::Config;
+
+use super::{ApiState, envelope, error, v2};
+
+/// Where the two Swagger UIs and the API are reached, as people write it in a browser.
+#[derive(Debug, Clone)]
+pub struct DocsLinks {
+    /// The API, such as `https://okms.example:8443`.
+    pub api_url: String,
+    /// The authenticated Swagger UI, such as `https://okms.example:8443/swagger/`.
+    pub swagger_url: String,
+}
+
+/// The document without any address: the one that is kept in `openapi/`.
+pub fn openapi() -> Document {
+    document(DESCRIPTION.to_owned())
+}
+
+/// All that the public documentation listener serves.
+///
+/// Its page cannot send requests: it is told not to offer any, and the browser is told to let it
+/// connect to nothing but the document.
+pub fn docs_router(links: &DocsLinks) -> Router {
+    let url = &links.swagger_url;
+    let mut document = document(format!(
+        "{DESCRIPTION}\n\nThis page is documentation only. To run requests, import your client \
+         certificate (PKCS#12) into the browser and open the [authenticated Swagger UI]({url})."
+    ));
+    document.servers = Some(vec![ServerBuilder::new().url(links.api_url.as_str()).build()]);
+    let config = ui_config().supported_submit_methods(NO_METHODS);
+    envelope::wrap(ui_router(document, config).fallback(error::route_not_found))
+}
+
+/// The Swagger UI of the API listener, still without its guard.
+pub(super) fn authenticated_router(links: &DocsLinks) -> Router {
+    let mut document = document(format!(
+        "{DESCRIPTION}\n\nRequests from this page run for real, as the owner of the certificate that \
+         the browser presents."
+    ));
+    document.servers = Some(vec![ServerBuilder::new().url(links.api_url.as_str()).build()]);
+    ui_router(document, ui_config().try_it_out_enabled(true))
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "okmsd Secret Manager", license(name = "", identifier = "")),
+    tags((name = "Secret API", description = "Secrets and their versions (REST v2)")),
+    security(("clientCertificate" = []))
+)]
+struct Skeleton;
+
+fn document(description: String) -> Document {
+    let v2: OpenApiRouter<ApiState> =
+        OpenApiRouter::with_openapi(Skeleton::openapi()).nest("/api/{okmsId}/v2", v2::router());
+    let (_, mut document) = v2.split_for_parts();
+    document.info.description = Some(description);
+    document.info.license = None;
+    let components = document.components.get_or_insert_default();
+    let scheme = utoipa::openapi::security::SecurityScheme::MutualTls {
+        description: Some("An access certificate of the OKMS domain".to_owned()),
+        extensions: None,
+        deprecated: None,
+    };
+    components.add_security_scheme("clientCertificate", scheme);
+    document
+}
+
+fn ui_config() -> Config<'static> {
+    // No validator: it would send the document's address to another host.
+    Config::from("openapi.json").validator_url("none").use_base_layout().show_extensions(true)
+}
+
+/// What the routes of a Swagger UI work with.
+#[derive(Clone)]
+struct Ui {
+    config: Arc<Config<'static>>,
+    document: Arc<str>,
+}
+
+fn ui_router(document: Document, config: Config<'static>) -> Router {
+    // A document made of static parts and two URLs always serializes.
+    let document = document.to_json().unwrap_or_default().into();
+    Router::new()
+        .route("/", get(|| async { Redirect::temporary("/swagger/") }))
+        .route("/swagger", get(|| async { Redirect::temporary("/swagger/") }))
+        .route("/swagger/", get(index))
+        .route("/swagger/openapi.json", get(openapi_json))
+        .route("/swagger/{file}", get(file))
+        .with_state(Ui { config: Arc::new(config), document })
+}
+
+async fn openapi_json(State(ui): State<Ui>) -> Response {
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    (json, ui.document.to_string()).into_response()
+}
+
+async fn index(State(ui): State<Ui>) -> Response {
+    serve_file(&ui, "index.html")
+}
+
+async fn file(State(ui): State<Ui>, Path(name): Path<String>) -> Response {
+    serve_file(&ui, &name)
+}
+
+fn serve_file(ui: &Ui, name: &str) -> Response {
+    let Ok(Some(file)) = utoipa_swagger_ui::serve(name, Arc::clone(&ui.config)) else {
+        return error::ApiError::RouteNotFound.into_response();
+    };
+    let content_type = HeaderValue::from_str(&file.content_type);
+    let content_type = content_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(UI_SECURITY_POLICY)),
+        (X_ROBOTS_TAG, HeaderValue::from_static("noindex")),
+    ];
+    (headers, file.bytes.into_owned()).into_response()
+}
+
+/// The id of the OKMS domain.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct OkmsIdParam {
+    /// The OKMS domain.
+    #[param(rename = "okmsId", schema_with = uuid_schema)]
+    okms_id: String,
+}
+
+fn uuid_schema() -> Object {
+    let format = SchemaFormat::Custom("uuid".to_owned());
+    ObjectBuilder::new().schema_type(Type::String).format(Some(format)).build()
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct PathParam {
+    /// The path of the secret, with its slashes raw or percent-encoded.
+    #[param(pattern = "^[a-zA-Z0-9_.:/=@%-]+$", example = "prod/database/MySQL")]
+    path: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct VersionParam {
+    /// The number of the version.
+    #[param(minimum = 1, maximum = 24000, example = 1)]
+    version: u32,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct ReadParams {
+    /// The number of the version; the current one by default.
+    #[param(minimum = 1, maximum = 24000)]
+    version: Option<u32>,
+    /// Whether data comes along.
+    #[param(default = false)]
+    include_data: Option<bool>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct DataParam {
+    /// Whether data comes along.
+    #[param(default = false)]
+    include_data: Option<bool>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct CasParam {
+    /// Check-and-set: the write is done only if this is the number of the current version.
+    #[param(minimum = 0, maximum = 24000)]
+    cas: Option<u32>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct PageParams {
+    /// How many items a page has at the most.
+    #[param(rename = "X-Pagination-Size", minimum = 10, maximum = 500, default = 100)]
+    size: Option<u32>,
+    /// `X-Pagination-Cursor-Next` of the page before.
+    #[param(rename = "X-Pagination-Cursor")]
+    cursor: Option<String>,
+}
+
+const DESCRIPTION: &str = "A Secret Manager that speaks the OVHcloud OKMS Secret Manager API. A secret \
+    is a path and a list of versions; the data of a version is a JSON object. Callers identify \
+    themselves by an access certificate of their OKMS domain (mutual TLS).";
+
+const X_ROBOTS_TAG: HeaderName = HeaderName::from_static("x-robots-tag");
+
+/// Nothing but files of this very server; no script in the page itself.
+const UI_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self' data:; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
+
+/// Which requests the public page may run.
+const NO_METHODS: [&str; 0] = [];

@@ -1,0 +1,146 @@
+//! Around every request: its id, the access log, panics, security headers, the form of errors.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request},
+    http::{HeaderName, HeaderValue, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+use super::error::{ApiError, error_response};
+use crate::domain::{ConnectionInfo, Error, Principal};
+
+/// Puts the envelope around all routes.
+pub(super) fn wrap(routes: Router) -> Router {
+    routes.layer(middleware::from_fn(envelope))
+}
+
+/// The id of a request. It is random: it must not tell how many came before.
+#[derive(Clone)]
+struct RequestId(String);
+
+async fn envelope(mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let request_id = RequestId(format!("OKMS.{}", Uuid::new_v4()));
+    request.extensions_mut().insert(request_id.clone());
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let path = request.uri().path().to_owned();
+    let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer_address);
+
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let mut response = handled.unwrap_or_else(|_| ApiError::Panicked.into_response());
+
+    let principal = response.extensions_mut().remove::<Arc<Principal>>();
+    let error = match response.extensions_mut().remove::<ApiError>() {
+        Some(error) => Some(error),
+        None => ApiError::of_router(response.status()),
+    };
+    let mut error_code = None;
+    if let Some(error) = error {
+        let rendering = error.render();
+        error_code = Some(rendering.error_code);
+        log_failure(&error, &request_id);
+        let allow = response.headers_mut().remove(header::ALLOW);
+        response = error_response(rendering, request_id.0.clone());
+        if let Some(allow) = allow {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        if matches!(error, ApiError::BodyTooLarge | ApiError::BodyTimeout) {
+            // The rest of the body is not wanted; over HTTP/2 the header has no meaning.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+    }
+    add_headers(&mut response, &request_id);
+    tracing::info!(target: "okmsd::access", {
+        request.id = request_id.0,
+        peer.address = peer.map(tracing::field::display),
+        credential.id = principal.map(|principal| tracing::field::display(principal.credential_id)),
+        http.method = %method,
+        http.route = route.as_ref().map(MatchedPath::as_str),
+        http.path = path,
+        http.status = response.status().as_u16(),
+        error.code = error_code,
+        duration_ms = started.elapsed().as_secs_f64() * 1_000.0,
+    }, "request");
+    response
+}
+
+/// Texts that are for the log alone, once. The caller's own mistakes are in the access log.
+fn log_failure(error: &ApiError, request_id: &RequestId) {
+    match error {
+        ApiError::Domain(Error::Internal(text) | Error::Unavailable(text)) => {
+            tracing::error!(request.id = request_id.0, error = text, "request failed");
+        }
+        ApiError::Domain(Error::Unauthenticated(why)) => {
+            tracing::info!(request.id = request_id.0, error = why, "credential refused");
+        }
+        ApiError::Panicked => tracing::error!(request.id = request_id.0, "request panicked"),
+        _ => {}
+    }
+}
+
+fn add_headers(response: &mut Response, request_id: &RequestId) {
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY_HEADERS {
+        // A route may be stricter or, for static files of the Swagger UI, say something else.
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if let Ok(id) = HeaderValue::from_str(&request_id.0) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+}
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Answers hold secrets: no cache keeps them, no browser guesses their type, shows them inside another
+/// page or lets another origin read them.
+const SECURITY_HEADERS: [(HeaderName, &str); 7] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::Body,
+        http::{Request, StatusCode},
+        routing::get,
+    };
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn panics() -> &'static str {
+        panic!("canary")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_in_the_form_of_the_api_and_the_next_request_is_served() {
+        let routes = Router::new().route("/panics", get(panics)).route("/works", get(|| async {}));
+        let routes = wrap(routes);
+        let request = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+        let response = routes.clone().oneshot(request("/panics")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error_code"], 50_401_281);
+        assert_eq!(body["errors"], serde_json::json!(["internal error"]));
+        assert!(body["request_id"].as_str().unwrap().starts_with("OKMS."));
+        let response = routes.oneshot(request("/works")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+}

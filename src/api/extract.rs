@@ -1,0 +1,66 @@
+//! Path parameters as words of `domain`.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{FromRequestParts, RawPathParams},
+    http::request::Parts,
+};
+
+use super::error::ApiError;
+use crate::{
+    domain::{Argument, Error, Principal, SecretPath, VersionId},
+    service::Caller,
+};
+
+/// The caller, in the domain that the path names.
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let okms_id = path_param(parts, state, "okmsId").await?;
+        let okms_id = okms_id.parse().map_err(|_| Error::malformed("okmsId must be a UUID"))?;
+        let principal = parts.extensions.get::<Arc<Principal>>().cloned();
+        let principal = principal.ok_or(Error::Unauthenticated("no principal"))?;
+        Ok(Self::enter(principal, okms_id)?)
+    }
+}
+
+/// The secret path. The router has decoded it, once.
+impl<S: Send + Sync> FromRequestParts<S> for SecretPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self::parse(&path_param(parts, state, "path").await?)?)
+    }
+}
+
+/// The version number.
+impl<S: Send + Sync> FromRequestParts<S> for VersionId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let text = path_param(parts, state, "version").await?;
+        let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok());
+        let number = number.flatten().ok_or_else(|| {
+            Error::argument(
+                Argument::Version,
+                "version must be a number from 1 to 24000 (to name a secret whose path has a \
+                 segment 'version' before its last one, encode its slashes as %2F)",
+            )
+        })?;
+        Ok(Self::new(number)?)
+    }
+}
+
+async fn path_param<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+    name: &str,
+) -> Result<String, ApiError> {
+    let params = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| Error::malformed("the request path is not UTF-8 once it is decoded"))?;
+    let found = params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
+    found.ok_or_else(|| Error::Internal(format!("the route has no parameter {name}")).into())
+}

@@ -1,0 +1,61 @@
+//! HTTP only: reading requests, calling one use case, writing answers.
+//!
+//! What it owns: routes, wire forms, status codes, what browsers may do, the OpenAPI document and
+//! both Swagger UIs. What it must not do: decide a rule of secrets, see the store or a key. It meets
+//! `server` only in [`ConnectionInfo`](crate::domain::ConnectionInfo), which every request carries.
+//!
+//! A request passes through these, in order:
+//!
+//! | file | what happens |
+//! |---|---|
+//! | `target` | the raw path is split into secret path and suffix, before anything is decoded |
+//! | `envelope` | request id, access log, panics, security headers, errors in the API's form |
+//! | `browser` | changes that another web site asks for are refused |
+//! | `authentication` | the certificate's credential is checked; no route is reached without |
+//! | `extract`, `body`, `fields`, `query`, `paging` | input becomes words of `domain` |
+//! | `v2` | the OKMS REST dialect: one file per resource |
+//! | `docs` | the OpenAPI document and the Swagger UIs |
+
+mod authentication;
+mod body;
+mod browser;
+mod docs;
+mod envelope;
+mod error;
+mod extract;
+mod fields;
+mod paging;
+mod query;
+mod target;
+mod v2;
+
+use axum::{Router, middleware};
+
+pub use self::docs::{DocsLinks, docs_router, openapi};
+pub use self::target::Folded;
+use crate::service::{Authentication, Secrets};
+
+/// What handlers work with.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Finds out who calls.
+    pub authentication: Authentication,
+    /// The use cases of secrets.
+    pub secrets: Secrets,
+}
+
+/// All that the API listener serves.
+///
+/// Both forms of address, the regional and the central one, lead to the same routes.
+pub fn api_router(state: ApiState, links: &DocsLinks) -> Folded<Router> {
+    let (v2, _) = v2::router().split_for_parts();
+    let routes = Router::new()
+        .nest("/api/{okmsId}/v2", v2.clone())
+        .nest("/v2/okms/resource/{okmsId}", v2)
+        .with_state(state.clone())
+        .merge(docs::authenticated_router(links))
+        .fallback(error::route_not_found)
+        .layer(middleware::from_fn_with_state(state, authentication::authenticate))
+        .layer(middleware::from_fn(browser::refuse_other_sites));
+    Folded::new(envelope::wrap(routes))
+}

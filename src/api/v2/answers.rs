@@ -1,0 +1,193 @@
+//! Answers of v2, in camelCase only.
+
+use std::collections::BTreeMap;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Serialize, Serializer, ser::Error as _};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::{
+    domain::{Secret, SecretConfig, SecretData, VersionState},
+    service::{Caller, SecretView, VersionView},
+};
+
+/// A secret with one of its versions.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct GetSecretV2Response {
+    #[schema(example = "prod/database/MySQL")]
+    path: String,
+    metadata: SecretV2Metadata,
+    /// Absent where the secret has no version yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<SecretV2Version>,
+}
+
+/// A secret after it was written.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WrittenSecretV2Response {
+    #[schema(example = "prod/database/MySQL")]
+    path: String,
+    metadata: SecretV2Metadata,
+    /// What the writer should know, such as fields that were ignored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// What is known of a secret apart from its data. Settings are the secret's own; what the domain adds
+/// is not shown here.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SecretV2Metadata {
+    cas_required: bool,
+    #[schema(example = "2026-11-23T09:30:00Z")]
+    created_at: String,
+    /// The number of the newest version; 0 before the first.
+    #[schema(minimum = 0, maximum = 24000)]
+    current_version: u32,
+    custom_metadata: BTreeMap<String, String>,
+    /// As it was set; `0s` where it was not.
+    #[schema(example = "10h30m10s")]
+    deactivate_version_after: String,
+    /// 0 where it is not set.
+    #[schema(minimum = 0, maximum = 24000)]
+    max_versions: u32,
+    /// 0 until the first version was pruned, then the lowest number still kept.
+    #[schema(minimum = 0, maximum = 24000)]
+    oldest_version: u32,
+    #[schema(example = "2026-11-23T09:30:00Z")]
+    updated_at: String,
+    #[schema(
+        example = "urn:v1:eu:resource:okms:7e5bb0b2-0a6b-4a0c-9a3f-5c9d0e1f2a3b/secret/prod%2Fdatabase%2FMySQL"
+    )]
+    urn: String,
+}
+
+/// A version of a secret.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SecretV2Version {
+    #[schema(minimum = 1, maximum = 24000)]
+    id: u32,
+    state: SecretV2State,
+    #[schema(example = "2026-11-23T09:30:00Z")]
+    created_at: String,
+    /// When it closed. Absent while it is active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deactivated_at: Option<String>,
+    /// Present where it was asked for and the version is active.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw_json")]
+    #[schema(value_type = Option<Object>)]
+    data: Option<SecretData>,
+    /// What the writer should know, such as fields that were ignored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// Active: data can be read. Deactivated: data is kept, and closed. Deleted: data is gone for good.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum SecretV2State {
+    Active,
+    Deactivated,
+    Deleted,
+}
+
+/// Defaults for the secrets of a domain.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SecretConfigV2Response {
+    cas_required: bool,
+    #[schema(example = "90d")]
+    deactivate_version_after: String,
+    #[schema(minimum = 0, maximum = 24000)]
+    max_versions: u32,
+    /// What the writer should know, such as fields that were ignored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+impl GetSecretV2Response {
+    pub(super) fn new(caller: &Caller, view: SecretView) -> Self {
+        Self {
+            path: view.secret.path.to_string(),
+            metadata: SecretV2Metadata::new(caller, &view.secret),
+            version: view.version.map(|version| SecretV2Version::new(version, Vec::new())),
+        }
+    }
+}
+
+impl WrittenSecretV2Response {
+    pub(super) fn new(caller: &Caller, secret: &Secret, warnings: Vec<String>) -> Self {
+        let metadata = SecretV2Metadata::new(caller, secret);
+        Self { path: secret.path.to_string(), metadata, warnings }
+    }
+}
+
+impl SecretV2Metadata {
+    fn new(caller: &Caller, secret: &Secret) -> Self {
+        let region = &caller.principal().region;
+        let path = utf8_percent_encode(secret.path.as_str(), URN_ENCODED);
+        Self {
+            cas_required: secret.config.cas_required,
+            created_at: secret.created_at.to_rfc3339_seconds(),
+            current_version: secret.current_version,
+            custom_metadata: secret.custom_metadata.entries().clone(),
+            deactivate_version_after: secret.config.deactivate_version_after.as_str().to_owned(),
+            max_versions: secret.config.max_versions,
+            oldest_version: secret.oldest_version,
+            updated_at: secret.updated_at.to_rfc3339_seconds(),
+            urn: format!("urn:v1:{region}:resource:okms:{}/secret/{path}", caller.okms_id()),
+        }
+    }
+}
+
+impl SecretV2Version {
+    pub(super) fn new(view: VersionView, warnings: Vec<String>) -> Self {
+        let closed = view.state != VersionState::Active;
+        let deactivated_at = view.version.deactivated_at.filter(|_| closed);
+        Self {
+            id: view.version.id.get(),
+            state: view.state.into(),
+            created_at: view.version.created_at.to_rfc3339_seconds(),
+            deactivated_at: deactivated_at.map(|at| at.to_rfc3339_seconds()),
+            data: view.data,
+            warnings,
+        }
+    }
+}
+
+impl From<VersionState> for SecretV2State {
+    fn from(state: VersionState) -> Self {
+        match state {
+            VersionState::Active => Self::Active,
+            VersionState::Deactivated => Self::Deactivated,
+            VersionState::Deleted => Self::Deleted,
+        }
+    }
+}
+
+impl SecretConfigV2Response {
+    pub(super) fn new(config: &SecretConfig, warnings: Vec<String>) -> Self {
+        Self {
+            cas_required: config.cas_required,
+            deactivate_version_after: config.deactivate_version_after.as_str().to_owned(),
+            max_versions: config.max_versions,
+            warnings,
+        }
+    }
+}
+
+/// Writes data as it was stored, digit by digit.
+fn raw_json<S: Serializer>(data: &Option<SecretData>, serializer: S) -> Result<S::Ok, S::Error> {
+    let Some(data) = data else { return serializer.serialize_none() };
+    let raw: &RawValue = serde_json::from_str(data.as_str())
+        .map_err(|_| S::Error::custom("stored data is not JSON"))?;
+    raw.serialize(serializer)
+}
+
+/// All but the unreserved characters of RFC 3986, so that a URN reads the same in every client.
+const URN_ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');

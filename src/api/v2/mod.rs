@@ -1,0 +1,27 @@
+//! The OKMS REST dialect: one file per resource.
+//!
+//! The router below is the table of contents. It also is where the OpenAPI document comes from, so a
+//! route cannot be missing in it.
+
+mod answers;
+mod config;
+mod requests;
+mod schemas;
+mod secrets;
+mod versions;
+
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::ApiState;
+
+/// The routes of v2, below the address of a domain.
+pub(super) fn router() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(secrets::list, secrets::create))
+        .routes(routes!(secrets::read, secrets::update, secrets::delete))
+        .routes(routes!(versions::list, versions::create, versions::create_by_put))
+        .routes(routes!(versions::read, versions::set_state))
+        .routes(routes!(config::read, config::update))
+        // The guide writes the address of the list with a slash at its end.
+        .route("/secret/", axum::routing::get(secrets::list).post(secrets::create))
+}
