@@ -4,6 +4,8 @@
 //!
 //! | folder | what happens there |
 //! |---|---|
+//! | [`clock`] | the time of the system |
 //! | [`domain`] | words and rules of the field; no I/O |
 
+pub mod clock;
 pub mod domain;
