@@ -6,6 +6,8 @@
 //! |---|---|
 //! | [`clock`] | the time of the system |
 //! | [`domain`] | words and rules of the field; no I/O |
+//! | [`pki`] | certificates: made, not stored |
 
 pub mod clock;
 pub mod domain;
+pub mod pki;
