@@ -1,13 +1,24 @@
 //! okmsd: a regional Secret Manager server that speaks the OVHcloud OKMS Secret Manager API.
 //!
-//! Layers point one way; `tests/layers.rs` guards the arrows.
+//! A request comes in at the top of this table and works its way down. Layers point one way only:
+//! `tests/layers.rs` guards the arrows.
 //!
 //! | folder | what happens there |
 //! |---|---|
+//! | [`server`] | sockets, TLS, the caller's certificate, limits, life cycle |
+//! | [`api`] | HTTP only: input in, one call of a use case, answer out |
+//! | [`service`] | the use cases: authorize → seal → store → open |
 //! | [`domain`] | words and rules of the field; no I/O |
+//! | [`crypto`] | envelope encryption: root key → domain key → data |
+//! | [`store`] | all SQL, for SQLite and PostgreSQL; sees ciphertext only |
+//! | [`pki`] | certificates: made, not stored |
+//! | [`app`] | joins the parts into a running server |
+//! | [`clock`] | the time of the system |
 
 pub mod api;
+pub mod clock;
 pub mod crypto;
 pub mod domain;
+pub mod pki;
 pub mod service;
 pub mod store;

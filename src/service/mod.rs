@@ -14,6 +14,7 @@
 
 mod authentication;
 mod caller;
+mod credentials;
 mod domains;
 mod keyring;
 mod secrets;
@@ -21,6 +22,7 @@ mod secrets;
 pub use self::{
     authentication::Authentication,
     caller::Caller,
+    credentials::{Credentials, IssuedCredential, NewCredential},
     domains::Domains,
     keyring::Keyring,
     secrets::{Page, SecretView, Secrets, VersionView, Written},
