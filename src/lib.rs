@@ -16,6 +16,7 @@
 //! | [`clock`] | the time of the system |
 
 pub mod api;
+pub mod app;
 pub mod clock;
 pub mod crypto;
 pub mod domain;

@@ -1,0 +1,107 @@
+//! Joins the parts into a running server.
+//!
+//! The command line and the tests start the same thing here; only where keys, certificates, time and
+//! sockets come from differs.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+use crate::{
+    api::{ApiState, DocsLinks, api_router, docs_router},
+    domain::Clock,
+    server::{self, Limits, TlsMaterial, api_tls, docs_tls},
+    service::{Authentication, Keyring, Secrets},
+    store::Store,
+};
+
+/// What a server is made of.
+pub struct AppOptions {
+    /// The database.
+    pub store: Store,
+    /// The keys of its domains.
+    pub keyring: Arc<Keyring>,
+    /// Where "now" comes from: for versions, credentials and certificates alike.
+    pub clock: Arc<dyn Clock>,
+    /// The server's certificate and the authorities of access certificates.
+    pub tls: TlsMaterial,
+    /// Whether a handshake without client certificate fails, so that the caller does not even get a
+    /// 401.
+    pub require_client_certificate: bool,
+    /// Limits of each listener.
+    pub limits: Limits,
+    /// Where the API and the authenticated Swagger UI are served.
+    pub api_listener: TcpListener,
+    /// Where the public documentation is served, if it is.
+    pub docs_listener: Option<TcpListener>,
+    /// The API's address as clients write it, such as `https://okms.example:8443`.
+    pub api_url: String,
+}
+
+/// A running server.
+pub struct RunningApp {
+    /// Where the API listens.
+    pub api_address: SocketAddr,
+    /// Where the public documentation listens.
+    pub docs_address: Option<SocketAddr>,
+    store: Store,
+    shutdown: watch::Sender<bool>,
+    listeners: JoinSet<()>,
+}
+
+impl RunningApp {
+    /// Starts to serve.
+    ///
+    /// # Errors
+    ///
+    /// When certificates or keys cannot be used, or a socket has no address.
+    pub fn start(options: AppOptions) -> Result<Self, server::Error> {
+        let api_config =
+            api_tls(&options.tls, options.require_client_certificate, options.clock.clone())?;
+        let docs_config = docs_tls(&options.tls, options.clock.clone())?;
+        let address = |listener: &TcpListener| {
+            let address: io::Result<SocketAddr> = listener.local_addr();
+            address.map_err(|error| server::Error::new(format!("a listener's address: {error}")))
+        };
+        let api_address = address(&options.api_listener)?;
+        let docs_address = options.docs_listener.as_ref().map(address).transpose()?;
+
+        let swagger_url = format!("{}/swagger/", options.api_url);
+        let links = DocsLinks { api_url: options.api_url, swagger_url };
+        let state = ApiState {
+            authentication: Authentication::new(options.store.clone(), options.clock.clone()),
+            secrets: Secrets::new(options.store.clone(), options.keyring, options.clock),
+        };
+        let (shutdown, told) = watch::channel(false);
+        let mut listeners = JoinSet::new();
+        listeners.spawn(server::serve(
+            options.api_listener,
+            api_config,
+            api_router(state, &links),
+            options.limits.clone(),
+            until_told(told.clone()),
+        ));
+        if let Some(listener) = options.docs_listener {
+            let limits = options.limits;
+            let docs = docs_router(&links);
+            listeners.spawn(server::serve(listener, docs_config, docs, limits, until_told(told)));
+        }
+        Ok(Self { api_address, docs_address, store: options.store, shutdown, listeners })
+    }
+
+    /// Stops to accept, lets requests under way finish, and closes the store.
+    pub async fn shutdown(mut self) {
+        self.shutdown.send_replace(true);
+        while let Some(ended) = self.listeners.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a listener ended by a panic");
+            }
+        }
+        self.store.close().await;
+    }
+}
+
+async fn until_told(mut told: watch::Receiver<bool>) {
+    // An error means that the sender is gone: the server was dropped.
+    let _ = told.wait_for(|told| *told).await;
+}

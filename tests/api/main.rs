@@ -1,0 +1,7 @@
+//! Tests of the API through the real router over real TLS with a real database.
+//!
+//! The folders mirror the URL tree. Every test of behaviour runs on SQLite and on PostgreSQL.
+
+#[path = "../support/mod.rs"]
+mod support;
+mod v2;

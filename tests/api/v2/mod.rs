@@ -1,0 +1,3 @@
+//! `/api/{okmsId}/v2`
+
+mod smoke;

@@ -1,0 +1,222 @@
+//! A server in this process, wired as the program wires it.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use okmsd::{
+    app::{AppOptions, RunningApp},
+    crypto::RootKey,
+    domain::{Clock, Credential, OkmsId, Timestamp},
+    pki::{AccessKey, Authority},
+    server::{Limits, TlsMaterial},
+    service::{Credentials, Domains, IssuedCredential, Keyring, NewCredential},
+    store::Store,
+};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::{
+    Schema,
+    client::{Client, tls_config},
+};
+
+/// Which database engine a test is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// A database of one test.
+pub enum Database {
+    Sqlite(TempDir),
+    Postgres(Schema),
+}
+
+impl Database {
+    pub async fn create(engine: Engine) -> Self {
+        match engine {
+            Engine::Sqlite => Self::Sqlite(tempfile::tempdir().expect("a folder")),
+            Engine::Postgres => Self::Postgres(Schema::create().await),
+        }
+    }
+
+    pub fn url(&self) -> String {
+        match self {
+            Self::Sqlite(_) => format!("sqlite://{}", self.sqlite_file().display()),
+            Self::Postgres(schema) => schema.url(),
+        }
+    }
+
+    /// The path of the SQLite file.
+    pub fn sqlite_file(&self) -> PathBuf {
+        match self {
+            Self::Sqlite(folder) => folder.path().join("okmsd.sqlite"),
+            Self::Postgres(_) => panic!("not SQLite"),
+        }
+    }
+}
+
+/// A clock that stands still until it is moved.
+#[derive(Debug)]
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    /// Begins at the present, which the client's side of TLS lives in.
+    pub fn new() -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        Self(AtomicI64::new(i64::try_from(now.as_millis()).expect("before year 292 million")))
+    }
+
+    pub fn advance(&self, time: Duration) {
+        let millis = i64::try_from(time.as_millis()).expect("a short time");
+        self.0.fetch_add(millis, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A server with a database of its own.
+pub struct Server {
+    pub engine: Engine,
+    pub database: Database,
+    pub store: Store,
+    pub clock: Arc<ManualClock>,
+    pub authority: Authority,
+    pub domains: Domains,
+    pub credentials: Credentials,
+    pub api_url: String,
+    pub docs_url: String,
+    app: Option<RunningApp>,
+}
+
+/// A domain with a credential that may do everything in it.
+pub struct Domain {
+    pub okms_id: OkmsId,
+    /// `/api/{okmsId}/v2`
+    pub base: String,
+    pub credential: Credential,
+    pub certificate_pem: String,
+    pub private_key_pem: String,
+    pub client: Client,
+}
+
+impl Server {
+    pub async fn start(engine: Engine) -> Self {
+        Self::start_with(engine, Limits::default()).await
+    }
+
+    pub async fn start_with(engine: Engine, limits: Limits) -> Self {
+        let database = Database::create(engine).await;
+        let clock = Arc::new(ManualClock::new());
+        let url = database.url().parse().expect("a database URL");
+        let store = Store::open(&url).await.expect("a store");
+        let root_key = RootKey::generate().expect("a root key");
+        let keyring = Keyring::open(root_key, store.clone(), clock.clone()).await;
+        let keyring = Arc::new(keyring.expect("a keyring"));
+        let authority = Authority::generate("okmsd test CA", clock.now(), 30).expect("a CA");
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let issued = authority.issue_server(&names, clock.now(), 30).expect("a certificate");
+        let api_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let docs_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let api_url = format!("https://{}", api_listener.local_addr().expect("an address"));
+        let docs_url = format!("https://{}", docs_listener.local_addr().expect("an address"));
+        let app = RunningApp::start(AppOptions {
+            store: store.clone(),
+            keyring: keyring.clone(),
+            clock: clock.clone(),
+            tls: TlsMaterial {
+                certificate_chain_pem: issued.certificate_pem,
+                private_key_pem: issued.private_key_pem,
+                client_ca_pems: vec![authority.certificate_pem().to_owned()],
+            },
+            require_client_certificate: false,
+            limits,
+            api_listener,
+            docs_listener: Some(docs_listener),
+            api_url: api_url.clone(),
+        });
+        Self {
+            engine,
+            database,
+            domains: Domains::new(store.clone(), keyring, clock.clone()),
+            credentials: Credentials::new(store.clone(), clock.clone()),
+            store,
+            clock,
+            authority,
+            api_url,
+            docs_url,
+            app: Some(app.expect("a running server")),
+        }
+    }
+
+    /// A new domain with a credential and a client that presents it.
+    pub async fn domain(&self) -> Domain {
+        let domain = self.domains.create("test", "eu").await.expect("a domain");
+        let issued = self.credential(domain.okms_id, 365).await;
+        let key = issued.private_key_pem.expect("a key").to_string();
+        let certificate = issued.credential.certificate_pem.clone();
+        Domain {
+            okms_id: domain.okms_id,
+            base: format!("/api/{}/v2", domain.okms_id),
+            client: self.client(Some((&certificate, &key))),
+            certificate_pem: certificate,
+            private_key_pem: key,
+            credential: issued.credential,
+        }
+    }
+
+    /// Another credential of a domain.
+    pub async fn credential(&self, okms_id: OkmsId, validity_days: u32) -> IssuedCredential {
+        let new = NewCredential {
+            okms_id,
+            name: "test".to_owned(),
+            description: String::new(),
+            identity_urns: vec!["urn:v1:eu:identity:account:test".to_owned()],
+            validity_days,
+            key: AccessKey::Ecdsa,
+        };
+        self.credentials.create(&self.authority, new).await.expect("a credential")
+    }
+
+    /// A client that presents a certificate with its key, or none.
+    pub fn client(&self, identity: Option<(&str, &str)>) -> Client {
+        Client::new(&self.api_url, self.tls(identity))
+    }
+
+    /// The TLS configuration of such a client.
+    pub fn tls(&self, identity: Option<(&str, &str)>) -> rustls::ClientConfig {
+        tls_config(self.authority.certificate_pem(), identity)
+    }
+
+    /// Ends the server as SIGTERM would, and keeps the database.
+    pub async fn stop(&mut self) {
+        if let Some(app) = self.app.take() {
+            app.shutdown().await;
+        }
+    }
+}
+
+impl Domain {
+    /// The address of a secret, or of something below it.
+    pub fn secret(&self, path: &str) -> String {
+        format!("{}/secret/{path}", self.base)
+    }
+
+    /// Makes a secret with data.
+    #[track_caller]
+    pub fn create(&self, path: &str, data: &str) -> impl Future<Output = serde_json::Value> {
+        let body = format!(r#"{{"path":"{path}","version":{{"data":{data}}}}}"#);
+        async move { self.client.post(&format!("{}/secret", self.base), body).await.ok() }
+    }
+}
