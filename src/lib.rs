@@ -21,5 +21,6 @@ pub mod clock;
 pub mod crypto;
 pub mod domain;
 pub mod pki;
+pub mod server;
 pub mod service;
 pub mod store;
