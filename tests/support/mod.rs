@@ -1,7 +1,7 @@
 //! What tests share: a real server over real TLS on a real database, a clock in the test's hand, and
 //! a client that changes nothing about the requests it is told to send.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 mod client;
 mod postgres;

@@ -55,13 +55,14 @@ impl Drop for Schema {
         let name = self.name.clone();
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let mut connection = PgConnection::connect(&base()).await?;
-                let sql = sqlx::AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"));
-                connection.execute(sql).await?;
-                connection.close().await
-            })
-            .map_err(std::io::Error::other)
+            runtime
+                .block_on(async {
+                    let mut connection = PgConnection::connect(&base()).await?;
+                    let sql = sqlx::AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"));
+                    connection.execute(sql).await?;
+                    connection.close().await
+                })
+                .map_err(std::io::Error::other)
         });
         let _ = dropped.join();
     }
@@ -95,9 +96,9 @@ pub fn base_url() -> Option<String> {
 }
 
 fn find_binaries() -> Option<PathBuf> {
-    let on_path = std::env::var_os("PATH").into_iter().flat_map(|path| {
-        std::env::split_paths(&path).collect::<Vec<_>>()
-    });
+    let on_path = std::env::var_os("PATH")
+        .into_iter()
+        .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let debian = debian.map(|version| version.path().join("bin"));
     on_path
@@ -110,15 +111,14 @@ fn find_binaries() -> Option<PathBuf> {
 fn start_cluster(binaries: &Path) -> String {
     let folder = PathBuf::from(format!("/tmp/okmsd-test-pg-{}", Uuid::new_v4().simple()));
     std::fs::create_dir(&folder).expect("a folder for PostgreSQL");
-    let is_root = std::fs::metadata("/proc/self").is_ok_and(|metadata| {
-        std::os::unix::fs::MetadataExt::uid(&metadata) == 0
-    });
+    let is_root = std::fs::metadata("/proc/self")
+        .is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0);
     let script = format!(
         "'{bin}/initdb' -D '{dir}/data' -A trust -U okmsd -E UTF8 --locale=C >'{dir}/initdb.log' 2>&1 \
          || exit 1; \
          '{bin}/postgres' -D '{dir}/data' -k '{dir}' -c listen_addresses= -c max_connections=300 \
          -c fsync=off -c full_page_writes=off >'{dir}/postgres.log' 2>&1 & \
-         server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf '{dir}'/*",
+         server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf '{dir}'",
         bin = binaries.display(),
         dir = folder.display()
     );

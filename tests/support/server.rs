@@ -124,7 +124,7 @@ impl Server {
         let root_key = RootKey::generate().expect("a root key");
         let keyring = Keyring::open(root_key, store.clone(), clock.clone()).await;
         let keyring = Arc::new(keyring.expect("a keyring"));
-        let authority = Authority::generate("okmsd test CA", clock.now(), 30).expect("a CA");
+        let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let issued = authority.issue_server(&names, clock.now(), 30).expect("a certificate");
         let api_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
