@@ -7,7 +7,9 @@
 //! | [`clock`] | the time of the system |
 //! | [`domain`] | words and rules of the field; no I/O |
 //! | [`pki`] | certificates: made, not stored |
+//! | [`server`] | sockets: listeners, TLS, certificate to caller, limits, life cycle |
 
 pub mod clock;
 pub mod domain;
 pub mod pki;
+pub mod server;

@@ -1,0 +1,289 @@
+//! What a connection is doing, and until when it may go on like that.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
+    time::Instant,
+};
+
+use super::Limits;
+
+/// The activity of one connection. Shared by its socket, its requests and its watch.
+///
+/// Holds the connection's place among the open ones: it is free again when connection and requests
+/// are all gone.
+pub(super) struct Activity {
+    state: Mutex<State>,
+    header_time: Duration,
+    idle_time: Duration,
+    http1: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+struct State {
+    /// Requests whose response, body included, is not yet handed to the protocol.
+    in_flight: usize,
+    any_request: bool,
+    /// Since when no request is in flight.
+    quiet_since: Instant,
+    /// When, with no request in flight, the first bytes came that may become one.
+    head_since: Option<Instant>,
+    /// When bytes last moved in either direction.
+    moved: Instant,
+    closing_since: Option<Instant>,
+}
+
+/// What is to be done with a connection whose deadline has passed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// It is idle, and its client may be about to use it: take leave in the way of the protocol.
+    Close,
+    /// It is stuck, never asked for anything, or did not take the leave.
+    Cut,
+}
+
+impl Activity {
+    /// The activity of a connection whose handshake has just ended.
+    pub(super) fn new(limits: &Limits, http1: bool, place: OwnedSemaphorePermit) -> Arc<Self> {
+        let now = Instant::now();
+        Arc::new(Self {
+            state: Mutex::new(State {
+                in_flight: 0,
+                any_request: false,
+                quiet_since: now,
+                head_since: None,
+                moved: now,
+                closing_since: None,
+            }),
+            header_time: limits.header_time,
+            idle_time: limits.idle_time,
+            http1,
+            _place: place,
+        })
+    }
+
+    /// Until when the connection may go on as it does.
+    pub(super) fn deadline(&self) -> Instant {
+        let state = self.state();
+        let silent = later(state.moved, self.idle_time);
+        if state.in_flight > 0 {
+            return silent;
+        }
+        if let Some(closing) = state.closing_since {
+            return later(closing.max(state.quiet_since), LEAVE_TIME).min(silent);
+        }
+        let allowed = if state.any_request { self.idle_time } else { self.header_time };
+        let quiet = later(state.quiet_since, allowed);
+        // On HTTP/2 bytes outside of requests may be anything, such as a ping.
+        let head = state.head_since.filter(|_| self.http1);
+        head.map_or(quiet, |since| quiet.min(later(since, self.header_time))).min(silent)
+    }
+
+    /// Says what to do if the deadline has passed.
+    pub(super) fn overdue(&self) -> Option<Overdue> {
+        if self.deadline() > Instant::now() {
+            return None;
+        }
+        let state = self.state();
+        let mid_head = self.http1 && state.head_since.is_some();
+        let idle = state.in_flight == 0 && state.any_request && !mid_head;
+        Some(if idle && state.closing_since.is_none() { Overdue::Close } else { Overdue::Cut })
+    }
+
+    /// No further requests are taken from now on.
+    pub(super) fn closing(&self) {
+        self.state().closing_since.get_or_insert_with(Instant::now);
+    }
+
+    /// A request has begun; it lasts until the returned value is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        let mut state = self.state();
+        state.in_flight += 1;
+        state.any_request = true;
+        state.head_since = None;
+        InFlight(self.clone())
+    }
+
+    fn received(&self) {
+        let mut state = self.state();
+        state.moved = Instant::now();
+        if state.in_flight == 0 && state.head_since.is_none() {
+            state.head_since = Some(state.moved);
+        }
+    }
+
+    fn sent(&self) {
+        self.state().moved = Instant::now();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is complete in itself, so a panic elsewhere leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request in flight.
+pub(super) struct InFlight(Arc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.in_flight -= 1;
+        if state.in_flight == 0 {
+            state.quiet_since = Instant::now();
+            state.head_since = None;
+        }
+    }
+}
+
+/// A socket that notes when bytes move. It wraps what is inside TLS: records of nothing but TLS's
+/// own messages do not keep a connection alive.
+pub(super) struct Watched<T> {
+    socket: T,
+    activity: Arc<Activity>,
+}
+
+impl<T> Watched<T> {
+    pub(super) fn new(socket: T, activity: Arc<Activity>) -> Self {
+        Self { socket, activity }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.activity.received();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, buffer))?;
+        if written > 0 {
+            self.activity.sent();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, buffers))?;
+        if written > 0 {
+            self.activity.sent();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+pin_project! {
+    /// A response body that keeps its request in flight until it is sent or given up.
+    ///
+    /// It hands over large data in small parts. The protocols take as much as they are given and
+    /// only stop asking when their buffers are full; with all of it at once a response would seem
+    /// done when a slow reader has hardly begun.
+    pub(super) struct WatchedBody<B> {
+        #[pin]
+        body: B,
+        rest: Bytes,
+        in_flight: InFlight,
+    }
+}
+
+impl<B> WatchedBody<B> {
+    pub(super) fn new(body: B, in_flight: InFlight) -> Self {
+        Self { body, rest: Bytes::new(), in_flight }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for WatchedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        if this.rest.is_empty() {
+            let frame = match ready!(this.body.poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            };
+            match frame.into_data() {
+                Ok(data) => *this.rest = data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        let part = this.rest.split_to(this.rest.len().min(CHUNK_LEN));
+        Poll::Ready(Some(Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.len() as u64;
+        let of_body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        // The upper bound first: setting a lower one above it panics.
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(of_body.lower().saturating_add(rest));
+        hint
+    }
+}
+
+/// Limits come from an operator, who may mean "never" by a very large one.
+fn later(instant: Instant, duration: Duration) -> Instant {
+    instant.checked_add(duration).unwrap_or_else(|| instant + FAR)
+}
+
+/// For a connection to say goodbye when no request is in flight: time for what little is still on
+/// its way and for some round trips, too short to be worth having.
+const LEAVE_TIME: Duration = Duration::from_secs(2);
+
+/// Bytes of a body handed over at once.
+const CHUNK_LEN: usize = 16 * 1024;
+
+/// A year: what "never" comes to. Instants further away overflow.
+pub(super) const FAR: Duration = Duration::from_secs(365 * 86_400);

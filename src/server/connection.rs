@@ -1,0 +1,254 @@
+//! One connection: handshake, HTTP, end.
+
+use std::{
+    convert::Infallible,
+    error::Error as StdError,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::{
+    Request, Response,
+    body::{Body, Incoming},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, watch},
+    time::{sleep_until, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tower::ServiceExt;
+use tracing::debug;
+
+use crate::domain::ConnectionInfo;
+
+use super::{
+    Limits,
+    activity::{Activity, FAR, Overdue, Watched, WatchedBody},
+    identity,
+};
+
+/// What all connections of a listener have in common.
+pub(super) struct Shared {
+    tls: TlsAcceptor,
+    limits: Limits,
+    http1: auto::Builder<TokioExecutor>,
+    http2: auto::Builder<TokioExecutor>,
+}
+
+impl Shared {
+    pub(super) fn new(tls: Arc<rustls::ServerConfig>, limits: Limits) -> Self {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let max_header_bytes = limits.max_header_bytes;
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            // hyper counts from the end of the last request, so that a short time would cut idle
+            // connections. The watch counts from the first byte; this one is behind it.
+            .header_read_timeout(limits.idle_time.min(FAR))
+            .max_buf_size((max_header_bytes as usize).max(MIN_HTTP1_BUFFER));
+        // The limits against resets and other floods are h2's own.
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.max_concurrent_streams)
+            .max_header_list_size(max_header_bytes)
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .max_send_buf_size(HTTP2_SEND_BUFFER);
+        Self {
+            tls: TlsAcceptor::from(tls),
+            limits,
+            http1: builder.clone().http1_only(),
+            http2: builder.http2_only(),
+        }
+    }
+
+    /// Serves one connection until its end. Everything that goes wrong with it ends here.
+    pub(super) async fn run<S, B>(
+        &self,
+        socket: TcpStream,
+        peer_address: SocketAddr,
+        place: OwnedSemaphorePermit,
+        service: S,
+        mut drain: watch::Receiver<bool>,
+    ) where
+        S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        // Small answers must not wait for more to come.
+        let _ = socket.set_nodelay(true);
+        let tls = tokio::select! {
+            tls = self.handshake(socket, peer_address) => tls,
+            // Nothing is in flight yet.
+            _ = drain.wait_for(|drain| *drain) => None,
+        };
+        let Some(tls) = tls else { return };
+        let Some((info, http2)) = connection_info(&tls, peer_address) else { return };
+
+        let activity = Activity::new(&self.limits, !http2, place);
+        let service = PerConnection { service, info, activity: activity.clone() };
+        let socket = TokioIo::new(Watched::new(tls, activity.clone()));
+        let builder = if http2 { &self.http2 } else { &self.http1 };
+        let mut connection = pin!(builder.serve_connection(socket, service));
+        let mut drain = pin!(drain.wait_for(|drain| *drain));
+        let mut timer = pin!(sleep_until(activity.deadline()));
+        let mut closing = false;
+
+        let end = poll_fn(|cx| {
+            if !closing && drain.as_mut().poll(cx).is_ready() {
+                closing = true;
+                activity.closing();
+                connection.as_mut().graceful_shutdown();
+            }
+            loop {
+                if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(result.err().map(|error| error.to_string()));
+                }
+                // The deadline moves with each byte. The timer is moved only when it would be late,
+                // and looks again when it is early.
+                let deadline = activity.deadline();
+                if deadline < timer.deadline() {
+                    timer.as_mut().reset(deadline);
+                }
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                match activity.overdue() {
+                    None => timer.as_mut().reset(activity.deadline()),
+                    Some(Overdue::Close) => {
+                        closing = true;
+                        activity.closing();
+                        connection.as_mut().graceful_shutdown();
+                        timer.as_mut().reset(activity.deadline());
+                    }
+                    Some(Overdue::Cut) => {
+                        return Poll::Ready(Some("nothing moved for too long".to_owned()));
+                    }
+                }
+            }
+        })
+        .await;
+        if let Some(reason) = end {
+            debug!(peer.address = %peer_address, error = reason, "connection ended early");
+        }
+    }
+
+    async fn handshake(
+        &self,
+        socket: TcpStream,
+        peer_address: SocketAddr,
+    ) -> Option<TlsStream<TcpStream>> {
+        let handshake = self.tls.accept(socket).into_fallible();
+        match timeout(self.limits.handshake_time, handshake).await {
+            Ok(Ok(tls)) => Some(tls),
+            Ok(Err((error, socket))) => {
+                debug!(peer.address = %peer_address, %error, "TLS handshake failed");
+                linger(socket).await;
+                None
+            }
+            Err(_) => {
+                debug!(peer.address = %peer_address, "TLS handshake took too long");
+                None
+            }
+        }
+    }
+}
+
+/// What is known of the client after the handshake, and whether it speaks HTTP/2.
+fn connection_info(
+    tls: &TlsStream<TcpStream>,
+    peer_address: SocketAddr,
+) -> Option<(ConnectionInfo, bool)> {
+    let (_, session) = tls.get_ref();
+    // A resumed session brings its certificate along but does not ask the verifier.
+    let certificate = match session.peer_certificates().and_then(|chain| chain.first()) {
+        None => None,
+        Some(der) => match identity::peer_certificate(der) {
+            Ok(certificate) => Some(Arc::new(certificate)),
+            Err(error) => {
+                debug!(peer.address = %peer_address, %error, "client certificate refused");
+                return None;
+            }
+        },
+    };
+    // RFC 9113: over TLS, HTTP/2 is negotiated or not spoken.
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    Some((ConnectionInfo { peer_address, certificate }, http2))
+}
+
+/// Lets the client read why the handshake failed. If we closed with its first request unread, the
+/// operating system would reset the connection, and some clients would report only that.
+async fn linger(mut socket: TcpStream) {
+    let farewell = async {
+        socket.shutdown().await?;
+        let mut rest = socket.take(LINGER_BYTES);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    let _ = timeout(LINGER_TIME, farewell).await;
+}
+
+/// The service, as one connection sees it: each request carries who is at the other end, and is in
+/// flight until its response is sent.
+struct PerConnection<S> {
+    service: S,
+    info: ConnectionInfo,
+    activity: Arc<Activity>,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for PerConnection<S>
+where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = Response<WatchedBody<B>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let in_flight = self.activity.begin();
+        request.extensions_mut().insert(self.info.clone());
+        let response = self.service.clone().oneshot(request);
+        Box::pin(async move {
+            response.await.map(|response| response.map(|body| WatchedBody::new(body, in_flight)))
+        })
+    }
+}
+
+/// Less, and hyper panics.
+const MIN_HTTP1_BUFFER: usize = 8 * 1024;
+
+/// Bytes of one request's body that may wait unread: a whole one, mostly. hyper's own 1 MiB is what
+/// each of a hundred streams could leave in our memory.
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Bytes of bodies that may wait unread on one connection.
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Bytes of one response that may wait for the client to read. hyper's own is 400 KiB.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
+
+/// After a failed handshake; enough for an answer to cross the world.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// Bytes that a client may have sent before it read of the failure.
+const LINGER_BYTES: u64 = 64 * 1024;

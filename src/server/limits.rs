@@ -1,0 +1,48 @@
+//! Every limit of a listener.
+
+use std::time::Duration;
+
+/// The limits of a listener. Each one ends an attack that costs the attacker nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at a time; more wait in the queue of the operating system, unaccepted. One
+    /// takes a file descriptor and, when busy, some hundred KiB. Default: 10,000.
+    pub max_connections: u32,
+    /// From accepted to a finished TLS handshake. Generous for a bad mobile line, short for someone
+    /// who opens connections and says nothing. Default: 10 s.
+    pub handshake_time: Duration,
+    /// For the head of a request to arrive: on HTTP/1.1 from its first byte, on either version from
+    /// the handshake to the first head. However the bytes trickle. Default: 10 s.
+    pub header_time: Duration,
+    /// For a connection on which no byte moves in either direction (a reader who does not read, a
+    /// dead peer), and for one without any request in flight (keep-alive, HTTP/2 pings, a head that
+    /// never ends). More than the 60 s for which common clients and proxies keep connections, so
+    /// that they close first and no request meets a closing connection. A request that is silent
+    /// for longer is cut, so time limits of the service must be shorter. Default: 75 s.
+    pub idle_time: Duration,
+    /// From the request to shut down until requests in flight are dropped. Must be less than what
+    /// the supervisor waits before it kills (systemd 90 s, Kubernetes 30 s; Docker's 10 s is to be
+    /// raised, or this lowered). Default: 10 s.
+    pub drain_time: Duration,
+    /// Bytes of a request's head: start line and headers on HTTP/1.1 (there at least 8 KiB, which
+    /// is also the size of the read buffer), the header list on HTTP/2. Room for the longest path,
+    /// percent-encoded, with tokens and browser cookies. Default: 32 KiB.
+    pub max_header_bytes: u32,
+    /// HTTP/2 requests at a time on one connection. 100 is the least that RFC 9113 recommends.
+    /// Default: 100.
+    pub max_concurrent_streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            handshake_time: Duration::from_secs(10),
+            header_time: Duration::from_secs(10),
+            idle_time: Duration::from_secs(75),
+            drain_time: Duration::from_secs(10),
+            max_header_bytes: 32 * 1024,
+            max_concurrent_streams: 100,
+        }
+    }
+}

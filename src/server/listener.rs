@@ -1,0 +1,137 @@
+//! The accept loop, from start to drained.
+
+use std::{
+    convert::Infallible,
+    error::Error as StdError,
+    future::Future,
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::{
+    Request, Response,
+    body::{Body, Incoming},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+use tracing::{debug, error, info, warn};
+
+use super::{Limits, connection::Shared};
+
+/// Serves `service` on `listener` until `shutdown` completes and what is in flight then has ended,
+/// or `limits.drain_time` has passed.
+///
+/// Each request carries a [`ConnectionInfo`](crate::domain::ConnectionInfo) among its extensions.
+/// Nothing that a connection does, a panic included, ends the loop. When this returns, no connection
+/// is open and no request is being worked on, unless one has blocked its thread for a second.
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    service: S,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let max_connections = limits.max_connections.max(1);
+    let drain_time = limits.drain_time;
+    let places = Arc::new(Semaphore::new(max_connections as usize));
+    let shared = Arc::new(Shared::new(tls, limits));
+    let (drain, _) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => report(ended),
+            (socket, peer_address, place) = next(&listener, &places) => {
+                let (shared, service, drain) = (shared.clone(), service.clone(), drain.subscribe());
+                tasks.spawn(async move {
+                    shared.run(socket, peer_address, place, service, drain).await;
+                });
+            }
+        }
+    }
+
+    drop(listener);
+    info!(connections = tasks.len(), "listener closed, waiting for requests in flight");
+    drain.send_replace(true);
+    let drained = timeout(drain_time, async {
+        while let Some(ended) = tasks.join_next().await {
+            report(ended);
+        }
+    });
+    if drained.await.is_err() {
+        warn!(connections = tasks.len(), "requests still in flight are dropped");
+    }
+    tasks.shutdown().await;
+    // HTTP/2 requests run in tasks of their own, which end when they notice that their connection
+    // is gone. All places being free proves that the last one has.
+    let _ = timeout(AFTERMATH, places.acquire_many(max_connections)).await;
+}
+
+/// The next connection, once there is a place for it. May be cancelled at any time.
+async fn next(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    // First the place: a connection beyond the limit must stay with the operating system.
+    let place = loop {
+        match places.clone().acquire_owned().await {
+            Ok(place) => break place,
+            // Never: nobody closes the semaphore.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    loop {
+        match listener.accept().await {
+            Ok((socket, peer_address)) => return (socket, peer_address, place),
+            Err(error) if is_of_connection(&error) => {
+                debug!(%error, "connection gone before accept")
+            }
+            Err(error) => {
+                // No file descriptor or no memory left. Without a pause it would fail again at once
+                // and take the time of those who could free some.
+                warn!(%error, "connections can't be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether the error is that of one connection, and the next may well succeed.
+fn is_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
+    )
+}
+
+fn report(ended: Result<(), JoinError>) {
+    // The panic's message has been written by the panic hook.
+    if ended.is_err_and(|error| error.is_panic()) {
+        error!("a connection was ended by a panic");
+    }
+}
+
+/// Between two attempts to accept after a failure of the system: ten log lines a second at most.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// For requests to notice that their connection is gone.
+const AFTERMATH: Duration = Duration::from_secs(1);

@@ -1,0 +1,402 @@
+use std::{
+    sync::atomic::Ordering::SeqCst,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
+    net::TcpStream,
+    time::sleep,
+};
+
+use super::{Server, get, http2_client, request, text, until, within};
+use crate::server::Limits;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// The time that is being tested: long enough to tell it from none, on a busy machine too.
+const SHORT: Duration = Duration::from_millis(400);
+
+/// Far apart, so that a test sees which of them ended a connection.
+fn long() -> Limits {
+    Limits {
+        handshake_time: LONG,
+        header_time: LONG,
+        idle_time: LONG,
+        drain_time: LONG,
+        ..Limits::default()
+    }
+}
+
+/// Sends `start`, then one byte of `trickle` after the other, until the server ends the connection;
+/// says how long that took.
+async fn time_until_cut<T>(connection: T, start: &[u8], trickle: &[u8]) -> Duration
+where
+    T: AsyncRead + AsyncWrite,
+{
+    let begin = Instant::now();
+    let (mut reader, mut writer) = split(connection);
+    let write = async {
+        let _ = writer.write_all(start).await;
+        let _ = writer.flush().await;
+        for byte in trickle.iter().cycle() {
+            sleep(Duration::from_millis(20)).await;
+            if writer.write_all(&[*byte]).await.is_err() || writer.flush().await.is_err() {
+                break;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let read = async { while !matches!(reader.read(&mut [0; 1024]).await, Ok(0) | Err(_)) {} };
+    within(Duration::from_secs(20), async {
+        tokio::select! {
+            () = read => {}
+            () = write => {}
+        }
+    })
+    .await;
+    begin.elapsed()
+}
+
+/// Not before the time that is being tested, and long before any other.
+fn assert_after_short(time: Duration) {
+    assert!(time >= SHORT.mul_f32(0.9), "too early: {time:?}");
+    assert!(time < Duration::from_secs(10), "too late: {time:?}");
+}
+
+/// Each case, what is sent at once and what trickles after it, on a connection of its own; a good
+/// client is served meanwhile.
+async fn assert_all_cut_after_short(server: &Server, alpn: &str, cases: &[(&[u8], &[u8])]) {
+    let mut cut = Vec::new();
+    for (start, trickle) in cases {
+        let connection = server.connect(server.client(None), alpn).await.unwrap();
+        cut.push(time_until_cut(connection, start, trickle));
+    }
+    let (times, ()) = tokio::join!(join_all(cut), server.assert_serves());
+    for (time, case) in times.into_iter().zip(cases) {
+        assert!(time < Duration::from_secs(10), "too late: {time:?}, {case:?}");
+        // The connections were made one after the other, and the first one's time ran meanwhile.
+        assert!(time >= SHORT / 2, "too early: {time:?}, {case:?}");
+    }
+}
+
+#[test]
+fn defaults_are_as_documented() {
+    let limits = Limits::default();
+    assert_eq!(limits.max_connections, 10_000);
+    assert_eq!(limits.handshake_time.as_secs(), 10);
+    assert_eq!(limits.header_time.as_secs(), 10);
+    assert_eq!(limits.idle_time.as_secs(), 75);
+    assert_eq!(limits.drain_time.as_secs(), 10);
+    assert_eq!(limits.max_header_bytes, 32 * 1024);
+    assert_eq!(limits.max_concurrent_streams, 100);
+}
+
+#[tokio::test]
+async fn limits_that_mean_never_work() {
+    let never = Duration::MAX;
+    let limits = Limits {
+        max_connections: u32::MAX,
+        handshake_time: never,
+        header_time: never,
+        idle_time: never,
+        drain_time: never,
+        ..Limits::default()
+    };
+    let mut server = Server::start(limits).await;
+    server.assert_serves().await;
+    assert!(server.who_http2(server.client(None)).await.is_ok());
+    server.begin_shutdown();
+    within(Duration::from_secs(5), &mut server.task).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_cut() {
+    let server = Server::start(Limits { handshake_time: SHORT, ..long() }).await;
+    let (silent, half) = tokio::join!(
+        async {
+            let socket = TcpStream::connect(server.address).await.unwrap();
+            time_until_cut(socket, b"", b"").await
+        },
+        async {
+            // A client hello that announces 512 bytes and trickles in.
+            let socket = TcpStream::connect(server.address).await.unwrap();
+            let served = server.assert_serves();
+            let cut = time_until_cut(socket, &[0x16, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3], b"x");
+            tokio::join!(cut, served).0
+        }
+    );
+    assert_after_short(silent);
+    assert_after_short(half);
+}
+
+#[tokio::test]
+async fn plain_http_is_answered_by_an_end() {
+    let server = Server::start(long()).await;
+    let socket = TcpStream::connect(server.address).await.unwrap();
+    let time = time_until_cut(socket, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"").await;
+    assert!(time < Duration::from_secs(5), "{time:?}");
+}
+
+#[tokio::test]
+async fn an_http1_head_that_never_ends_is_cut() {
+    let server = Server::start(Limits { header_time: SHORT, ..long() }).await;
+    let cases: [(&[u8], &[u8]); 4] = [
+        (b"", b""),
+        (b"GET /who HTTP/1.1\r\n", b""),
+        (b"GET /who HTTP/1.1\r\n", b"X: y\r\n"),
+        (b"", b"GET"),
+    ];
+    assert_all_cut_after_short(&server, "http/1.1", &cases).await;
+}
+
+#[tokio::test]
+async fn the_second_http1_head_is_cut_too() {
+    let server = Server::start(Limits { header_time: SHORT, ..long() }).await;
+    let mut connection = server.connect(server.client(None), "http/1.1").await.unwrap();
+    keep_alive_request(&mut connection).await;
+    // Quiet for longer than a head may take is no offence.
+    sleep(SHORT * 2).await;
+    keep_alive_request(&mut connection).await;
+    assert_after_short(time_until_cut(connection, b"GET", b"x").await);
+}
+
+/// One request whose answer leaves the connection open.
+async fn keep_alive_request(connection: &mut super::Connection) {
+    connection.write_all(b"GET /who HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; 1024];
+    let mut length = 0;
+    while !answer[..length].ends_with(b"nobody") {
+        let read = connection.read(&mut answer[length..]).await.unwrap();
+        assert_ne!(read, 0, "closed");
+        length += read;
+    }
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+const SETTINGS_ACK: &[u8] = &[0, 0, 0, 4, 1, 0, 0, 0, 0];
+/// Headers of stream 1 that are to be continued: `:method: GET`, `:scheme: https`, `:path: /`.
+const OPEN_HEADERS: &[u8] = &[0, 0, 3, 1, 0, 0, 0, 0, 1, 0x82, 0x87, 0x84];
+/// A continuation that announces 16,384 bytes, of which the first are a header with a long value.
+const CONTINUATION: &[u8] = &[0, 64, 0, 9, 0, 0, 0, 0, 1, 0, 1, b'a', 0x7f, 0x80, 0x7f];
+const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+
+#[tokio::test]
+async fn an_http2_preface_or_head_that_never_ends_is_cut() {
+    let server = Server::start(Limits { header_time: SHORT, ..long() }).await;
+    let open = [PREFACE, SETTINGS, SETTINGS_ACK].concat();
+    let headers = [&open[..], OPEN_HEADERS].concat();
+    let continued = [&headers[..], CONTINUATION].concat();
+    let cases: [(&[u8], &[u8]); 9] = [
+        (b"", b""),
+        (&PREFACE[..10], b""),
+        // 24 bytes, one at a time, take longer than they may.
+        (b"", PREFACE),
+        (PREFACE, b""),
+        (&open, b""),
+        (&open, PING),
+        (&headers, b""),
+        (&continued, b""),
+        (&continued, b"x"),
+    ];
+    assert_all_cut_after_short(&server, "h2", &cases).await;
+}
+
+#[tokio::test]
+async fn continuations_without_end_are_cut_by_their_number_or_size() {
+    let server = Server::start(long()).await;
+    let mut start = [PREFACE, SETTINGS, SETTINGS_ACK, OPEN_HEADERS].concat();
+    for _ in 0..10_000 {
+        start.extend_from_slice(&[0, 0, 5, 9, 0, 0, 0, 0, 1, 0, 1, b'a', 1, b'b']);
+    }
+    let connection = server.connect(server.client(None), "h2").await.unwrap();
+    assert!(time_until_cut(connection, &start, b"").await < Duration::from_secs(10));
+    server.assert_serves().await;
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_only_pings_is_closed() {
+    let server = Server::start(Limits { idle_time: SHORT, ..long() }).await;
+    // One request first, so that it is the idle time that counts and not that of the first head.
+    let connection = server.connect(server.client(None), "h2").await.unwrap();
+    let get = [&[0, 0, 8, 1, 5, 0, 0, 0, 1, 0x82, 0x87, 0x04, 0x04], &b"/who"[..]].concat();
+    let start = [PREFACE, SETTINGS, SETTINGS_ACK, &get].concat();
+    assert_after_short(time_until_cut(connection, &start, PING).await);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let server = Server::start(Limits { idle_time: SHORT, ..long() }).await;
+    let mut connection = server.connect(server.client(None), "http/1.1").await.unwrap();
+    keep_alive_request(&mut connection).await;
+    let served = server.assert_serves();
+    let (time, ()) = tokio::join!(time_until_cut(connection, b"", b""), served);
+    assert_after_short(time);
+
+    let socket = server.connect(server.client(None), "h2").await.unwrap();
+    let mut client = http2_client(socket).await.unwrap();
+    let answer = client.send_request(request("/who")).await.unwrap();
+    assert_eq!(text(answer).await, "HTTP/2.0 nobody");
+    let begin = Instant::now();
+    // The client learns of the end without asking.
+    until(|| client.is_closed()).await;
+    assert_after_short(begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_reader_who_does_not_read_is_cut() {
+    let server = Server::start(Limits { idle_time: SHORT, ..long() }).await;
+    for alpn in ["http/1.1", "h2"] {
+        let connection = server.connect(server.client(None), alpn).await.unwrap();
+        if alpn == "h2" {
+            let mut client = http2_client(connection).await.unwrap();
+            let answer = client.send_request(request("/large")).await.unwrap();
+            // The window of the client is full after some KiB; its driver answers pings all along.
+            sleep(SHORT * 6).await;
+            let body = http_body_util::BodyExt::collect(answer.into_body()).await;
+            assert!(body.is_err(), "the connection was not cut");
+        } else {
+            let mut connection = connection;
+            connection.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            sleep(SHORT * 6).await;
+            let mut got = Vec::new();
+            let _ = connection.read_to_end(&mut got).await;
+            assert!(got.len() < super::LARGE, "the connection was not cut");
+        }
+        server.assert_serves().await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_everything() {
+    let server = Server::start(Limits { idle_time: SHORT, ..long() }).await;
+    let mut connection = server.connect(server.client(None), "http/1.1").await.unwrap();
+    connection.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let (mut total, mut buffer) = (0, vec![0; 1 << 20]);
+    let begin = Instant::now();
+    while total < super::LARGE {
+        let read = connection.read(&mut buffer).await.unwrap();
+        assert_ne!(read, 0, "cut after {total} bytes, {:?}", begin.elapsed());
+        total += read;
+        if total / (4 << 20) != (total - read) / (4 << 20) {
+            sleep(SHORT / 4).await;
+        }
+    }
+    assert!(begin.elapsed() > SHORT * 2);
+}
+
+#[tokio::test]
+async fn a_request_may_take_longer_than_its_head() {
+    let server = Server::start(Limits { header_time: SHORT, ..long() }).await;
+    let connection = server.connect(server.client(None), "http/1.1").await.unwrap();
+    let slow = tokio::spawn(get(connection, "/slow"));
+    until(|| server.seen.slow_begun.load(SeqCst) == 1).await;
+    sleep(SHORT * 3).await;
+    server.seen.release.notify_one();
+    assert_eq!(slow.await.unwrap().unwrap(), "slow");
+}
+
+#[tokio::test]
+async fn a_silent_request_is_cut_at_the_idle_time() {
+    let server = Server::start(Limits { idle_time: SHORT, ..long() }).await;
+    for alpn in ["http/1.1", "h2"] {
+        let dropped = server.seen.slow_dropped.load(SeqCst);
+        let connection = server.connect(server.client(None), alpn).await.unwrap();
+        let begin = Instant::now();
+        if alpn == "h2" {
+            let mut client = http2_client(connection).await.unwrap();
+            assert!(client.send_request(request("/slow")).await.is_err());
+        } else {
+            assert!(get(connection, "/slow").await.is_err());
+        }
+        assert_after_short(begin.elapsed());
+        until(|| server.seen.slow_dropped.load(SeqCst) == dropped + 1).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_a_place() {
+    let server = Server::start(Limits { max_connections: 2, ..long() }).await;
+    let mut first = server.connect(server.client(None), "http/1.1").await.unwrap();
+    let second = server.connect(server.client(None), "http/1.1").await.unwrap();
+    keep_alive_request(&mut first).await;
+    let third = server.who(server.client(None));
+    let mut third = std::pin::pin!(third);
+    assert!(tokio::time::timeout(SHORT, &mut third).await.is_err(), "no place, but served");
+    drop(second);
+    assert_eq!(within(Duration::from_secs(5), third).await.unwrap(), "HTTP/1.1 nobody");
+    keep_alive_request(&mut first).await;
+}
+
+#[tokio::test]
+async fn a_head_beyond_the_limit_is_refused() {
+    let server = Server::start(Limits { max_header_bytes: 8 * 1024, ..long() }).await;
+    let long_header = |length| format!("X: {}\r\n", "y".repeat(length));
+    for (length, status) in [(7 * 1024, "200"), (9 * 1024, "431"), (1 << 20, "431")] {
+        let mut connection = server.connect(server.client(None), "http/1.1").await.unwrap();
+        let head = format!(
+            "GET /who HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}\r\n",
+            long_header(length)
+        );
+        // The server may close before it has read everything.
+        let _ = connection.write_all(head.as_bytes()).await;
+        let mut answer = vec![0; 12];
+        if connection.read_exact(&mut answer).await.is_ok() {
+            assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"));
+        } else {
+            assert_eq!(status, "431");
+        }
+    }
+    for (length, good) in [(7 * 1024, true), (9 * 1024, false)] {
+        let socket = server.connect(server.client(None), "h2").await.unwrap();
+        let mut client = http2_client(socket).await.unwrap();
+        let mut request = request("/who");
+        request.headers_mut().insert("x", "y".repeat(length).parse().unwrap());
+        let answer = client.send_request(request).await;
+        assert_eq!(answer.is_ok_and(|answer| answer.status() == 200), good, "{length}");
+    }
+}
+
+#[tokio::test]
+async fn streams_beyond_the_limit_wait() {
+    let server = Server::start(Limits { max_concurrent_streams: 2, ..long() }).await;
+    let socket = server.connect(server.client(None), "h2").await.unwrap();
+    let mut client = http2_client(socket).await.unwrap();
+    // The client knows the server's limit once it has had an answer.
+    client.send_request(request("/who")).await.unwrap();
+    let tasks: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(
+                async move { text(client.send_request(request("/slow")).await.unwrap()).await },
+            )
+        })
+        .collect();
+    until(|| server.seen.slow_begun.load(SeqCst) == 2).await;
+    sleep(SHORT / 2).await;
+    assert_eq!(server.seen.slow_begun.load(SeqCst), 2);
+    server.seen.release.notify_one();
+    until(|| server.seen.slow_begun.load(SeqCst) == 3).await;
+    server.seen.release.notify_one();
+    server.seen.release.notify_one();
+    for task in tasks {
+        assert_eq!(within(Duration::from_secs(5), task).await.unwrap(), "slow");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_no_more_than_its_connection() {
+    let server = Server::start(long()).await;
+    let connection = server.connect(server.client(None), "http/1.1").await.unwrap();
+    assert!(get(connection, "/panic").await.is_err());
+    server.assert_serves().await;
+
+    let socket = server.connect(server.client(None), "h2").await.unwrap();
+    let mut client = http2_client(socket).await.unwrap();
+    assert!(client.send_request(request("/panic")).await.is_err());
+    let answer = client.send_request(request("/who")).await.unwrap();
+    assert_eq!(text(answer).await, "HTTP/2.0 nobody");
+    server.assert_serves().await;
+}
