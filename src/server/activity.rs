@@ -47,9 +47,9 @@ struct State {
 /// What is to be done with a connection whose deadline has passed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// Nothing is lost: take leave in the way of the protocol.
+    /// It is idle, and its client may be about to use it: take leave in the way of the protocol.
     Close,
-    /// It holds up something, or did not take the leave.
+    /// It is stuck, never asked for anything, or did not take the leave.
     Cut,
 }
 
@@ -96,8 +96,9 @@ impl Activity {
             return None;
         }
         let state = self.state();
-        let lossless = state.in_flight == 0 && state.closing_since.is_none();
-        Some(if lossless { Overdue::Close } else { Overdue::Cut })
+        let mid_head = self.http1 && state.head_since.is_some();
+        let idle = state.in_flight == 0 && state.any_request && !mid_head;
+        Some(if idle && state.closing_since.is_none() { Overdue::Close } else { Overdue::Cut })
     }
 
     /// No further requests are taken from now on.
@@ -284,5 +285,5 @@ const LEAVE_TIME: Duration = Duration::from_secs(2);
 /// Bytes of a body handed over at once.
 const CHUNK_LEN: usize = 16 * 1024;
 
-/// A year.
-const FAR: Duration = Duration::from_secs(365 * 86_400);
+/// A year: what "never" comes to. Instants further away overflow.
+pub(super) const FAR: Duration = Duration::from_secs(365 * 86_400);

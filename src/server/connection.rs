@@ -34,7 +34,7 @@ use crate::domain::ConnectionInfo;
 
 use super::{
     Limits,
-    activity::{Activity, Overdue, Watched, WatchedBody},
+    activity::{Activity, FAR, Overdue, Watched, WatchedBody},
     identity,
 };
 
@@ -55,7 +55,7 @@ impl Shared {
             .timer(TokioTimer::new())
             // hyper counts from the end of the last request, so that a short time would cut idle
             // connections. The watch counts from the first byte; this one is behind it.
-            .header_read_timeout(limits.idle_time)
+            .header_read_timeout(limits.idle_time.min(FAR))
             .max_buf_size((max_header_bytes as usize).max(MIN_HTTP1_BUFFER));
         // The limits against resets and other floods are h2's own.
         builder

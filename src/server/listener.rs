@@ -31,7 +31,7 @@ use super::{Limits, connection::Shared};
 ///
 /// Each request carries a [`ConnectionInfo`](crate::domain::ConnectionInfo) among its extensions.
 /// Nothing that a connection does, a panic included, ends the loop. When this returns, no connection
-/// is open and no request is being worked on.
+/// is open and no request is being worked on, unless one has blocked its thread for a second.
 pub async fn serve<S, B>(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,

@@ -3,6 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     net::TcpStream,
@@ -64,6 +65,22 @@ fn assert_after_short(time: Duration) {
     assert!(time < Duration::from_secs(10), "too late: {time:?}");
 }
 
+/// Each case, what is sent at once and what trickles after it, on a connection of its own; a good
+/// client is served meanwhile.
+async fn assert_all_cut_after_short(server: &Server, alpn: &str, cases: &[(&[u8], &[u8])]) {
+    let mut cut = Vec::new();
+    for (start, trickle) in cases {
+        let connection = server.connect(server.client(None), alpn).await.unwrap();
+        cut.push(time_until_cut(connection, start, trickle));
+    }
+    let (times, ()) = tokio::join!(join_all(cut), server.assert_serves());
+    for (time, case) in times.into_iter().zip(cases) {
+        assert!(time < Duration::from_secs(10), "too late: {time:?}, {case:?}");
+        // The connections were made one after the other, and the first one's time ran meanwhile.
+        assert!(time >= SHORT / 2, "too early: {time:?}, {case:?}");
+    }
+}
+
 #[test]
 fn defaults_are_as_documented() {
     let limits = Limits::default();
@@ -74,6 +91,24 @@ fn defaults_are_as_documented() {
     assert_eq!(limits.drain_time.as_secs(), 10);
     assert_eq!(limits.max_header_bytes, 32 * 1024);
     assert_eq!(limits.max_concurrent_streams, 100);
+}
+
+#[tokio::test]
+async fn limits_that_mean_never_work() {
+    let never = Duration::MAX;
+    let limits = Limits {
+        max_connections: u32::MAX,
+        handshake_time: never,
+        header_time: never,
+        idle_time: never,
+        drain_time: never,
+        ..Limits::default()
+    };
+    let mut server = Server::start(limits).await;
+    server.assert_serves().await;
+    assert!(server.who_http2(server.client(None)).await.is_ok());
+    server.begin_shutdown();
+    within(Duration::from_secs(5), &mut server.task).await.unwrap();
 }
 
 #[tokio::test]
@@ -107,17 +142,13 @@ async fn plain_http_is_answered_by_an_end() {
 #[tokio::test]
 async fn an_http1_head_that_never_ends_is_cut() {
     let server = Server::start(Limits { header_time: SHORT, ..long() }).await;
-    for (start, trickle) in [
-        (&b""[..], &b""[..]),
+    let cases: [(&[u8], &[u8]); 4] = [
+        (b"", b""),
         (b"GET /who HTTP/1.1\r\n", b""),
         (b"GET /who HTTP/1.1\r\n", b"X: y\r\n"),
         (b"", b"GET"),
-    ] {
-        let connection = server.connect(server.client(None), "http/1.1").await.unwrap();
-        let served = server.assert_serves();
-        let (time, ()) = tokio::join!(time_until_cut(connection, start, trickle), served);
-        assert_after_short(time);
-    }
+    ];
+    assert_all_cut_after_short(&server, "http/1.1", &cases).await;
 }
 
 #[tokio::test]
@@ -158,24 +189,19 @@ async fn an_http2_preface_or_head_that_never_ends_is_cut() {
     let open = [PREFACE, SETTINGS, SETTINGS_ACK].concat();
     let headers = [&open[..], OPEN_HEADERS].concat();
     let continued = [&headers[..], CONTINUATION].concat();
-    for (start, trickle) in [
-        (&b""[..], &b""[..]),
+    let cases: [(&[u8], &[u8]); 9] = [
+        (b"", b""),
         (&PREFACE[..10], b""),
+        // 24 bytes, one at a time, take longer than they may.
+        (b"", PREFACE),
         (PREFACE, b""),
         (&open, b""),
         (&open, PING),
         (&headers, b""),
         (&continued, b""),
         (&continued, b"x"),
-    ] {
-        let connection = server.connect(server.client(None), "h2").await.unwrap();
-        let served = server.assert_serves();
-        let (time, ()) = tokio::join!(time_until_cut(connection, start, trickle), served);
-        assert_after_short(time);
-    }
-    // 24 bytes of preface, one at a time, take longer than they may.
-    let connection = server.connect(server.client(None), "h2").await.unwrap();
-    assert_after_short(time_until_cut(connection, b"", PREFACE).await);
+    ];
+    assert_all_cut_after_short(&server, "h2", &cases).await;
 }
 
 #[tokio::test]
@@ -195,10 +221,8 @@ async fn an_http2_connection_that_only_pings_is_closed() {
     let server = Server::start(Limits { idle_time: SHORT, ..long() }).await;
     // One request first, so that it is the idle time that counts and not that of the first head.
     let connection = server.connect(server.client(None), "h2").await.unwrap();
-    let get = [0, 0, 4, 1, 5, 0, 0, 0, 1, 0x82, 0x87, 0x04, 0x04].to_vec();
-    let start = [PREFACE, SETTINGS, SETTINGS_ACK, &get, b"/who"].concat();
-    let mut start = start;
-    start[PREFACE.len() + 18 + 2] = 8;
+    let get = [&[0, 0, 8, 1, 5, 0, 0, 0, 1, 0x82, 0x87, 0x04, 0x04], &b"/who"[..]].concat();
+    let start = [PREFACE, SETTINGS, SETTINGS_ACK, &get].concat();
     assert_after_short(time_until_cut(connection, &start, PING).await);
 }
 
