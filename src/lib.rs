@@ -15,6 +15,11 @@
 //! | [`app`] | joins the parts into a running server |
 //! | [`clock`] | the time of the system |
 
+#![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub, clippy::todo, clippy::dbg_macro)]
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::allow_attributes)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod api;
 pub mod app;
 pub mod clock;

@@ -6,11 +6,12 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use okmsd::{
     app::{AppOptions, RunningApp},
+    clock::SystemClock,
     crypto::RootKey,
     domain::{Clock, Credential, OkmsId, Timestamp},
     pki::{AccessKey, Authority},
@@ -70,8 +71,7 @@ pub struct ManualClock(AtomicI64);
 impl ManualClock {
     /// Begins at the present, which the client's side of TLS lives in.
     pub fn new() -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-        Self(AtomicI64::new(i64::try_from(now.as_millis()).expect("before year 292 million")))
+        Self(AtomicI64::new(SystemClock.now().as_millis()))
     }
 
     pub fn advance(&self, time: Duration) {
