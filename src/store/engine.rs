@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    ConnectOptions, PgPool, SqliteConnection, SqlitePool,
+    ConnectOptions, Connection as _, PgPool, SqliteConnection, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -135,6 +135,16 @@ impl Store {
             + Sync,
         T: Send,
     {
+        in_time(self.read_untimed(read)).await
+    }
+
+    async fn read_untimed<T, F>(&self, read: F) -> Result<T, Error>
+    where
+        F: for<'a, 'c> Fn(&'a mut Connection<'c>) -> BoxFuture<'a, Result<T, sqlx::Error>>
+            + Send
+            + Sync,
+        T: Send,
+    {
         match &*self.engine {
             Engine::Sqlite { readers, .. } => {
                 let mut connection = readers.acquire().await.map_err(StoreError::Sql)?;
@@ -157,6 +167,14 @@ impl Store {
             }
         }
     }
+}
+
+/// Bounds a piece of work on the database: one that hangs, such as a server behind a dead line, must
+/// not hold its caller for longer. A write that is cut off here may still be done; its caller is told
+/// that storage is unavailable, never that it succeeded.
+pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let timed_out = |_| Error::Unavailable("the database did not answer in time".into());
+    tokio::time::timeout(WORK_TIME, work).await.map_err(timed_out)?
 }
 
 async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
@@ -228,28 +246,39 @@ fn create_private_file(path: &std::path::Path) -> io::Result<()> {
 
 async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError> {
     let options = options.clone().application_name("okmsd").disable_statement_logging();
+    // Not from the pool: it would hide why the server cannot be reached, and limit the time that
+    // migrations may take.
+    let mut first = options.connect().await?;
+    migrations(&POSTGRES_MIGRATIONS).run(&mut first).await.map_err(migration_error)?;
+    assert_synchronous(&mut Connection::Postgres(&mut first)).await?;
+    first.close().await?;
     let pool = PgPoolOptions::new()
         .max_connections(POSTGRES_CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
-        .connect_with(options)
-        .await?;
-    let mut connection = pool.acquire().await?;
-    migrations(&POSTGRES_MIGRATIONS).run(&mut *connection).await.map_err(migration_error)?;
-    // An acknowledged write must survive a crash of the database server, whatever the server's or
-    // the role's default is.
-    let durable = fetch_optional!(
-        &mut Connection::Postgres(&mut connection),
-        (String,),
-        "SELECT current_setting('synchronous_commit')"
-    )?;
-    if durable.is_some_and(|(setting,)| setting == "off") {
-        return Err(Error::Unavailable(
-            "PostgreSQL has synchronous_commit = off: acknowledged writes could be lost".into(),
-        )
-        .into());
-    }
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // The server gives up before its caller does, and holds no lock for the dead.
+                let sql = "SELECT set_config('statement_timeout', '20s', false), \
+                           set_config('idle_in_transaction_session_timeout', '20s', false)";
+                execute!(&mut Connection::Postgres(connection), sql)?;
+                Ok(())
+            })
+        })
+        .connect_lazy_with(options);
     Ok(Engine::Postgres(pool))
+}
+
+/// An acknowledged write must survive a crash of the database server, whatever the default of the
+/// server or the role is.
+async fn assert_synchronous(connection: &mut Connection<'_>) -> Result<(), StoreError> {
+    let sql = "SELECT current_setting('synchronous_commit')";
+    let setting = fetch_optional!(connection, (String,), sql)?;
+    if setting.is_some_and(|(setting,)| setting == "off") {
+        let text = "PostgreSQL has synchronous_commit = off: acknowledged writes could be lost";
+        return Err(Error::Unavailable(text.into()).into());
+    }
+    Ok(())
 }
 
 /// Takes the row lock of a secret for the rest of the transaction. SQLite has only one writer, which
@@ -317,6 +346,9 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// How long a request waits for a free connection before it is answered with 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long any piece of work may take before its caller is told that storage is unavailable. Work
+/// takes milliseconds; this is longer than every single wait in it.
+const WORK_TIME: Duration = Duration::from_secs(25);
 /// A restart of PostgreSQL kills every pooled connection at once, so one retry is not enough.
 pub(super) const DEAD_CONNECTION_TRIES: u32 = POSTGRES_CONNECTIONS + 1;
 

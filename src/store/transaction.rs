@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use super::{
     Connection, Store, StoreError,
-    engine::{DEAD_CONNECTION_TRIES, Engine},
+    engine::{DEAD_CONNECTION_TRIES, Engine, in_time},
 };
 use crate::domain::Error;
 
@@ -35,6 +35,17 @@ impl<'c> Tx<'c> {
 impl Store {
     /// Runs a unit of work; when this returns `Ok`, its writes are on the disk.
     pub(super) async fn write<T, F>(&self, unit: F) -> Result<T, Error>
+    where
+        F: for<'a, 'c> Fn(&'a mut Tx<'c>) -> BoxFuture<'a, Result<T, StoreError>>
+            + Send
+            + Sync
+            + 'static,
+        T: Send + 'static,
+    {
+        in_time(self.write_untimed(unit)).await
+    }
+
+    async fn write_untimed<T, F>(&self, unit: F) -> Result<T, Error>
     where
         F: for<'a, 'c> Fn(&'a mut Tx<'c>) -> BoxFuture<'a, Result<T, StoreError>>
             + Send

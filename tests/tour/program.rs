@@ -64,7 +64,6 @@ impl Dev {
     pub fn variable(&self, name: &str) -> &str {
         self.variables.get(name).unwrap_or_else(|| panic!("dev.env does not set {name}"))
     }
-
 }
 
 /// Waits until the program has written `file`, which it does last.
