@@ -5,6 +5,7 @@
 //!
 //! | folder | what happens there |
 //! |---|---|
+//! | [`cli`] | the command line: one file for each subcommand |
 //! | [`config`] | settings: file, environment, flags |
 //! | [`server`] | sockets, TLS, the caller's certificate, limits, life cycle |
 //! | [`api`] | HTTP only: input in, one call of a use case, answer out |
@@ -24,6 +25,7 @@
 
 pub mod api;
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod crypto;
