@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     names: Vec<String>,
     #[command(flatten)]
     listen: ListenFlags,
-    /// Region that new domains are in [default: local]
+    /// Region that new domains are in [default: eu]
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
 }

@@ -37,7 +37,7 @@ impl Default for Server {
             api_listen: ApiListen(SocketAddr::from((Ipv4Addr::LOCALHOST, 8443))),
             docs_listen: DocsListen(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8444)))),
             api_url: None,
-            region: Region("local".to_owned()),
+            region: Region("eu".to_owned()),
         }
     }
 }
