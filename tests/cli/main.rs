@@ -12,4 +12,7 @@ mod harness;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod production;
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../support/tools.rs"]
+mod tools;
 mod usage;

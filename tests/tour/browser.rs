@@ -1,12 +1,10 @@
 //! Both Swagger UIs in a browser.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{path::Path, process::Command};
 
 use crate::{
-    program::{Dev, leave_out},
+    program::Dev,
+    tools::{at_hand, leave_out},
     webdriver::Browser,
 };
 
@@ -71,18 +69,11 @@ async fn the_authenticated_page_creates_a_secret_with_the_browsers_certificate()
 
 /// A home folder for a browser with an empty certificate store; `None` where there is no browser.
 fn browser_home() -> Option<tempfile::TempDir> {
-    for tool in ["chromium", "chromedriver", "certutil", "pk12util"] {
-        let found = Command::new("sh")
-            .args(["-c", &format!("command -v {tool}")])
-            .stdout(Stdio::null())
-            .status();
-        if !found.is_ok_and(|status| status.success()) {
-            leave_out("the Swagger UIs in a browser", &format!("{tool} was not found"));
-            return None;
-        }
+    if !at_hand(&["chromium", "chromedriver", "certutil", "pk12util", "curl"]) {
+        return None;
     }
     if !Path::new(POLICY).exists() {
-        leave_out("the Swagger UIs in a browser", &format!("{POLICY} is not there, see .ci/run"));
+        leave_out(&format!("{POLICY} is not there, see .ci/run"));
         return None;
     }
     let home = tempfile::tempdir().expect("a folder");
