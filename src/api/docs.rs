@@ -15,9 +15,7 @@ use axum::{
 };
 use utoipa::{
     IntoParams, OpenApi,
-    openapi::{
-        Object, ObjectBuilder, OpenApi as Document, SchemaFormat, ServerBuilder, schema::Type,
-    },
+    openapi::{OpenApi as Document, ServerBuilder},
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::Config;
@@ -65,7 +63,7 @@ pub(super) fn authenticated_router(links: &DocsLinks) -> Router {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "okmsd Secret Manager", license(name = "", identifier = "")),
+    info(title = "okmsd Secret Manager"),
     tags((name = "Secret API", description = "Secrets and their versions (REST v2)")),
     security(("clientCertificate" = []))
 )]
@@ -144,13 +142,8 @@ fn serve_file(ui: &Ui, name: &str) -> Response {
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct OkmsIdParam {
     /// The OKMS domain.
-    #[param(rename = "okmsId", schema_with = uuid_schema)]
+    #[param(rename = "okmsId", format = "uuid")]
     okms_id: String,
-}
-
-fn uuid_schema() -> Object {
-    let format = SchemaFormat::Custom("uuid".to_owned());
-    ObjectBuilder::new().schema_type(Type::String).format(Some(format)).build()
 }
 
 #[derive(IntoParams)]
@@ -158,7 +151,7 @@ fn uuid_schema() -> Object {
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct PathParam {
     /// The path of the secret, with its slashes raw or percent-encoded.
-    #[param(pattern = "^[a-zA-Z0-9_.:/=@%-]+$", example = "prod/database/MySQL")]
+    #[param(min_length = 1, pattern = "^[a-zA-Z0-9_.:/=@%-]+$", example = "prod/database/MySQL")]
     path: String,
 }
 
@@ -176,10 +169,10 @@ pub(super) struct VersionParam {
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct ReadParams {
     /// The number of the version; the current one by default.
-    #[param(minimum = 1, maximum = 24000)]
+    #[param(minimum = 1, maximum = 24000, nullable = false)]
     version: Option<u32>,
     /// Whether data comes along.
-    #[param(default = false)]
+    #[param(default = false, nullable = false)]
     include_data: Option<bool>,
 }
 
@@ -188,7 +181,7 @@ pub(super) struct ReadParams {
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct DataParam {
     /// Whether data comes along.
-    #[param(default = false)]
+    #[param(default = false, nullable = false)]
     include_data: Option<bool>,
 }
 
@@ -197,7 +190,7 @@ pub(super) struct DataParam {
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct CasParam {
     /// Check-and-set: the write is done only if this is the number of the current version.
-    #[param(minimum = 0, maximum = 24000)]
+    #[param(minimum = 0, maximum = 24000, nullable = false)]
     cas: Option<u32>,
 }
 
@@ -206,10 +199,16 @@ pub(super) struct CasParam {
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct PageParams {
     /// How many items a page has at the most.
-    #[param(rename = "X-Pagination-Size", minimum = 10, maximum = 500, default = 100)]
+    #[param(
+        rename = "X-Pagination-Size",
+        minimum = 10,
+        maximum = 500,
+        default = 100,
+        nullable = false
+    )]
     size: Option<u32>,
     /// `X-Pagination-Cursor-Next` of the page before.
-    #[param(rename = "X-Pagination-Cursor")]
+    #[param(rename = "X-Pagination-Cursor", nullable = false)]
     cursor: Option<String>,
 }
 
