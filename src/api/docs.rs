@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Path, State},
     http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Redirect, Response},
@@ -15,12 +15,13 @@ use axum::{
 };
 use utoipa::{
     IntoParams, OpenApi,
-    openapi::{OpenApi as Document, ServerBuilder},
+    openapi::{OpenApi as Document, RefOr, ServerBuilder, path::ParameterBuilder},
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::Config;
 
-use super::{ApiState, envelope, error, v2};
+use super::{ApiState, body::JsonAnswer, envelope, error, v2};
+use crate::domain::Principal;
 
 /// Where the two Swagger UIs and the API are reached, as people write it in a browser.
 #[derive(Debug, Clone)]
@@ -94,24 +95,42 @@ fn ui_config() -> Config<'static> {
 #[derive(Clone)]
 struct Ui {
     config: Arc<Config<'static>>,
-    document: Arc<str>,
+    document: Arc<Document>,
 }
 
 fn ui_router(document: Document, config: Config<'static>) -> Router {
-    // A document made of static parts and two URLs always serializes.
-    let document = document.to_json().unwrap_or_default().into();
     Router::new()
         .route("/", get(|| async { Redirect::temporary("/swagger/") }))
         .route("/swagger", get(|| async { Redirect::temporary("/swagger/") }))
         .route("/swagger/", get(index))
         .route("/swagger/openapi.json", get(openapi_json))
         .route("/swagger/{file}", get(file))
-        .with_state(Ui { config: Arc::new(config), document })
+        .with_state(Ui { config: Arc::new(config), document: Arc::new(document) })
 }
 
-async fn openapi_json(State(ui): State<Ui>) -> Response {
-    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    (json, ui.document.to_string()).into_response()
+/// The document. Who presents a certificate finds the id of its own domain filled in.
+async fn openapi_json(
+    State(ui): State<Ui>,
+    principal: Option<Extension<Arc<Principal>>>,
+) -> JsonAnswer<Document> {
+    let mut document = Document::clone(&ui.document);
+    if let Some(Extension(principal)) = principal {
+        let okms_id = serde_json::Value::String(principal.okms_id.to_string());
+        let paths = document.paths.paths.values_mut();
+        let operations = paths.flat_map(|path| {
+            [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten()
+        });
+        let parameters = operations.flat_map(|operation| operation.parameters.iter_mut().flatten());
+        for parameter in parameters {
+            if let RefOr::T(parameter) = parameter
+                && parameter.name == "okmsId"
+            {
+                let filled = ParameterBuilder::from(parameter.clone());
+                *parameter = filled.example(Some(okms_id.clone())).build();
+            }
+        }
+    }
+    JsonAnswer(document)
 }
 
 async fn index(State(ui): State<Ui>) -> Response {

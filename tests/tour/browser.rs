@@ -51,8 +51,11 @@ async fn the_authenticated_page_creates_a_secret_with_the_browsers_certificate()
                 .endsWith('/v2/secret'))";
     browser.wait_for(&format!("return {post} != null")).await;
     browser.script(&format!("{post}.querySelector('.opblock-summary-control').click()")).await;
+    // The id of the caller's own domain is filled in.
     let input = ".opblock-post.is-open tr[data-param-name=okmsId] input";
-    browser.type_into(input, dev.variable("OKMS_ID")).await;
+    let filled =
+        browser.wait_for(&format!("return document.querySelector('{input}')?.value")).await;
+    assert_eq!(filled, dev.variable("OKMS_ID"));
     // The document's own example is the body.
     browser.click(".opblock-post.is-open .execute").await;
     let live = format!("{post}.querySelector('.live-responses-table .response')");
