@@ -5,6 +5,8 @@
 //!
 //! | folder | what happens there |
 //! |---|---|
+//! | [`cli`] | the command line: one file for each subcommand |
+//! | [`config`] | settings: file, environment, flags |
 //! | [`server`] | sockets, TLS, the caller's certificate, limits, life cycle |
 //! | [`api`] | HTTP only: input in, one call of a use case, answer out |
 //! | [`service`] | the use cases: authorize → seal → store → open |
@@ -14,6 +16,7 @@
 //! | [`pki`] | certificates: made, not stored |
 //! | [`app`] | joins the parts into a running server |
 //! | [`clock`] | the time of the system |
+//! | [`telemetry`] | logs |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub, clippy::todo, clippy::dbg_macro)]
@@ -22,10 +25,13 @@
 
 pub mod api;
 pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod crypto;
 pub mod domain;
 pub mod pki;
 pub mod server;
 pub mod service;
 pub mod store;
+pub mod telemetry;

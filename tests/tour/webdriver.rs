@@ -90,11 +90,31 @@ impl Browser {
 
     /// Types into the first element that matches a CSS selector, as a person would.
     pub async fn type_into(&self, selector: &str, text: &str) {
-        let found =
-            self.post("/element", json!({"using": "css selector", "value": selector})).await;
-        let id = found.as_object().and_then(|element| element.values().next()?.as_str());
-        let id = id.unwrap_or_else(|| panic!("no {selector}: {found}"));
-        self.post(&format!("/element/{id}/value"), json!({"text": text})).await;
+        self.act(selector, "value", json!({"text": text})).await;
+    }
+
+    /// Clicks on the first element that matches a CSS selector, as a person would: what had the focus
+    /// loses it, and an element that something covers cannot be clicked.
+    pub async fn click(&self, selector: &str) {
+        self.act(selector, "click", json!({})).await;
+    }
+
+    /// Does something with an element. The page may be drawn anew between finding it and that.
+    async fn act(&self, selector: &str, action: &str, body: Value) {
+        let find = json!({"using": "css selector", "value": selector});
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let found = self.post("/element", find.clone()).await;
+            let refused = match found[ELEMENT].as_str() {
+                Some(id) => self.post(&format!("/element/{id}/{action}"), body.clone()).await,
+                None => found,
+            };
+            if refused.is_null() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{action} {selector}: {refused}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// What the page said on the console.
@@ -134,6 +154,9 @@ impl Drop for Browser {
         let _ = self.driver.wait();
     }
 }
+
+/// Where WebDriver puts the id of an element.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// Debian calls it chromium.
 fn chromium() -> &'static str {

@@ -1,0 +1,138 @@
+//! Private files and folders: modes, whole or not at all.
+
+use std::{
+    ffi::OsString,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::Failure;
+
+/// Makes a folder and those above it, for its owner alone. One that is there keeps its mode.
+pub(super) fn create_folder(path: &Path) -> Result<(), Failure> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        Failure::because(format!("cannot make the folder {}", path.display()), &error)
+    })
+}
+
+/// Makes a private file, which must not be there yet.
+pub(super) fn create(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let made = write_new(path, content).and_then(|()| sync_folder(path));
+    made.map_err(|error| Failure::because(format!("cannot make {}", path.display()), &error))
+}
+
+/// Puts a private file in the place of what may be there: the old one or the new one is seen, and
+/// after a crash too, never half of one.
+///
+/// Whoever calls holds the [`FolderLock`]: two at once would share one temporary name.
+pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let temporary = temporary(path);
+    let remove_left_over = match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    remove_left_over
+        .and_then(|()| write_new(&temporary, content))
+        .and_then(|()| fs::rename(&temporary, path))
+        .and_then(|()| sync_folder(path))
+        .map_err(|error| Failure::because(format!("cannot write {}", path.display()), &error))
+}
+
+/// A lock on a folder, held until it is dropped or the process ends.
+#[derive(Debug)]
+pub(super) struct FolderLock(#[expect(dead_code, reason = "holds the lock")] File);
+
+impl FolderLock {
+    /// Takes the lock.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] where another process has it.
+    pub(super) fn take(folder: &Path) -> Result<Self, Failure> {
+        let path = folder.join(".lock");
+        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let file = opened
+            .map_err(|error| Failure::because(format!("cannot open {}", path.display()), &error))?;
+        file.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => {
+                Failure::new(format!("another okmsd is using {}", folder.display()))
+            }
+            fs::TryLockError::Error(error) => {
+                Failure::because(format!("cannot lock {}", path.display()), &error)
+            }
+        })?;
+        Ok(Self(file))
+    }
+}
+
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Makes a new name durable: without this, a crash can take back a file that others rely on.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => File::open(folder)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn what_is_made_is_private_whatever_the_umask() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a/b");
+        create_folder(&inner).unwrap();
+        create(&inner.join("new"), b"x").unwrap();
+        replace(&inner.join("put"), b"x").unwrap();
+        assert_eq!(mode(&folder.path().join("a")), 0o700);
+        assert_eq!(mode(&inner), 0o700);
+        assert_eq!(mode(&inner.join("new")), 0o600);
+        assert_eq!(mode(&inner.join("put")), 0o600);
+    }
+
+    #[test]
+    fn create_never_overwrites_and_replace_always_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        create(&path, b"one").unwrap();
+        let refused = create(&path, b"two").unwrap_err().to_string();
+        assert!(refused.contains("exists"), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        // What a crash in the middle would leave behind.
+        fs::write(folder.path().join(".file.new"), b"half").unwrap();
+        replace(&path, b"three").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn one_process_at_a_time_has_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = FolderLock::take(folder.path()).unwrap();
+        let refused = FolderLock::take(folder.path()).unwrap_err().to_string();
+        assert!(refused.starts_with("another okmsd is using"), "{refused}");
+        drop(lock);
+        FolderLock::take(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,101 @@
+//! `okmsd init`: make the files of a production server.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{
+    Failure, bootstrap, config_args::FILE_NAME, files, files::FolderLock,
+    listen_flags::ListenFlags, output, quote,
+};
+use crate::{
+    clock::SystemClock,
+    config::{Config, Database, Environment},
+    domain::Clock,
+};
+
+/// Make the files of a production server: CA, server certificate, root key and okmsd.toml
+///
+/// Makes no domain and no credential, and overwrites nothing: where one of the files is there, it
+/// stops.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Folder for the files; made where it is not there
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// DNS name or IP address by which clients reach the server; can be given several times
+    #[arg(long = "name", value_name = "NAME", required = true)]
+    names: Vec<String>,
+    #[command(flatten)]
+    listen: ListenFlags,
+    /// Region that new domains are in [default: eu]
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let folder = bootstrap::absolute(&self.data_dir)?;
+        let mut config = Config::defaults(&folder);
+        let flags = self.listen.flags().with("server.region", "--region", self.region.as_deref());
+        // The environment of this command need not be that of the server.
+        config.apply(&Environment::OfPairs(Vec::new()), &flags)?;
+        files::create_folder(&folder)?;
+        let _lock = FolderLock::take(&folder)?;
+        let config_file = folder.join(FILE_NAME);
+        refuse_to_overwrite(&config, &config_file)?;
+
+        let now = SystemClock.now();
+        let authority = bootstrap::generate_authority(now)?;
+        let server = bootstrap::issue_server_certificate(&authority, &self.names, now)?;
+        let headline = "# Configuration of okmsd, made by `okmsd init`.";
+        let text = bootstrap::configuration(headline, &config, &folder)?;
+        let (tls, pki) = (&config.tls, &config.pki);
+        let root_key = bootstrap::generate_root_key()?;
+        files::create(config.root_key.default_file(), &root_key)?;
+        files::create(&pki.ca_private_key_file, authority.private_key_pem().as_bytes())?;
+        files::create(&pki.ca_certificate_file, authority.certificate_pem().as_bytes())?;
+        files::create(&tls.private_key_file, server.private_key_pem.as_bytes())?;
+        files::create(&tls.certificate_file, server.certificate_pem.as_bytes())?;
+        files::create(&config_file, text.as_bytes())?;
+        output::print(&next_steps(&config, quote::path(&config_file)?)?)
+    }
+}
+
+fn refuse_to_overwrite(config: &Config, config_file: &Path) -> Result<(), Failure> {
+    let mut paths = vec![
+        config.root_key.default_file(),
+        &config.pki.ca_private_key_file,
+        &config.pki.ca_certificate_file,
+        &config.tls.private_key_file,
+        &config.tls.certificate_file,
+        config_file,
+    ];
+    // A store belongs to the root key that it was made with.
+    if let Database::Sqlite(path) = &config.storage.database {
+        paths.push(path);
+    }
+    match paths.into_iter().find(|path| path.symlink_metadata().is_ok()) {
+        None => Ok(()),
+        Some(path) => Err(Failure::new(format!(
+            "{} is there already, and init overwrites nothing: choose another folder",
+            path.display()
+        ))),
+    }
+}
+
+fn next_steps(config: &Config, config_file: &str) -> Result<String, Failure> {
+    let file = quote::shell(config_file);
+    Ok(format!(
+        "Made {config_file} and the keys and certificates beside it.\n\n\
+         Keep a copy of the root key apart from the database; without it, no secret opens:\n  \
+         {root_key}\n\
+         Clients must trust this certificate:\n  {ca}\n\n\
+         Next:\n  \
+         okmsd domain create --config {file} --name NAME\n  \
+         okmsd credential create --config {file} --domain OKMS_ID --name NAME --identity URN\n  \
+         okmsd serve --config {file}\n",
+        root_key = quote::path(config.root_key.default_file())?,
+        ca = quote::path(&config.pki.ca_certificate_file)?,
+    ))
+}

@@ -1,0 +1,142 @@
+//! The command line: what a person or a service manager types, and what they see of it.
+//!
+//! Subcommands join the parts of the library and print; no rule of secrets, certificates or storage
+//! stands here. Output goes to standard output, everything else to standard error; the exit code is
+//! 0 when all is done, 1 when something failed and 2 when the command line was not understood.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `serve` | `okmsd serve`: run the server of a configuration |
+//! | `dev` | `okmsd dev`: make all that a trial needs, then serve |
+//! | `init` | `okmsd init`: make the files of a production server |
+//! | `domain` | `okmsd domain`: OKMS domains in the store |
+//! | `credential` | `okmsd credential`: credentials and their access certificates |
+//! | `settings` | `okmsd config`: the example, and the check of a configuration |
+//! | `healthcheck` | `okmsd healthcheck`: whether the server of this machine answers |
+//! | `config_args` | the options that say which configuration is meant |
+//! | `listen_flags` | the flags that several subcommands share with `okmsd serve` |
+//! | `services` | the use cases of a configuration's store, without a server |
+//! | `bootstrap` | what the folder of a server needs before there is a store |
+//! | `certificates` | whether certificates on disk still serve |
+//! | `access_files` | the files of an access certificate |
+//! | `files` | private files and folders: modes, whole or not at all |
+//! | `quote` | text for shells, YAML and TOML |
+//! | `output` | standard output |
+//! | `process` | what the process is denied from its start |
+//! | `failure` | why a subcommand failed, as one sentence |
+
+mod access_files;
+mod bootstrap;
+mod certificates;
+mod config_args;
+mod credential;
+mod dev;
+mod domain;
+mod failure;
+mod files;
+mod healthcheck;
+mod init;
+mod listen_flags;
+mod output;
+mod process;
+mod quote;
+mod serve;
+mod services;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::failure::Failure;
+use crate::config::Environment;
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => {
+            // Help and version come this way too. Where they cannot be written, nobody reads.
+            let _closed = answer.print();
+            return ExitCode::from(if answer.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let done = process::harden().and_then(|()| arguments.command.run(&Environment::OfProcess));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::complain(&failure.to_string());
+            ExitCode::from(if failure.is_usage() { USAGE } else { 1 })
+        }
+    }
+}
+
+/// A secret manager server that speaks the OVHcloud OKMS Secret Manager API.
+///
+/// `okmsd dev` makes all that a trial needs and serves; `okmsd init` and `okmsd serve` are for
+/// production.
+#[derive(Debug, Parser)]
+#[command(name = "okmsd", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Arguments),
+    Dev(dev::Arguments),
+    Init(init::Arguments),
+    /// OKMS domains: create, list, show, delete
+    #[command(subcommand)]
+    Domain(domain::Command),
+    /// Credentials and their access certificates: create, list, show, revoke
+    #[command(subcommand)]
+    Credential(credential::Command),
+    /// Settings: print the example, check a configuration
+    #[command(subcommand)]
+    Config(settings::Command),
+    Healthcheck(healthcheck::Arguments),
+}
+
+impl Command {
+    fn run(self, environment: &Environment) -> Result<(), Failure> {
+        match self {
+            Self::Serve(arguments) => arguments.run(environment),
+            Self::Dev(arguments) => arguments.run(environment),
+            Self::Init(arguments) => arguments.run(),
+            Self::Domain(command) => command.run(environment),
+            Self::Credential(command) => command.run(environment),
+            Self::Config(command) => command.run(environment),
+            Self::Healthcheck(arguments) => arguments.run(environment),
+        }
+    }
+}
+
+/// The exit code for a command line that was not understood; clap's own.
+const USAGE: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_of_arguments_are_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn each_subcommand_and_argument_has_a_help_text() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{} has no help", command.get_name());
+            for argument in command.get_arguments() {
+                let name = (command.get_name(), argument.get_id());
+                assert!(argument.get_help().is_some(), "{name:?} has no help");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Arguments::command());
+    }
+}

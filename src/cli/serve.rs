@@ -1,0 +1,202 @@
+//! `okmsd serve`: run the server of a configuration.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use clap::Args;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::info;
+
+use super::{
+    Failure, bootstrap, config_args,
+    listen_flags::{ListenFlags, LogFlags},
+    services::{self, Services},
+};
+use crate::{
+    app::{AppOptions, RunningApp},
+    clock::SystemClock,
+    config::{ClientCertificate, Config, Environment, Tls, read_private_file},
+    server::{Limits, TlsMaterial, api_tls},
+    telemetry,
+};
+
+/// Run the server
+///
+/// Settings come from the configuration file, then the environment, then these flags; `okmsd config
+/// example` tells them all. SIGTERM and Ctrl-C end it after the requests under way.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Configuration file [env: OKMSD_CONFIG] [default: the environment alone]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    listen: ListenFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+impl Arguments {
+    pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let file = self.config.clone().or_else(|| config_args::of_environment(environment));
+        let flags = self.log.add_to(self.listen.flags());
+        let config = Config::load(file.as_deref(), environment, &flags)?;
+        telemetry::start(&config.log).map_err(|error| Failure::because("log", &error))?;
+        services::block_on(async { Server::start(&config).await?.run().await })
+    }
+}
+
+/// A server that answers.
+pub(super) struct Server {
+    app: RunningApp,
+    api_url: String,
+}
+
+impl Server {
+    /// Starts the server of a configuration.
+    pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
+        let tls = tls_material(config)?;
+        // Before the store: of two servers by mistake, the second should touch nothing.
+        let api_listener = bind("the API", config.server.api_listen.0).await?;
+        let docs_listener = match config.server.docs_listen.0 {
+            None => None,
+            Some(address) => Some(bind("the documentation", address).await?),
+        };
+        let api_address = local_address(&api_listener)?;
+        let api_url = match &config.server.api_url {
+            Some(url) => url.as_str().to_owned(),
+            None => origin(api_address),
+        };
+        let Services { store, keyring, clock, .. } = Services::open(config).await?;
+        let app = RunningApp::start(AppOptions {
+            store,
+            keyring,
+            clock,
+            tls,
+            require_client_certificate: requires_client_certificate(&config.tls),
+            limits: limits(config),
+            api_listener,
+            docs_listener,
+            api_url: api_url.clone(),
+        })
+        .map_err(|error| Failure::because("cannot start the server", &error))?;
+        let (api, docs) = (app.api_address, app.docs_address);
+        info!(api.address = %api, docs.address = docs.map(tracing::field::display), "serving");
+        Ok(Self { app, api_url })
+    }
+
+    /// Where the API listens.
+    pub(super) const fn api_address(&self) -> SocketAddr {
+        self.app.api_address
+    }
+
+    /// Where the public documentation listens.
+    pub(super) const fn docs_address(&self) -> Option<SocketAddr> {
+        self.app.docs_address
+    }
+
+    /// The origin of the API as clients write it.
+    pub(super) fn api_url(&self) -> &str {
+        &self.api_url
+    }
+
+    /// Serves until SIGTERM or Ctrl-C, then ends after the requests under way.
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let failed = |error| Failure::because("cannot wait for signals", &error);
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: shutting down"),
+            _ = interrupt.recv() => info!("Ctrl-C: shutting down"),
+        }
+        tokio::select! {
+            () = self.app.shutdown() => Ok(()),
+            // A person who is in a hurry has a second one.
+            _ = interrupt.recv() => Err(Failure::new("stopped with requests under way")),
+        }
+    }
+}
+
+/// Checks that a server could use the certificates and keys of a configuration.
+pub(super) fn check_tls(config: &Config) -> Result<(), Failure> {
+    let required = requires_client_certificate(&config.tls);
+    match api_tls(&tls_material(config)?, required, Arc::new(SystemClock)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::because("cannot start the server", &error)),
+    }
+}
+
+async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::because(format!("{what} cannot listen on {address}"), &error))
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::because("a listener has no address", &error))
+}
+
+fn tls_material(config: &Config) -> Result<TlsMaterial, Failure> {
+    Ok(TlsMaterial {
+        certificate_chain_pem: bootstrap::read(&config.tls.certificate_file)?,
+        private_key_pem: read_private_file(&config.tls.private_key_file)?,
+        client_ca_pems: vec![bootstrap::read(&config.pki.ca_certificate_file)?],
+    })
+}
+
+fn requires_client_certificate(tls: &Tls) -> bool {
+    tls.client_certificate == ClientCertificate::Required
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        max_connections: config.limits.connections.get(),
+        handshake_time: config.limits.handshake_timeout,
+        header_time: config.limits.header_timeout,
+        idle_time: config.limits.idle_timeout,
+        drain_time: config.limits.shutdown_timeout,
+        ..Limits::default()
+    }
+}
+
+/// The origin under which this machine reaches a listener.
+pub(super) fn origin(listener: SocketAddr) -> String {
+    if is_localhost(listener.ip()) {
+        return format!("https://{LOCALHOST}:{}", listener.port());
+    }
+    format!("https://{listener}")
+}
+
+/// Whether the certificate of a trial covers the address as localhost.
+pub(super) fn is_localhost(address: IpAddr) -> bool {
+    let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    own.contains(&address) || address.is_unspecified()
+}
+
+/// The name of every machine for itself.
+pub(super) const LOCALHOST: &str = "localhost";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_is_known_by_localhost_or_its_own_address() {
+        for (listener, expected) in [
+            ("127.0.0.1:1", "https://localhost:1"),
+            ("0.0.0.0:1", "https://localhost:1"),
+            ("[::]:1", "https://localhost:1"),
+            ("[::1]:1", "https://localhost:1"),
+            ("192.0.2.7:1", "https://192.0.2.7:1"),
+            ("127.0.0.2:1", "https://127.0.0.2:1"),
+            ("[2001:db8::1]:1", "https://[2001:db8::1]:1"),
+        ] {
+            assert_eq!(origin(listener.parse().unwrap()), expected);
+        }
+    }
+}

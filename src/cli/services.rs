@@ -1,0 +1,92 @@
+//! The use cases of a configuration's store, without a server: for the subcommands that work on the
+//! store directly, also while a server runs on it.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::runtime::Runtime;
+
+use super::Failure;
+use crate::{
+    clock::SystemClock,
+    config::{Config, Database},
+    crypto::RootKey,
+    domain::Clock,
+    service::{Credentials, Domains, Keyring},
+    store::{DatabaseUrl, Store},
+};
+
+/// What operators can do.
+pub(super) struct Services {
+    /// With domains.
+    pub(super) domains: Domains,
+    /// With credentials.
+    pub(super) credentials: Credentials,
+    /// The store itself, for the server.
+    pub(super) store: Store,
+    /// The keys of its domains, for the server.
+    pub(super) keyring: Arc<Keyring>,
+    /// The time.
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Services {
+    /// Opens the store of a configuration.
+    pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
+        // First, so that a wrong configuration does not leave a new, empty database behind.
+        let root_key = root_key(config)?;
+        let database = database_url(config)?;
+        let cannot_open = |error| Failure::refused(format!("cannot open {database}"), &error);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = Store::open(&database).await.map_err(cannot_open)?;
+        let keyring = Keyring::open(root_key, store.clone(), Arc::clone(&clock)).await;
+        let keyring = Arc::new(keyring.map_err(cannot_open)?);
+        Ok(Self {
+            domains: Domains::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
+            credentials: Credentials::new(store.clone(), Arc::clone(&clock)),
+            store,
+            keyring,
+            clock,
+        })
+    }
+
+    /// Closes the store.
+    pub(super) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+/// Runs `work` to its end on a runtime of its own.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    Runtime::new()
+        .map_err(|error| Failure::because("cannot start the runtime", &error))?
+        .block_on(work)
+}
+
+/// Opens the store of a configuration, lets `work` use it, and closes it whatever comes of that.
+pub(super) fn with<T>(
+    config: &Config,
+    work: impl AsyncFnOnce(&Services) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    block_on(async {
+        let services = Services::open(config).await?;
+        let done = work(&services).await;
+        services.close().await;
+        done
+    })
+}
+
+/// The root key of a configuration.
+pub(super) fn root_key(config: &Config) -> Result<RootKey, Failure> {
+    let text = config.root_key.read()?;
+    RootKey::from_text(&text).map_err(|_| Failure::new("the root key is not base64 of 32 bytes"))
+}
+
+/// The database of a configuration.
+pub(super) fn database_url(config: &Config) -> Result<DatabaseUrl, Failure> {
+    match &config.storage.database {
+        Database::Sqlite(path) => Ok(DatabaseUrl::sqlite_file(path)),
+        Database::Postgres(url) => {
+            url.parse().map_err(|error| Failure::because("storage.database", &error))
+        }
+    }
+}

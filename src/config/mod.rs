@@ -1,0 +1,157 @@
+//! Settings: built-in defaults, then the configuration file, then the environment, then flags.
+//!
+//! Each section has a file of its own with a struct that is right by its types, and one method,
+//! `settings`, that names every setting of the section once. File, environment and flags all walk
+//! through that list, so no source knows a setting that another does not.
+//!
+//! Reading never looks into what a setting points to: a missing certificate is an error of whoever
+//! opens it. The exception is [`storage::Storage`], whose URL may stand in a file. Errors name the
+//! setting and the rule and never repeat a value, because a value may be a secret in the wrong
+//! place.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `source` | file, environment and flags as sources of settings |
+//! | `value` | how each type of value is written |
+//! | `private` | files that nobody else may read, and the check of that |
+//! | `server` | where the server listens and what it is called |
+//! | `tls` | the server's certificate and what is asked of clients |
+//! | `limits` | what a client may take of time, memory and connections |
+//! | `storage` | the database |
+//! | `root_key` | where the root key comes from |
+//! | `pki` | the authority that issues access certificates |
+//! | `log` | what is logged and in which form |
+//! | `example.toml` | every setting with its meaning, unit and default |
+
+mod error;
+mod limits;
+mod log;
+mod pki;
+mod private;
+mod root_key;
+mod server;
+mod source;
+mod storage;
+mod tls;
+mod value;
+
+use std::{fs, path::Path};
+
+use self::source::{FileSource, Listing, Source};
+pub use self::{
+    error::Error,
+    limits::Limits,
+    log::{Log, LogFormat},
+    pki::Pki,
+    private::read_private_file,
+    root_key::RootKeySource,
+    server::{ApiListen, DocsListen, Server},
+    source::{Environment, Flags},
+    storage::{Database, Storage},
+    tls::{ClientCertificate, Tls},
+};
+
+/// The example configuration: every setting with its meaning, its unit and its default.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// All settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the server listens and what it is called.
+    pub server: Server,
+    /// The server's certificate and what is asked of clients.
+    pub tls: Tls,
+    /// What a client may take of time, memory and connections.
+    pub limits: Limits,
+    /// The database.
+    pub storage: Storage,
+    /// Where the root key comes from.
+    pub root_key: RootKeySource,
+    /// The authority that issues access certificates.
+    pub pki: Pki,
+    /// What is logged and in which form.
+    pub log: Log,
+}
+
+impl Config {
+    /// The defaults, with files in the folder `base`.
+    pub fn defaults(base: &Path) -> Self {
+        Self {
+            server: Server::default(),
+            tls: Tls::defaults(base),
+            limits: Limits::default(),
+            storage: Storage::defaults(base),
+            root_key: RootKeySource::defaults(base),
+            pki: Pki::defaults(base),
+            log: Log::default(),
+        }
+    }
+
+    /// Reads the settings of a server: defaults < `file` < `environment` < `flags`.
+    ///
+    /// Relative paths in the file, and the paths that are defaults, are relative to the folder of
+    /// the file; those of the environment and of flags to the working directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] where the file cannot be read, holds a key that is not known, or any source holds
+    /// a value that breaks its rule.
+    pub fn load(
+        file: Option<&Path>,
+        environment: &Environment,
+        flags: &Flags,
+    ) -> Result<Self, Error> {
+        let mut config = match file {
+            None => Self::defaults(Path::new("")),
+            Some(path) => {
+                let text = fs::read_to_string(path).map_err(|error| Error::read(path, error))?;
+                Self::from_toml(&text, path)?
+            }
+        };
+        config.apply(environment, flags)?;
+        Ok(config)
+    }
+
+    /// Puts the settings that environment and flags hold over these.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] where a value breaks its rule.
+    pub fn apply(&mut self, environment: &Environment, flags: &Flags) -> Result<(), Error> {
+        self.log.take_environment(environment);
+        self.settings(&mut environment.source())?;
+        self.root_key.take_environment(environment)?;
+        self.settings(&mut flags.source())
+    }
+
+    /// Every setting as `section.key` and its value, in the order of the example. Secrets are left
+    /// out of the values.
+    pub fn list(&self) -> Vec<(&'static str, String)> {
+        let mut listing = Listing::default();
+        // Cloned because a source may write to what it visits; this one does not, nor can it fail.
+        let _infallible = self.clone().settings(&mut listing);
+        listing.into_settings()
+    }
+
+    fn from_toml(text: &str, path: &Path) -> Result<Self, Error> {
+        let base = path.parent().unwrap_or(Path::new(""));
+        let mut config = Self::defaults(base);
+        let mut source = FileSource::parse(text, path, base)?;
+        config.settings(&mut source)?;
+        source.finish()?;
+        Ok(config)
+    }
+
+    fn settings(&mut self, source: &mut impl Source) -> Result<(), Error> {
+        self.server.settings(source)?;
+        self.tls.settings(source)?;
+        self.limits.settings(source)?;
+        self.storage.settings(source)?;
+        self.root_key.settings(source)?;
+        self.pki.settings(source)?;
+        self.log.settings(source)
+    }
+}
+
+#[cfg(test)]
+mod tests;

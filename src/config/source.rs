@@ -1,0 +1,229 @@
+//! File, environment and flags as sources of settings.
+
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use super::{Error, value::Value};
+
+/// Something that holds values for settings.
+///
+/// `key` is `section.name`, as the file has it; `variable` is the name in the environment.
+pub(super) trait Source {
+    /// Puts the value that this source has for a setting, if it has one, into `slot`, and tells
+    /// where it stood.
+    fn setting<T: Value>(
+        &mut self,
+        key: &'static str,
+        variable: &'static str,
+        slot: &mut T,
+    ) -> Result<Option<String>, Error>;
+}
+
+/// The values of a configuration file; what is asked for is taken out.
+pub(super) struct FileSource<'a> {
+    path: &'a Path,
+    base: &'a Path,
+    table: toml::Table,
+}
+
+impl<'a> FileSource<'a> {
+    pub(super) fn parse(text: &str, path: &'a Path, base: &'a Path) -> Result<Self, Error> {
+        // The error's own `Display` would show the line, and with it perhaps a password.
+        let table = text.parse::<toml::Table>().map_err(|error| Error::Syntax {
+            path: path.to_owned(),
+            line: error.span().map_or(1, |span| 1 + lines_before(text, span.start)),
+            message: error.message().to_owned(),
+        })?;
+        Ok(Self { path, base, table })
+    }
+
+    /// Checks that nothing is left that nobody asked for: a misspelt limit would otherwise be no
+    /// limit.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        let mut keys = Vec::new();
+        for (section, value) in &self.table {
+            match value.as_table() {
+                Some(section_table) if KNOWN_SECTIONS.contains(&section.as_str()) => {
+                    keys.extend(section_table.keys().map(|key| format!("{section}.{key}")));
+                }
+                _ => keys.push(section.clone()),
+            }
+        }
+        if keys.is_empty() { Ok(()) } else { Err(Error::UnknownKeys(self.path.to_owned(), keys)) }
+    }
+}
+
+impl Source for FileSource<'_> {
+    fn setting<T: Value>(
+        &mut self,
+        key: &'static str,
+        _variable: &'static str,
+        slot: &mut T,
+    ) -> Result<Option<String>, Error> {
+        let (section, name) = key.split_once('.').unwrap_or(("", key));
+        let section = self.table.get_mut(section).and_then(toml::Value::as_table_mut);
+        let Some(value) = section.and_then(|table| table.remove(name)) else { return Ok(None) };
+        let place = format!("{key} in {}", self.path.display());
+        *slot = T::from_toml(&value, self.base).ok_or_else(|| Error::Rule {
+            place: place.clone(),
+            rule: T::RULE,
+            flag: false,
+        })?;
+        Ok(Some(place))
+    }
+}
+
+/// The environment, or what a test takes for it.
+pub enum Environment {
+    /// That of this process.
+    OfProcess,
+    /// Names and values.
+    OfPairs(Vec<(String, String)>),
+}
+
+impl Environment {
+    /// The value of a variable; an empty one counts as not set, as container tools write it so.
+    pub fn variable(&self, name: &str) -> Option<Zeroizing<String>> {
+        let value = match self {
+            // What is not UTF-8 becomes a value that no rule accepts, rather than no value.
+            Self::OfProcess => env::var_os(name).map(|value| value.to_string_lossy().into_owned()),
+            Self::OfPairs(pairs) => {
+                pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+            }
+        };
+        value.map(Zeroizing::new).filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn source(&self) -> EnvironmentSource<'_> {
+        EnvironmentSource(self)
+    }
+}
+
+impl From<&[(&str, &str)]> for Environment {
+    fn from(pairs: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self::OfPairs(pairs.iter().map(owned).collect())
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment(…)")
+    }
+}
+
+pub(super) struct EnvironmentSource<'a>(&'a Environment);
+
+impl Source for EnvironmentSource<'_> {
+    fn setting<T: Value>(
+        &mut self,
+        _key: &'static str,
+        variable: &'static str,
+        slot: &mut T,
+    ) -> Result<Option<String>, Error> {
+        let Some(value) = self.0.variable(variable) else { return Ok(None) };
+        *slot = T::parse(&value, Path::new("")).ok_or_else(|| Error::Rule {
+            place: variable.to_owned(),
+            rule: T::RULE,
+            flag: false,
+        })?;
+        Ok(Some(variable.to_owned()))
+    }
+}
+
+/// Settings given on the command line.
+#[derive(Clone, Default)]
+pub struct Flags(Vec<Flag>);
+
+#[derive(Clone)]
+struct Flag {
+    key: &'static str,
+    name: &'static str,
+    value: Zeroizing<String>,
+}
+
+impl Flags {
+    /// Adds the value of `flag` for the setting `key`, if it was given.
+    #[must_use]
+    pub fn with(mut self, key: &'static str, flag: &'static str, value: Option<&str>) -> Self {
+        self.0.extend(value.map(|value| Flag {
+            key,
+            name: flag,
+            value: Zeroizing::new(value.to_owned()),
+        }));
+        self
+    }
+
+    pub(super) fn source(&self) -> FlagSource<'_> {
+        FlagSource(self)
+    }
+}
+
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|flag| flag.name)).finish()
+    }
+}
+
+pub(super) struct FlagSource<'a>(&'a Flags);
+
+impl Source for FlagSource<'_> {
+    fn setting<T: Value>(
+        &mut self,
+        key: &'static str,
+        _variable: &'static str,
+        slot: &mut T,
+    ) -> Result<Option<String>, Error> {
+        let Some(flag) = self.0.0.iter().find(|flag| flag.key == key) else { return Ok(None) };
+        *slot = T::parse(&flag.value, Path::new("")).ok_or_else(|| Error::Rule {
+            place: flag.name.to_owned(),
+            rule: T::RULE,
+            flag: true,
+        })?;
+        Ok(Some(flag.name.to_owned()))
+    }
+}
+
+/// Not a source at all: collects what it visits.
+#[derive(Default)]
+pub(super) struct Listing {
+    settings: Vec<(&'static str, &'static str, String)>,
+}
+
+impl Listing {
+    pub(super) fn into_settings(self) -> Vec<(&'static str, String)> {
+        self.settings.into_iter().map(|(key, _, value)| (key, value)).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn into_names(self) -> Vec<(&'static str, &'static str)> {
+        self.settings.into_iter().map(|(key, variable, _)| (key, variable)).collect()
+    }
+}
+
+impl Source for Listing {
+    fn setting<T: Value>(
+        &mut self,
+        key: &'static str,
+        variable: &'static str,
+        slot: &mut T,
+    ) -> Result<Option<String>, Error> {
+        self.settings.push((key, variable, slot.show()));
+        Ok(None)
+    }
+}
+
+/// Takes a path as a file, a variable or a flag gives it.
+pub(super) fn resolve(text: &str, base: &Path) -> Option<PathBuf> {
+    (!text.is_empty() && !text.contains('\0')).then(|| base.join(text))
+}
+
+fn lines_before(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+const KNOWN_SECTIONS: [&str; 7] = ["server", "tls", "limits", "storage", "root_key", "pki", "log"];

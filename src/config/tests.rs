@@ -1,0 +1,164 @@
+use std::{collections::HashSet, os::unix::fs::PermissionsExt};
+
+use super::*;
+
+fn load(text: &str, pairs: &[(&str, &str)], flags: &Flags) -> Result<Config, Error> {
+    let mut config = Config::from_toml(text, Path::new("/etc/okmsd/okmsd.toml"))?;
+    config.apply(&Environment::from(pairs), flags)?;
+    Ok(config)
+}
+
+fn from_text(text: &str) -> Result<Config, Error> {
+    load(text, &[], &Flags::default())
+}
+
+fn refusal(text: &str) -> String {
+    from_text(text).unwrap_err().to_string()
+}
+
+#[test]
+fn the_example_says_what_the_code_does() {
+    let example = from_text(EXAMPLE).unwrap().list();
+    assert_eq!(example, Config::defaults(Path::new("/etc/okmsd")).list());
+    let mut names = Listing::default();
+    Config::defaults(Path::new("")).settings(&mut names).unwrap();
+    let mut section = "";
+    let mut keys = HashSet::new();
+    for line in EXAMPLE.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        }
+        let line = line.trim_start_matches("# ");
+        if let Some((key, _)) = line.split_once(" = ") {
+            keys.insert(format!("{section}.{key}"));
+        }
+    }
+    for (key, variable) in names.into_names() {
+        assert!(keys.contains(key), "the example has no {key}");
+        assert!(EXAMPLE.contains(&format!("[{variable}]")), "the example has no {variable}");
+    }
+}
+
+#[test]
+fn each_value_that_the_example_leaves_out_is_taken_too() {
+    let config =
+        from_text("[server]\napi_url = \"https://okms.example.com/\"\n[root_key]\nfile = \"k\"\n")
+            .unwrap();
+    let list = config.list();
+    assert!(list.contains(&("server.api_url", "https://okms.example.com".to_owned())));
+    assert!(list.contains(&("root_key.file", "/etc/okmsd/k".to_owned())));
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let file = "[server]\napi_listen = \"127.0.0.1:1\"\ndocs_listen = \"127.0.0.1:2\"\n\
+                region = \"file\"";
+    let environment =
+        [("OKMSD_DOCS_LISTEN", "off"), ("OKMSD_REGION", "environment"), ("OKMSD_API_URL", "")];
+    let flags = Flags::default().with("server.region", "--region", Some("flag"));
+    let server = load(file, &environment, &flags).unwrap().server;
+    assert_eq!(server.api_listen.0, "127.0.0.1:1".parse().unwrap());
+    assert_eq!(server.docs_listen, DocsListen(None));
+    assert_eq!(server.region.as_str(), "flag");
+    assert_eq!(server.api_url, None);
+}
+
+#[test]
+fn paths_start_at_the_folder_of_the_file_or_at_the_working_directory() {
+    let config = load(
+        "[tls]\ncertificate_file = \"tls/c.pem\"\nprivate_key_file = \"/run/k.pem\"",
+        &[("OKMSD_CA_CERTIFICATE_FILE", "ca.pem")],
+        &Flags::default(),
+    )
+    .unwrap();
+    assert_eq!(config.tls.certificate_file, Path::new("/etc/okmsd/tls/c.pem"));
+    assert_eq!(config.tls.private_key_file, Path::new("/run/k.pem"));
+    assert_eq!(config.pki.ca_certificate_file, Path::new("ca.pem"));
+    assert_eq!(config.pki.ca_private_key_file, Path::new("/etc/okmsd/ca_privatekey.pem"));
+}
+
+#[test]
+fn unknown_keys_are_refused_by_name() {
+    let place = "/etc/okmsd/okmsd.toml has the unknown";
+    assert_eq!(refusal("[server]\napi_lisen = \"x\""), format!("{place} key server.api_lisen"));
+    assert_eq!(refusal("[sever]\nx = 1"), format!("{place} key sever"));
+    assert_eq!(refusal("region = \"x\"\nlog = 1"), format!("{place} keys log, region"));
+    assert_eq!(
+        refusal("[server]\ndatabase = \"postgres://a:hunter2@b/c\""),
+        format!("{place} key server.database")
+    );
+}
+
+#[test]
+fn errors_name_the_setting_and_the_rule_but_no_value() {
+    for (text, place, rule) in [
+        ("[server]\napi_listen = \"hunter2\"", "server.api_listen", "must be ADDRESS:PORT"),
+        ("[server]\napi_listen = 8443", "server.api_listen", "must be ADDRESS:PORT"),
+        ("[server]\nregion = \"Hunter2\"", "server.region", "must be 1 to 32"),
+        ("[server]\napi_url = \"https://hunter2@x\"", "server.api_url", "must be https://"),
+        ("[limits]\nconnections = 0", "limits.connections", "must be a whole number"),
+        ("[limits]\nconnections = \"hunter2\"", "limits.connections", "must be a whole number"),
+        ("[limits]\nheader_timeout = \"1M\"", "limits.header_timeout", "with a unit"),
+        ("[limits]\nheader_timeout = \"10\"", "limits.header_timeout", "with a unit"),
+        ("[limits]\nheader_timeout = \"0s\"", "limits.header_timeout", "with a unit"),
+        ("[limits]\nheader_timeout = \"25h\"", "limits.header_timeout", "with a unit"),
+        ("[limits]\nheader_timeout = \"1h 2m\"", "limits.header_timeout", "with a unit"),
+        (
+            "[storage]\ndatabase = \"mysql://me:hunter2@x/y\"",
+            "storage.database",
+            "must be the path",
+        ),
+        ("[storage]\ndatabase = [\"hunter2\"]", "storage.database", "must be the path"),
+        ("[tls]\nclient_certificate = \"hunter2\"", "tls.client_certificate", "must be \"opt"),
+        ("[log]\nlevel = \"hunter2\"", "log.level", "must be error"),
+        ("[log]\nformat = \"hunter2\"", "log.format", "must be \"text\""),
+    ] {
+        let message = refusal(text);
+        let start = format!("{place} in /etc/okmsd/okmsd.toml {rule}");
+        assert!(message.contains(rule) && message.starts_with(place), "{message} / {start}");
+        assert!(!message.contains("unter2"), "{message}");
+    }
+    let environment = load("", &[("OKMSD_CONNECTIONS", "+5")], &Flags::default()).unwrap_err();
+    assert!(environment.to_string().starts_with("OKMSD_CONNECTIONS must be"));
+    let flags = Flags::default().with("storage.database", "--database", Some("ftp://hunter2"));
+    let flag = load("", &[], &flags).unwrap_err();
+    assert!(flag.to_string().starts_with("--database must be"), "{flag}");
+}
+
+#[test]
+fn bad_toml_is_refused_without_its_text() {
+    let message = refusal("[storage]\ndatabase = \"postgres://me:hunter2@x/y\nregion = 1");
+    assert!(message.starts_with("/etc/okmsd/okmsd.toml is not valid TOML: line 2: "), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
+}
+
+#[test]
+fn a_database_url_can_stand_in_a_private_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("url");
+    fs::write(&path, "postgres://me:hunter2@db/okmsd\n").unwrap();
+    let text = format!("[storage]\ndatabase_file = \"{}\"", path.display());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(from_text(&text), Err(Error::NotPrivate { .. })));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let database = from_text(&text).unwrap().storage.database;
+    assert_eq!(*database.to_url(), "postgres://me:hunter2@db/okmsd");
+    let both = format!("{text}\ndatabase = \"x.db\"");
+    assert!(refusal(&both).contains("exclude each other"));
+    let nearer = load(&text, &[("OKMSD_DATABASE", "x.db")], &Flags::default()).unwrap();
+    assert_eq!(nearer.storage.database, Database::Sqlite("x.db".into()));
+}
+
+#[test]
+fn the_log_level_of_all_programs_gives_way_to_our_own() {
+    let level = |pairs: &[(&str, &str)]| {
+        let config = load("[log]\nlevel = \"warn\"", pairs, &Flags::default()).unwrap();
+        config.log.level.as_str().to_owned()
+    };
+    assert_eq!(level(&[]), "warn");
+    assert_eq!(level(&[("RUST_LOG", "debug")]), "debug");
+    assert_eq!(
+        level(&[("RUST_LOG", "debug"), ("OKMSD_LOG_LEVEL", "trace,h2=off")]),
+        "trace,h2=off"
+    );
+}

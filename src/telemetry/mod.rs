@@ -1,0 +1,38 @@
+//! Logs: what is written about the program's own work, to standard error.
+//!
+//! Everything else of the crate only emits `tracing` events; this is the one place that decides
+//! where they go.
+
+use std::{fmt, io};
+
+use tracing_subscriber::{EnvFilter, fmt as lines};
+
+use crate::config::{Log, LogFormat};
+
+/// Starts writing logs.
+///
+/// # Errors
+///
+/// [`NotAFilter`] where the level is not one that `tracing` understands.
+pub fn start(log: &Log) -> Result<(), NotAFilter> {
+    let filter = EnvFilter::try_new(log.level.as_str()).map_err(|_| NotAFilter)?;
+    let logs = lines().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    // Refused only where logs are written already, as in tests that start several servers.
+    let _already_started = match log.format {
+        LogFormat::Text => logs.try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).with_span_list(false).try_init(),
+    };
+    Ok(())
+}
+
+/// The log level is not one that `tracing` understands; it can only come from `RUST_LOG`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAFilter;
+
+impl fmt::Display for NotAFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RUST_LOG must be a level or levels by module, such as info,okmsd=debug")
+    }
+}
+
+impl std::error::Error for NotAFilter {}

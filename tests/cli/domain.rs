@@ -1,0 +1,65 @@
+//! `okmsd domain`.
+
+use serde_json::json;
+
+use crate::harness::{Trial, fail, json as run_json, run, succeed};
+
+#[tokio::test]
+async fn domains_live_while_the_server_runs() {
+    let trial = Trial::start();
+    let cwd = trial.cwd.path();
+    let made =
+        run_json(cwd, &["domain", "create", "--name", "Production", "--region", "eu-west-x"]);
+    let id = made["okmsId"].as_str().unwrap();
+    assert_eq!((&made["name"], &made["region"]), (&json!("Production"), &json!("eu-west-x")));
+    assert_eq!(run_json(cwd, &["domain", "show", id]), made);
+    let listed = run_json(cwd, &["domain", "list"]);
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert!(listed.as_array().unwrap().contains(&made));
+    for text in [succeed(cwd, &["domain", "list"]), succeed(cwd, &["domain", "show", id])] {
+        assert!(text.contains(id) && text.contains("Production"), "{text}");
+    }
+    let text = succeed(cwd, &["domain", "delete", id, "--yes"]);
+    assert_eq!(text, format!("Deleted {id}.\n"));
+    let errors = fail(cwd, &["domain", "show", id], 1);
+    assert_eq!(errors, format!("okmsd: {id}: there is no such domain\n"));
+    fail(cwd, &["domain", "delete", id, "--yes"], 1);
+}
+
+#[tokio::test]
+async fn a_deleted_domain_is_gone_for_its_credentials_at_once() {
+    let trial = Trial::start();
+    let client = trial.client();
+    assert_eq!(client.get(&trial.secrets()).await.status, 200);
+    succeed(trial.cwd.path(), &["domain", "delete", trial.variable("OKMS_ID"), "--yes"]);
+    assert_eq!(client.get(&trial.secrets()).await.status, 401);
+}
+
+#[test]
+fn deleting_needs_a_yes() {
+    let trial = Trial::start();
+    let id = trial.variable("OKMS_ID");
+    let errors = fail(trial.cwd.path(), &["domain", "delete", id], 2);
+    assert!(errors.contains("--yes"), "{errors}");
+    succeed(trial.cwd.path(), &["domain", "show", id]);
+}
+
+#[test]
+fn bad_names_and_ids_are_bad_usage() {
+    let trial = Trial::start();
+    let cwd = trial.cwd.path();
+    let long = "n".repeat(51);
+    for arguments in [
+        &["domain", "create"][..],
+        &["domain", "create", "--name", ""],
+        &["domain", "create", "--name", &long],
+        &["domain", "create", "--name", "a\nb"],
+        &["domain", "create", "--name", "a", "--region", "EU"],
+        &["domain", "show", "7"],
+        &["domain", "delete", "x", "--yes"],
+    ] {
+        fail(cwd, arguments, 2);
+    }
+    let listed = run(cwd, &["domain", "list"]);
+    assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 2);
+}

@@ -1,0 +1,195 @@
+//! `okmsd init`, `okmsd serve` and `okmsd healthcheck`.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    client::{Client, tls_config},
+    harness::{Server, fail, json, mode, okmsd, read, run, succeed},
+};
+
+/// A server as in production, on ports of its own.
+struct Production {
+    cwd: TempDir,
+    port: u16,
+}
+
+impl Production {
+    fn init() -> Self {
+        let cwd = tempfile::tempdir().unwrap();
+        // Free now; nobody else is likely to take it before the server does.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listen = format!("127.0.0.1:{port}");
+        let arguments = ["--name", "localhost", "--api-listen", &listen, "--docs-listen", "off"];
+        let base = ["init", "--data-dir", "data", "--region", "eu-west-x"];
+        succeed(cwd.path(), &[&base[..], &arguments].concat());
+        Self { cwd, port }
+    }
+
+    fn data(&self, name: &str) -> PathBuf {
+        self.cwd.path().join("data").join(name)
+    }
+
+    fn is_healthy(&self) -> bool {
+        run(self.cwd.path(), &["healthcheck", "--data-dir", "data"]).status.success()
+    }
+
+    fn serve(&self, more: &[&str]) -> Server {
+        let base = ["serve", "--config", "data/okmsd.toml"];
+        let command = okmsd(self.cwd.path(), &[&base[..], more].concat());
+        Server::start(command, &self.cwd.path().join("log"), || self.is_healthy())
+    }
+
+    fn client(&self, identity: Option<(&str, &str)>) -> Client {
+        let ca = read(&self.data("ca_certificate.pem"));
+        Client::new(&format!("https://localhost:{}", self.port), tls_config(&ca, identity))
+    }
+}
+
+#[tokio::test]
+async fn from_nothing_to_a_secret() {
+    let production = Production::init();
+    let cwd = production.cwd.path();
+    for entry in fs::read_dir(production.data("")).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    assert_eq!(mode(&production.data("")), 0o700);
+    assert!(!production.data("okmsd.db").exists(), "no domain, no store");
+    let data = ["--data-dir", "data"];
+    let domain = json(cwd, &[&["domain", "create", "--name", "x"][..], &data].concat());
+    assert_eq!(domain["region"], "eu-west-x");
+    let id = domain["okmsId"].as_str().unwrap();
+    let urn = "urn:v1:eu:identity:account:ab12345-ovh";
+    let create = ["credential", "create", "--domain", id, "--name", "x", "--identity", urn];
+    let made = json(cwd, &[&create[..], &data].concat());
+    let file = |name: &str| read(Path::new(made["files"][name].as_str().unwrap()));
+    assert!(!production.is_healthy(), "nothing runs yet");
+
+    let server = production.serve(&[]);
+    let (cert, key) = (file("certificate"), file("privateKey"));
+    let client = production.client(Some((&cert, &key)));
+    let secrets = format!("/api/{id}/v2/secret");
+    let body = r#"{"path":"a","version":{"data":{"k":"v"}}}"#;
+    client.post(&secrets, body).await.ok();
+    production.client(None).get(&secrets).await.error(401, 50_475_011);
+    assert_eq!(server.stop(), Some(0));
+    assert!(!production.is_healthy(), "nothing runs any more");
+    let log = read(&production.cwd.path().join("log"));
+    assert!(log.contains("serving") && log.contains("shutting down"), "{log}");
+
+    // Where a certificate is required, its absence is a failed handshake, and that is health too.
+    let config = production.data("okmsd.toml");
+    let text = format!("{}\n[tls]\nclient_certificate = \"required\"\n", read(&config));
+    fs::write(&config, text).unwrap();
+    let server = production.serve(&["--log-format", "json", "--log-level", "debug"]);
+    production.client(Some((&cert, &key))).get(&secrets).await.ok();
+    let log = read(&production.cwd.path().join("log"));
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+        assert!(line["level"].is_string() && line["timestamp"].is_string(), "{line}");
+    }
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn health_is_only_the_server_with_the_configured_certificate() {
+    let (one, other) = (Production::init(), Production::init());
+    let _server = one.serve(&[]);
+    assert!(one.is_healthy());
+    fs::copy(other.data("server_certificate.pem"), one.data("server_certificate.pem")).unwrap();
+    assert!(!one.is_healthy());
+}
+
+#[test]
+fn init_overwrites_nothing() {
+    for name in [
+        "ca_certificate.pem",
+        "ca_privatekey.pem",
+        "server_certificate.pem",
+        "server_privatekey.pem",
+        "root.key",
+        "okmsd.toml",
+        "okmsd.db",
+    ] {
+        let cwd = tempfile::tempdir().unwrap();
+        let folder = cwd.path().join("data");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join(name), "precious").unwrap();
+        let errors = fail(cwd.path(), &["init", "--data-dir", "data", "--name", "a.example"], 1);
+        assert!(errors.contains(name), "{errors}");
+        assert_eq!(read(&folder.join(name)), "precious");
+        let others = fs::read_dir(&folder).unwrap().filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name != ".lock"
+        });
+        assert_eq!(others.count(), 1, "nothing is made beside it");
+    }
+}
+
+#[test]
+fn init_needs_names_that_a_certificate_can_hold() {
+    let cwd = tempfile::tempdir().unwrap();
+    fail(cwd.path(), &["init", "--data-dir", "data"], 2);
+    for name in ["", "a b", "https://okms.example.com"] {
+        fail(cwd.path(), &["init", "--data-dir", "data", "--name", name], 1);
+    }
+    let names = ["--name", "okms.example.com", "--name", "192.0.2.7", "--name", "2001:db8::7"];
+    succeed(cwd.path(), &[&["init", "--data-dir", "data"][..], &names].concat());
+}
+
+#[test]
+fn a_root_key_that_others_can_read_keeps_the_server_from_starting() {
+    let production = Production::init();
+    let key = production.data("root.key");
+    let serve = ["serve", "--config", "data/okmsd.toml"];
+    for bits in [0o644, 0o660, 0o602] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(bits)).unwrap();
+        let errors = fail(production.cwd.path(), &serve, 1);
+        let advice = format!("its mode is {bits:04o}; mend it with: chmod 600 data/root.key\n");
+        assert!(errors.ends_with(&advice), "{errors}");
+    }
+    fs::remove_file(&key).unwrap();
+    let errors = fail(production.cwd.path(), &serve, 1);
+    assert!(errors.contains("there is no root key"), "{errors}");
+    assert!(!production.data("okmsd.db").exists(), "no store is made without its key");
+}
+
+#[test]
+fn the_root_key_can_come_from_elsewhere() {
+    let production = Production::init();
+    let key = production.data("root.key");
+    let text = read(&key);
+    fs::remove_file(&key).unwrap();
+    let list = ["domain", "list", "--data-dir", "data"];
+    let mut command = okmsd(production.cwd.path(), &list);
+    assert!(command.env("OKMSD_ROOT_KEY", text.trim()).status().unwrap().success());
+    let folder = production.cwd.path().join("credentials");
+    fs::create_dir(&folder).unwrap();
+    let credential = folder.join("okmsd-root-key");
+    fs::write(&credential, &text).unwrap();
+    fs::set_permissions(&credential, fs::Permissions::from_mode(0o400)).unwrap();
+    let mut command = okmsd(production.cwd.path(), &list);
+    assert!(command.env("CREDENTIALS_DIRECTORY", &folder).status().unwrap().success());
+    let mut command = okmsd(production.cwd.path(), &list);
+    let output = command.env("OKMSD_ROOT_KEY", "not a key").output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(errors, "okmsd: the root key is not base64 of 32 bytes\n");
+}
+
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let production = Production::init();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _holder = TcpListener::bind(taken).unwrap();
+    let listen = taken.to_string();
+    let arguments = ["serve", "--config", "data/okmsd.toml", "--api-listen", &listen];
+    let errors = fail(production.cwd.path(), &arguments, 1);
+    assert!(errors.contains(&format!("the API cannot listen on {taken}")), "{errors}");
+}
