@@ -136,7 +136,7 @@ fn compare(expected: &Expected, answer: &Answer) -> Result<(), String> {
     match expected {
         Expected::Nothing => {
             differ("status", 204, answer.status)?;
-            differ("body", "", &answer.text())
+            differ("body", "", answer.text())
         }
         Expected::Error { status, codes } => {
             differ("status", *status, answer.status)?;
