@@ -283,21 +283,39 @@ async fn assert_synchronous(connection: &mut Connection<'_>) -> Result<(), Store
     Ok(())
 }
 
-/// Takes the row lock of a secret for the rest of the transaction. SQLite has only one writer, which
-/// already holds the lock of the whole file.
+/// What of a secret is locked for the rest of a transaction.
+pub(super) enum SecretLock {
+    /// All secrets: SQLite has only one writer, which holds the lock of the whole file.
+    All,
+    /// The row of that id; none where there was none to lock.
+    Row(Option<i64>),
+}
+
+impl SecretLock {
+    /// Whether a row that was read later is the one that is locked.
+    pub(super) fn covers(&self, secret_id: Option<i64>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Row(locked) => *locked == secret_id,
+        }
+    }
+}
+
+/// Takes the row lock of a secret.
 pub(super) async fn lock_secret(
     connection: &mut Connection<'_>,
     okms_id: &str,
     path: &str,
-) -> Result<(), sqlx::Error> {
-    if let Connection::Postgres(_) = connection {
-        let sql = "SELECT secret_id FROM secrets WHERE okms_id = $1 AND path = $2 FOR UPDATE";
-        fetch_optional!(connection, (i64,), sql, okms_id, path)?;
+) -> Result<SecretLock, sqlx::Error> {
+    if let Connection::Sqlite(_) = connection {
+        return Ok(SecretLock::All);
     }
-    Ok(())
+    let sql = "SELECT secret_id FROM secrets WHERE okms_id = $1 AND path = $2 FOR UPDATE";
+    let row = fetch_optional!(connection, (i64,), sql, okms_id, path)?;
+    Ok(SecretLock::Row(row.map(|(id,)| id)))
 }
 
-/// Takes the row lock of a domain for the rest of the transaction; see [`lock_secret`].
+/// Takes the row lock of a domain for the rest of the transaction; SQLite has it already.
 pub(super) async fn lock_domain(
     connection: &mut Connection<'_>,
     okms_id: &str,

@@ -6,6 +6,8 @@ use crate::domain::Error;
 pub(super) enum StoreError {
     /// The caller's own refusal, out of a decision under lock.
     Refused(Error),
+    /// Another transaction came between a lock and what was to be read under it.
+    Overtaken,
     /// The engine's error.
     Sql(sqlx::Error),
 }
@@ -26,6 +28,7 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Refused(error) => error,
+            StoreError::Overtaken => Self::Unavailable("overtaken again and again".into()),
             StoreError::Sql(error) if is_outage(&error) => Self::Unavailable(error.to_string()),
             StoreError::Sql(error) => Self::Internal(error.to_string()),
         }
@@ -36,9 +39,18 @@ impl StoreError {
     /// Whether the same unit of work may succeed when it is run again: another transaction came
     /// first, and this one did nothing.
     pub(super) fn is_conflict(&self) -> bool {
-        let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
-        error.is_unique_violation()
-            || error.code().is_some_and(|code| SERIALIZATION_FAILURES.contains(&code.as_ref()))
+        match self {
+            Self::Refused(_) => false,
+            Self::Overtaken => true,
+            // What was inserted beside this one, or deleted under it, is seen the next time.
+            Self::Sql(sqlx::Error::Database(error)) => {
+                let code = error.code();
+                error.is_unique_violation()
+                    || error.is_foreign_key_violation()
+                    || code.is_some_and(|code| SERIALIZATION_FAILURES.contains(&code.as_ref()))
+            }
+            Self::Sql(_) => false,
+        }
     }
 
     /// Whether the connection itself is gone.

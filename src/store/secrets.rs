@@ -161,8 +161,9 @@ impl Store {
     /// Changes a secret: reads it under lock, asks `decide` what is to be written, and writes that as
     /// one whole.
     ///
-    /// Gives what it read and what it wrote. The snapshot holds the version that is named here. `decide` may be asked again after a
-    /// conflict; it gives the sealed data of the version that its change adds, if it adds one.
+    /// Gives what it read and what it wrote. The snapshot holds the version that is named here.
+    /// `decide` may be asked again after a conflict; it gives the sealed data of the version that its
+    /// change adds, if it adds one.
     ///
     /// # Errors
     ///
@@ -202,7 +203,7 @@ async fn snapshot(
     path: &SecretPath,
     version: Option<VersionId>,
 ) -> Result<(Option<i64>, SecretSnapshot), StoreError> {
-    lock_secret(&mut tx.connection, okms_id, path.as_str()).await?;
+    let lock = lock_secret(&mut tx.connection, okms_id, path.as_str()).await?;
     let row = fetch_optional!(
         &mut tx.connection,
         SnapshotRow,
@@ -220,6 +221,10 @@ async fn snapshot(
         version.map(|version| i64::from(version.get())),
     )?;
     let row = row.ok_or(Error::DomainNotFound)?;
+    if !lock.covers(row.secret_id) {
+        // It was made after the lock was asked for: another transaction could change it now.
+        return Err(StoreError::Overtaken);
+    }
     Ok((row.secret_id, row.into_snapshot(path)?))
 }
 

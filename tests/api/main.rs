@@ -4,5 +4,7 @@
 
 mod codes;
 mod document;
+mod concurrency;
+mod model;
 #[path = "../support/mod.rs"]
 mod support;

@@ -86,17 +86,19 @@ impl Clock for ManualClock {
     }
 }
 
-/// A server with a database of its own.
+/// A server with a database of its own, or one it shares with [another](Server::another).
 pub struct Server {
     pub engine: Engine,
-    pub database: Database,
+    pub database: Arc<Database>,
     pub store: Store,
     pub clock: Arc<ManualClock>,
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     pub domains: Domains,
     pub credentials: Credentials,
     pub api_url: String,
     pub docs_url: String,
+    /// As text, since a root key belongs to one server.
+    pub root_key: String,
     app: Option<RunningApp>,
 }
 
@@ -117,14 +119,40 @@ impl Server {
     }
 
     pub async fn start_with(engine: Engine, limits: Limits) -> Self {
-        let database = Database::create(engine).await;
         let clock = Arc::new(ManualClock::new());
+        let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
+        let root_key = RootKey::generate().expect("a root key").to_text().to_string();
+        let database = Arc::new(Database::create(engine).await);
+        Self::start_on(engine, database, clock, Arc::new(authority), root_key, limits).await
+    }
+
+    /// Another server on the same database, with connections, key cache and sockets of its own: a
+    /// second replica on PostgreSQL, a restarted server on SQLite.
+    pub async fn another(&self) -> Self {
+        Self::start_on(
+            self.engine,
+            self.database.clone(),
+            self.clock.clone(),
+            self.authority.clone(),
+            self.root_key.clone(),
+            Limits::default(),
+        )
+        .await
+    }
+
+    async fn start_on(
+        engine: Engine,
+        database: Arc<Database>,
+        clock: Arc<ManualClock>,
+        authority: Arc<Authority>,
+        root_key: String,
+        limits: Limits,
+    ) -> Self {
         let url = database.url().parse().expect("a database URL");
         let store = Store::open(&url).await.expect("a store");
-        let root_key = RootKey::generate().expect("a root key");
-        let keyring = Keyring::open(root_key, store.clone(), clock.clone()).await;
+        let key = RootKey::from_text(&root_key).expect("a root key");
+        let keyring = Keyring::open(key, store.clone(), clock.clone()).await;
         let keyring = Arc::new(keyring.expect("a keyring"));
-        let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let issued = authority.issue_server(&names, clock.now(), 30).expect("a certificate");
         let api_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -156,6 +184,7 @@ impl Server {
             authority,
             api_url,
             docs_url,
+            root_key,
             app: Some(app.expect("a running server")),
         }
     }

@@ -1,0 +1,192 @@
+//! Sends a sequence to a server and compares each answer with the model's.
+
+use serde_json::Value;
+
+use super::{
+    requests::{Address, Cursor, Flag, Form, Number, Page, Request, Wire},
+    rules::{DATA, Expected, Model, decoded},
+};
+use crate::support::{Answer, Domain, Server};
+use okmsd::domain::Clock;
+
+/// Replays a sequence in a domain of its own, and at last reads all that must be there. Gives the
+/// number of requests; or the story up to the first wrong answer, one line to a request.
+pub async fn replay(server: &Server, sequence: &[Request]) -> Result<usize, String> {
+    let domain = server.domain().await;
+    let now = u64::try_from(server.clock.now().as_millis()).expect("after 1970");
+    let model = Model::new(domain.okms_id.to_string(), now);
+    let mut replay =
+        Replay { server, domain, model, secrets: None, versions: None, story: Vec::new() };
+    for request in sequence.iter().flat_map(Request::steps) {
+        replay.step(&request).await?;
+    }
+    for request in replay.all_there_is() {
+        replay.step(&request).await?;
+    }
+    Ok(replay.story.len())
+}
+
+struct Replay<'s> {
+    server: &'s Server,
+    domain: Domain,
+    model: Model,
+    /// Where the last page of secrets, and of versions, said that the next one begins.
+    secrets: Option<NextPage>,
+    versions: Option<NextPage>,
+    story: Vec<String>,
+}
+
+#[derive(Clone)]
+struct NextPage {
+    cursor: String,
+    after: String,
+}
+
+impl Replay<'_> {
+    async fn step(&mut self, request: &Request) -> Result<(), String> {
+        let current = request.address().map(|at| self.model.current_version(&decoded(at)));
+        let next = match request {
+            Request::ListVersions { .. } => self.versions.clone(),
+            _ => self.secrets.clone(),
+        };
+        let cursor = next.as_ref().map(|next| next.cursor.as_str());
+        let okms_id = self.model.okms_id.clone();
+        let wire = request.wire(&okms_id, current.unwrap_or(0), cursor);
+        let expected = self.model.answer(request, next.map(|next| next.after).as_deref());
+        let Some(wire) = wire else {
+            if let Request::Wait { millis } = request {
+                self.server.clock.advance(std::time::Duration::from_millis(*millis));
+                self.story.push(format!("time passes: {millis} ms"));
+            }
+            return Ok(());
+        };
+        let told = wire.told(&okms_id);
+        let answer = self.send(wire).await;
+        let text = answer.text().replace(&okms_id, "{okmsId}");
+        if let Err(difference) = compare(&expected, &answer) {
+            let expected = format!("{expected:?}").replace(&okms_id, "{okmsId}");
+            self.story.push(format!(
+                "{told}\n    {difference}\n    expected: {expected}\n    actual:   {} {text}",
+                answer.status
+            ));
+            return Err(self.story.join("\n"));
+        }
+        self.story.push(format!("{told}  ->  {} {text}", answer.status));
+        if let Expected::Body { next, .. } = expected {
+            let next = next.map(|after| NextPage {
+                cursor: next_cursor(&answer).unwrap_or_default().to_owned(),
+                after,
+            });
+            match request {
+                Request::List { .. } => self.secrets = next.or(self.secrets.take()),
+                Request::ListVersions { .. } => self.versions = next.or(self.versions.take()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&self, wire: Wire) -> Answer {
+        let mut headers: Vec<(&str, &str)> =
+            wire.headers.iter().map(|(k, v)| (*k, &v[..])).collect();
+        if wire.body.is_some() {
+            headers.push(("content-type", "application/json"));
+        }
+        let body = wire.body.unwrap_or_default();
+        self.domain.client.send(wire.method, &wire.target, &headers, body.into()).await
+    }
+
+    /// Requests that read everything that the model knows of.
+    fn all_there_is(&self) -> Vec<Request> {
+        let page = Page { size: None, cursor: Cursor::Absent };
+        let at = |path: String| Address { path, form: Form::Encoded, central: false };
+        let mut requests = vec![Request::ReadConfig, Request::List { page }];
+        let mut last = None;
+        for (path, version) in self.model.versions() {
+            // The filled ones are all alike, and many.
+            if path.starts_with("fill/") {
+                continue;
+            }
+            if last.as_ref() != Some(&path) {
+                requests.push(Request::ListVersions { at: at(path.clone()), page });
+                last = Some(path.clone());
+            }
+            let (version, include_data) = (Number::Exactly(version), Flag::True);
+            requests.push(Request::ReadVersion { at: at(path), version, include_data });
+        }
+        requests
+    }
+}
+
+impl Wire {
+    fn told(&self, okms_id: &str) -> String {
+        let mut told = format!("{} {}", self.method, self.target.replace(okms_id, "{okmsId}"));
+        for (name, value) in &self.headers {
+            told.push_str(&format!(" [{name}: {value}]"));
+        }
+        if let Some(body) = &self.body {
+            told.push_str(&format!(" {body}"));
+        }
+        told
+    }
+}
+
+fn compare(expected: &Expected, answer: &Answer) -> Result<(), String> {
+    let json = answer.header("content-type") == Some("application/json");
+    match expected {
+        Expected::Nothing => {
+            differ("status", 204, answer.status)?;
+            differ("body", "", answer.text())
+        }
+        Expected::Error { status, codes } => {
+            differ("status", *status, answer.status)?;
+            differ("JSON", true, json)?;
+            let body = parse(&answer.text())?;
+            let code = body["error_code"].as_i64().ok_or("no integer as error_code")?;
+            if !codes.contains(&code) {
+                return Err(format!("error_code: expected one of {codes:?}, found {code}"));
+            }
+            let fields: Vec<&String> = body.as_object().ok_or("no object")?.keys().collect();
+            differ("fields", &["error_id", "error_code", "errors", "request_id"][..], &fields)?;
+            differ("x-request-id", body["request_id"].as_str(), answer.header("x-request-id"))?;
+            let errors = body["errors"].as_array().ok_or("no list of errors")?;
+            let texts = errors.iter().filter_map(Value::as_str);
+            differ("texts", 1, texts.filter(|text| !text.is_empty()).count())
+        }
+        Expected::Body { body, data, next } => {
+            differ("status", 200, answer.status)?;
+            differ("JSON", true, json)?;
+            let mut text = answer.text();
+            if let Some(data) = data {
+                let (raw, marked) = (format!(r#""data":{data}"#), format!(r#""data":"{DATA}""#));
+                differ("data in its own letters", 1, text.matches(&raw).count())?;
+                text = text.replace(&raw, &marked);
+            }
+            let mut found = parse(&text)?;
+            if let Some(warnings) = found.get_mut("warnings") {
+                *warnings = warnings.as_array().ok_or("warnings are no list")?.len().into();
+            }
+            differ("body", body, &found)?;
+            differ("another page", next.is_some(), next_cursor(answer).is_some())
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("the body is no JSON: {error}"))
+}
+
+fn next_cursor(answer: &Answer) -> Option<&str> {
+    answer.header("x-pagination-cursor-next").filter(|cursor| !cursor.is_empty())
+}
+
+fn differ<E: PartialEq<F> + std::fmt::Debug, F: std::fmt::Debug>(
+    what: &str,
+    expected: E,
+    found: F,
+) -> Result<(), String> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(format!("{what}: expected {expected:?}, found {found:?}"))
+}
