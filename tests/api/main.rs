@@ -2,6 +2,7 @@
 //!
 //! The folders mirror the URL tree. Every test of behaviour runs on SQLite and on PostgreSQL.
 
+mod at_rest;
 mod concurrency;
 mod model;
 #[path = "../support/mod.rs"]
