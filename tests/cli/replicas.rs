@@ -74,7 +74,8 @@ async fn two_processes_on_one_postgres_are_one_service() {
     let file = trial.variable("OKMS_CERT").rsplit('/').next().expect("a name").to_owned();
     let id = file.strip_suffix("_certificate.pem").expect("the credential's id");
     let mut revoke = okmsd(cwd, &["credential", "revoke", id, "--data-dir", "certs/dev"]);
-    assert!(revoke.env("OKMSD_DATABASE", &url).status().expect("the binary runs").success());
+    let revoked = revoke.env("OKMSD_DATABASE", &url).output().expect("the binary runs");
+    assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
     for client in &clients {
         client.get(&a).await.error(401, 50_475_011);
     }
