@@ -2,9 +2,10 @@
 //!
 //! The folders mirror the URL tree. Every test of behaviour runs on SQLite and on PostgreSQL.
 
+mod at_rest;
 mod codes;
-mod document;
 mod concurrency;
+mod document;
 mod model;
 #[path = "../support/mod.rs"]
 mod support;

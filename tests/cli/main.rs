@@ -8,10 +8,12 @@ mod credential;
 mod dev;
 mod domain;
 mod harness;
+mod logs;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod production;
+mod replicas;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/tools.rs"]
 mod tools;

@@ -9,7 +9,7 @@ mod server;
 
 pub use self::{
     client::{Answer, Client},
-    postgres::{Schema, postgres_is_at_hand},
+    postgres::{Schema, base_url, postgres_is_at_hand},
     server::{Database, Domain, Engine, ManualClock, Server},
 };
 

@@ -19,6 +19,10 @@ use okmsd::{
     service::{Credentials, Domains, IssuedCredential, Keyring, NewCredential},
     store::Store,
 };
+use sqlx::{
+    ConnectOptions, Connection, Executor, PgConnection, SqliteConnection,
+    sqlite::SqliteConnectOptions,
+};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -53,6 +57,56 @@ impl Database {
             Self::Sqlite(_) => format!("sqlite://{}", self.sqlite_file().display()),
             Self::Postgres(schema) => schema.url(),
         }
+    }
+
+    /// Runs a statement behind the server's back, and gives the number of rows it touched.
+    pub async fn execute(&self, sql: &str) -> u64 {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(_) => {
+                let mut connection = self.sqlite().await;
+                let done = connection.execute(sql).await.expect("a statement").rows_affected();
+                connection.close().await.expect("to close");
+                done
+            }
+            Self::Postgres(_) => {
+                let mut connection = self.postgres().await;
+                let done = connection.execute(sql).await.expect("a statement").rows_affected();
+                connection.close().await.expect("to close");
+                done
+            }
+        }
+    }
+
+    /// The first column of what a query finds, as bytes; NULL is left out.
+    pub async fn bytes(&self, sql: &str) -> Vec<Vec<u8>> {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        let found: Vec<Option<Vec<u8>>> = match self {
+            Self::Sqlite(_) => {
+                let mut connection = self.sqlite().await;
+                let found = sqlx::query_scalar(sql).fetch_all(&mut connection).await;
+                connection.close().await.expect("to close");
+                found.expect("a query")
+            }
+            Self::Postgres(_) => {
+                let mut connection = self.postgres().await;
+                let found = sqlx::query_scalar(sql).fetch_all(&mut connection).await;
+                connection.close().await.expect("to close");
+                found.expect("a query")
+            }
+        };
+        found.into_iter().flatten().collect()
+    }
+
+    /// A connection of the test's own.
+    pub async fn sqlite(&self) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(self.sqlite_file());
+        options.pragma("secure_delete", "ON").connect().await.expect("SQLite")
+    }
+
+    /// A connection of the test's own.
+    pub async fn postgres(&self) -> PgConnection {
+        PgConnection::connect(&self.url()).await.expect("PostgreSQL")
     }
 
     /// The path of the SQLite file.

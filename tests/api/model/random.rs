@@ -8,7 +8,15 @@ use super::requests::{
 
 /// Sequences of requests. Within a choice, what comes first is what shrinking goes for.
 pub fn sequence() -> impl Strategy<Value = Vec<Request>> {
-    vec(request(), 1..=25)
+    // Most often there is something to work on from the beginning.
+    let first = prop::option::weighted(0.7, (metadata(), object()));
+    (first, vec(request(), 0..=24)).prop_map(|(first, mut requests)| {
+        if let Some((metadata, data)) = first {
+            let path = "a".to_owned();
+            requests.insert(0, Request::Create { path, metadata, data, typo: false });
+        }
+        requests
+    })
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -40,14 +48,18 @@ fn request() -> impl Strategy<Value = Request> {
         1 => Just(Request::ReadConfig),
         5 => select(&[1_000, 500, 2_000, 3_000, 60_000][..])
             .prop_map(|millis| Request::Wait { millis }),
-        1 => address().prop_map(|at| Request::FillVersions { at }),
-        1 => Just(Request::FillSecrets),
+        2 => address().prop_map(|at| Request::FillVersions { at }),
+        2 => Just(Request::FillSecrets),
     ]
 }
 
 /// Beside a plain path, one below it, and one that ends like the address of a list of versions.
 fn path() -> impl Strategy<Value = &'static str> {
-    select(&["a", "a/b", "b.c:d=e@f-g_H", "a/version"][..])
+    prop_oneof![
+        4 => Just("a"),
+        2 => Just("a/b"),
+        1 => select(&["b.c:d=e@f-g_H", "a/version"][..]),
+    ]
 }
 
 fn address() -> impl Strategy<Value = Address> {
@@ -68,9 +80,9 @@ fn address() -> impl Strategy<Value = Address> {
 /// The current version more often than any other.
 fn number() -> impl Strategy<Value = Number> {
     prop_oneof![
-        12 => Just(Number::Current(0)),
-        6 => (1_i64..5).prop_map(Number::Exactly),
-        2 => select(&[-1_i64, 1, -2][..]).prop_map(Number::Current),
+        30 => Just(Number::Current(0)),
+        12 => (1_i64..5).prop_map(Number::Exactly),
+        4 => select(&[-1_i64, 1, -2][..]).prop_map(Number::Current),
         2 => Just(Number::Exactly(0)),
         1 => Just(Number::Exactly(24_000)),
         1 => select(&["24001", "x", "1.0", "+1", "99999999999"][..]).prop_map(Number::Text),
@@ -79,7 +91,7 @@ fn number() -> impl Strategy<Value = Number> {
 
 fn metadata() -> impl Strategy<Value = Metadata> {
     let custom = prop_oneof![
-        8 => field(select(&CUSTOM[..]).boxed()),
+        24 => field(select(&CUSTOM[..]).boxed()),
         1 => Just(Field::Is(&[("bad", "")][..])),
     ];
     (settings(), custom, any::<bool>()).prop_map(|(settings, custom, flat)| Metadata {
@@ -91,12 +103,12 @@ fn metadata() -> impl Strategy<Value = Metadata> {
 
 fn settings() -> impl Strategy<Value = Settings> {
     let max_versions = prop_oneof![
-        12 => (0_i64..4).boxed(),
-        2 => Just(12).boxed(),
+        24 => (0_i64..4).boxed(),
+        4 => Just(12).boxed(),
         1 => select(&[-1_i64, 24_001][..]).boxed(),
     ];
     let lifetime = prop_oneof![
-        12 => select(&["0s", "2s", "3", "1s500ms", "1m", "0h"][..]),
+        24 => select(&["0s", "2s", "3", "1s500ms", "1m", "0h"][..]),
         1 => select(&["", "1 s", "-1s", "1w", "500ms"][..]),
     ];
     (
@@ -118,9 +130,13 @@ fn field<T: std::fmt::Debug + Clone + 'static>(
 
 fn data() -> impl Strategy<Value = Data> {
     prop_oneof![
-        30 => select(&OBJECTS[..]).prop_map(|(sent, kept)| Data::Object(sent, kept)),
+        30 => object(),
         1 => select(&[Data::Absent, Data::Missing, Data::Null, Data::Array][..]),
     ]
+}
+
+fn object() -> impl Strategy<Value = Data> {
+    select(&OBJECTS[..]).prop_map(|(sent, kept)| Data::Object(sent, kept))
 }
 
 fn data_or_none() -> impl Strategy<Value = Data> {
@@ -136,7 +152,7 @@ fn state() -> impl Strategy<Value = Option<&'static str>> {
 
 fn page() -> impl Strategy<Value = Page> {
     let size = prop_oneof![
-        10 => select(&[None, Some("10"), Some("11"), Some("500")][..]),
+        10 => select(&[None, Some("10"), Some("11"), Some("12"), Some("13"), Some("500")][..]),
         1 => select(&[Some("9"), Some("501"), Some("x"), Some("")][..]),
     ];
     let cursor = prop_oneof![

@@ -64,7 +64,7 @@ impl Replay<'_> {
         let answer = self.send(wire).await;
         let text = answer.text().replace(&okms_id, "{okmsId}");
         if let Err(difference) = compare(&expected, &answer) {
-            let expected = format!("{expected:?}").replace(&okms_id, "{okmsId}");
+            let expected = expected.to_string().replace(&okms_id, "{okmsId}");
             self.story.push(format!(
                 "{told}\n    {difference}\n    expected: {expected}\n    actual:   {} {text}",
                 answer.status
@@ -166,9 +166,36 @@ fn compare(expected: &Expected, answer: &Answer) -> Result<(), String> {
             if let Some(warnings) = found.get_mut("warnings") {
                 *warnings = warnings.as_array().ok_or("warnings are no list")?.len().into();
             }
-            differ("body", body, &found)?;
+            if let Some(difference) = first_difference("", body, &found) {
+                return Err(difference);
+            }
             differ("another page", next.is_some(), next_cursor(answer).is_some())
         }
+    }
+}
+
+/// Where two bodies differ first.
+fn first_difference(place: &str, expected: &Value, found: &Value) -> Option<String> {
+    let below = |key: &str, expected: Option<&Value>, found: Option<&Value>| {
+        let place = format!("{place}/{key}");
+        match (expected, found) {
+            (Some(expected), Some(found)) => first_difference(&place, expected, found),
+            (Some(expected), None) => Some(format!("{place} is missing: {expected}")),
+            (None, Some(found)) => Some(format!("{place} is too many: {found}")),
+            (None, None) => None,
+        }
+    };
+    match (expected, found) {
+        (Value::Object(expected), Value::Object(found)) => {
+            let mut keys = expected.keys().chain(found.keys());
+            keys.find_map(|key| below(key, expected.get(key), found.get(key)))
+        }
+        (Value::Array(expected), Value::Array(found)) => {
+            let mut indexes = 0..expected.len().max(found.len());
+            indexes.find_map(|at| below(&at.to_string(), expected.get(at), found.get(at)))
+        }
+        (expected, found) if expected == found => None,
+        (expected, found) => Some(format!("{place}: expected {expected}, found {found}")),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It shares no code with the program, so that a mistake in one of them shows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -48,7 +48,6 @@ struct Version {
 }
 
 /// What must be answered.
-#[derive(Debug, Clone, PartialEq)]
 pub enum Expected {
     /// An error with one of these codes; several where the request breaks several rules at once.
     Error { status: u16, codes: Vec<i64> },
@@ -452,6 +451,20 @@ impl Version {
             json["data"] = DATA.into();
         }
         json
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => write!(f, "204"),
+            Self::Error { status, codes } => write!(f, "{status} with error_code in {codes:?}"),
+            Self::Body { body, data, next } => {
+                let data = data.as_deref().unwrap_or_default();
+                write!(f, "200 {}", body.to_string().replace(&format!("\"{DATA}\""), data))?;
+                if next.is_some() { write!(f, " [and another page]") } else { Ok(()) }
+            }
+        }
     }
 }
 

@@ -1,0 +1,102 @@
+//! What the program writes about requests: never what is in them.
+
+use hyper::Method;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    harness::Trial,
+    postgres::{Schema, postgres_is_at_hand},
+};
+
+#[tokio::test]
+async fn nothing_secret_is_logged_on_sqlite() {
+    canaries_stay_out_of_the_log(&[]).await;
+}
+
+#[tokio::test]
+async fn nothing_secret_is_logged_on_postgres() {
+    if postgres_is_at_hand() {
+        let schema = Schema::create().await;
+        canaries_stay_out_of_the_log(&["--database", &schema.url()]).await;
+    }
+}
+
+/// Sends secrets where they belong and where they do not, at the most talkative level, the libraries'
+/// own words included.
+async fn canaries_stay_out_of_the_log(database: &[&str]) {
+    let arguments = [&["--log-level", "trace"], database].concat();
+    let mut trial = Trial::start_with(&arguments);
+    let (client, secrets) = (trial.client(), trial.secrets());
+    let canary = format!("canary{}", Uuid::new_v4().simple());
+    let signpost = format!("signpost{}", Uuid::new_v4().simple());
+    let target = format!("{secrets}/{signpost}");
+
+    let data = json!({ (&canary): { "nested": [&canary] } });
+    client.post(&secrets, json!({ "path": signpost, "version": { "data": data } })).await.ok();
+    client.post(&format!("{target}/version"), json!({ "data": data })).await.ok();
+    let read = client.get(&format!("{target}?includeData=true")).await;
+    assert!(read.text().contains(&canary), "{}", read.text());
+    client.get(&format!("{target}/version/1?includeData=true")).await.ok();
+
+    for body in [
+        // Cut off, not JSON, of another type, in another field, too large, too deep.
+        format!(r#"{{"version":{{"data":{{"k":"{canary}""#),
+        canary.clone(),
+        format!(r#""{canary}""#),
+        format!(r#"{{"version":{{"data":"{canary}"}}}}"#),
+        format!(r#"{{"version":"{canary}"}}"#),
+        format!(r#"{{"data":{{"k":"{canary}"}}}}"#),
+        format!(r#"{{"state":"{canary}"}}"#),
+        format!(r#"{{"metadata":{{"casRequired":"{canary}"}}}}"#),
+        format!(r#"{{"maxVersions":"{canary}"}}"#),
+        format!(r#"{{"deactivateVersionAfter":"{canary}"}}"#),
+        format!(r#"{{"customMetadata":{{"k":"{canary} with a blank"}}}}"#),
+        format!(r#"{{"customMetadata":"{canary}"}}"#),
+        format!(r#"{{"version":{{"data":{{"k":"{canary}","k":"{canary}"}}}}}}"#),
+        json!({ "version": { "data": { "k": canary.repeat(3_000) } } }).to_string(),
+        json!({ "version": { "data": { "k": canary.repeat(20_000) } } }).to_string(),
+        format!("{}\"{canary}\"{}", r#"{"k":"#.repeat(60), "}".repeat(60)),
+    ] {
+        let version = format!("{target}/version");
+        for (method, target) in [
+            (Method::PUT, &target),
+            (Method::POST, &secrets),
+            (Method::POST, &version),
+            (Method::PUT, &format!("{version}/1")),
+            (Method::PUT, &secrets.replace("/secret", "/secretConfig")),
+        ] {
+            let answer = client.json(method.clone(), target, &body).await;
+            // What is wrong in one place may be right in another.
+            assert!(answer.status < 500, "{method} {target} {}", answer.text());
+            assert!(!answer.text().contains(&canary), "{method} {target} {}", answer.text());
+            // Not declared as JSON.
+            client.send(method, target, &[], body.clone().into()).await;
+        }
+    }
+    for query in [
+        format!("?cas={canary}"),
+        format!("?version={canary}"),
+        format!("?includeData={canary}"),
+        format!("?{canary}={canary}"),
+    ] {
+        let answer = client.get(&format!("{target}{query}")).await;
+        assert!(!answer.text().contains(&canary), "{}", answer.text());
+        let body = r#"{"maxVersions":3}"#;
+        let answer = client.put(&format!("{target}{query}"), body).await;
+        assert!(!answer.text().contains(&canary), "{}", answer.text());
+    }
+    for header in ["authorization", "cookie", "x-vault-token", "x-pagination-cursor"] {
+        let value = format!("Bearer {canary}");
+        client.send(Method::GET, &secrets, &[(header, &value)], "".into()).await;
+    }
+    trial.stop();
+
+    let log = trial.printed();
+    assert!(log.contains(&signpost), "requests are logged with their paths");
+    assert!(log.contains("TRACE"), "everything is logged");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(&canary)).collect();
+    assert!(lines.is_empty(), "{} lines, such as: {}", lines.len(), lines[0]);
+    let key = crate::harness::read(&trial.data("root.key"));
+    assert!(!log.contains(key.trim()), "the root key is logged");
+}
