@@ -1,3 +1,12 @@
 //! `/api/{okmsId}/v2`
 
-mod smoke;
+mod bodies;
+mod central;
+mod config;
+mod lifetimes;
+mod paging;
+mod paths;
+mod pruning;
+mod secrets;
+mod updates;
+mod versions;
