@@ -18,6 +18,7 @@ use okmsd::{
     service::{Credentials, Domains, IssuedCredential, Keyring, NewCredential},
     store::Store,
 };
+use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -51,6 +52,38 @@ impl Database {
         match self {
             Self::Sqlite(_) => format!("sqlite://{}", self.sqlite_file().display()),
             Self::Postgres(schema) => schema.url(),
+        }
+    }
+
+    /// Runs a statement behind the server's back.
+    pub async fn execute(&self, sql: &'static str) {
+        match self {
+            Self::Sqlite(_) => {
+                let connection = SqliteConnection::connect(&self.url()).await;
+                let mut connection = connection.expect("SQLite");
+                connection.execute(sql).await.expect("a statement");
+            }
+            Self::Postgres(_) => {
+                let connection = PgConnection::connect(&self.url()).await;
+                let mut connection = connection.expect("PostgreSQL");
+                connection.execute(sql).await.expect("a statement");
+            }
+        }
+    }
+
+    /// The one number that a query finds.
+    pub async fn number(&self, sql: &'static str) -> i64 {
+        match self {
+            Self::Sqlite(_) => {
+                let connection = SqliteConnection::connect(&self.url()).await;
+                let mut connection = connection.expect("SQLite");
+                sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect("a number")
+            }
+            Self::Postgres(_) => {
+                let connection = PgConnection::connect(&self.url()).await;
+                let mut connection = connection.expect("PostgreSQL");
+                sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect("a number")
+            }
         }
     }
 

@@ -7,6 +7,8 @@ mod lifetimes;
 mod paging;
 mod paths;
 mod pruning;
+mod races;
 mod secrets;
+mod stored;
 mod updates;
 mod versions;
