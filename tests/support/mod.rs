@@ -5,11 +5,13 @@
 
 mod client;
 mod postgres;
+mod raw;
 mod server;
 
 pub use self::{
     client::{Answer, Client},
     postgres::{Schema, base_url, postgres_is_at_hand},
+    raw::send_raw,
     server::{Database, Domain, Engine, ManualClock, Server},
 };
 
