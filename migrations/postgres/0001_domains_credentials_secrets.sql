@@ -1,9 +1,11 @@
 -- Times are milliseconds UTC, flags are 0 or 1, ids are text. A migration is never edited once it
 -- is released; a wrong one is followed by a right one.
 
--- Root keys that wrap domain keys here. The keys themselves are never in the database.
+-- Root keys that wrap domain keys here. The keys themselves are never in the database. Of two processes
+-- that bring a new database two different keys, the slot lets only one be first.
 CREATE TABLE root_keys (
-    root_key_id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    slot BIGINT NOT NULL PRIMARY KEY CHECK (slot IN (1, 2)),
+    root_key_id TEXT COLLATE "C" NOT NULL UNIQUE,
     created_at BIGINT NOT NULL
 );
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Path, State},
     http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Redirect, Response},
@@ -15,14 +15,13 @@ use axum::{
 };
 use utoipa::{
     IntoParams, OpenApi,
-    openapi::{
-        Object, ObjectBuilder, OpenApi as Document, SchemaFormat, ServerBuilder, schema::Type,
-    },
+    openapi::{OpenApi as Document, RefOr, ServerBuilder, path::ParameterBuilder},
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::Config;
 
-use super::{ApiState, envelope, error, v2};
+use super::{ApiState, body::JsonAnswer, envelope, error, v2};
+use crate::domain::Principal;
 
 /// Where the two Swagger UIs and the API are reached, as people write it in a browser.
 #[derive(Debug, Clone)]
@@ -65,7 +64,7 @@ pub(super) fn authenticated_router(links: &DocsLinks) -> Router {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "okmsd Secret Manager", license(name = "", identifier = "")),
+    info(title = "okmsd Secret Manager"),
     tags((name = "Secret API", description = "Secrets and their versions (REST v2)")),
     security(("clientCertificate" = []))
 )]
@@ -96,24 +95,42 @@ fn ui_config() -> Config<'static> {
 #[derive(Clone)]
 struct Ui {
     config: Arc<Config<'static>>,
-    document: Arc<str>,
+    document: Arc<Document>,
 }
 
 fn ui_router(document: Document, config: Config<'static>) -> Router {
-    // A document made of static parts and two URLs always serializes.
-    let document = document.to_json().unwrap_or_default().into();
     Router::new()
         .route("/", get(|| async { Redirect::temporary("/swagger/") }))
         .route("/swagger", get(|| async { Redirect::temporary("/swagger/") }))
         .route("/swagger/", get(index))
         .route("/swagger/openapi.json", get(openapi_json))
         .route("/swagger/{file}", get(file))
-        .with_state(Ui { config: Arc::new(config), document })
+        .with_state(Ui { config: Arc::new(config), document: Arc::new(document) })
 }
 
-async fn openapi_json(State(ui): State<Ui>) -> Response {
-    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    (json, ui.document.to_string()).into_response()
+/// The document. Who presents a certificate finds the id of its own domain filled in.
+async fn openapi_json(
+    State(ui): State<Ui>,
+    principal: Option<Extension<Arc<Principal>>>,
+) -> JsonAnswer<Document> {
+    let mut document = Document::clone(&ui.document);
+    if let Some(Extension(principal)) = principal {
+        let okms_id = serde_json::Value::String(principal.okms_id.to_string());
+        let paths = document.paths.paths.values_mut();
+        let operations = paths.flat_map(|path| {
+            [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten()
+        });
+        let parameters = operations.flat_map(|operation| operation.parameters.iter_mut().flatten());
+        for parameter in parameters {
+            if let RefOr::T(parameter) = parameter
+                && parameter.name == "okmsId"
+            {
+                let filled = ParameterBuilder::from(parameter.clone());
+                *parameter = filled.example(Some(okms_id.clone())).build();
+            }
+        }
+    }
+    JsonAnswer(document)
 }
 
 async fn index(State(ui): State<Ui>) -> Response {
@@ -144,13 +161,8 @@ fn serve_file(ui: &Ui, name: &str) -> Response {
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct OkmsIdParam {
     /// The OKMS domain.
-    #[param(rename = "okmsId", schema_with = uuid_schema)]
+    #[param(rename = "okmsId", format = "uuid")]
     okms_id: String,
-}
-
-fn uuid_schema() -> Object {
-    let format = SchemaFormat::Custom("uuid".to_owned());
-    ObjectBuilder::new().schema_type(Type::String).format(Some(format)).build()
 }
 
 #[derive(IntoParams)]
@@ -158,7 +170,7 @@ fn uuid_schema() -> Object {
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct PathParam {
     /// The path of the secret, with its slashes raw or percent-encoded.
-    #[param(pattern = "^[a-zA-Z0-9_.:/=@%-]+$", example = "prod/database/MySQL")]
+    #[param(min_length = 1, pattern = "^[a-zA-Z0-9_.:/=@%-]+$", example = "prod/database/MySQL")]
     path: String,
 }
 
@@ -176,10 +188,10 @@ pub(super) struct VersionParam {
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct ReadParams {
     /// The number of the version; the current one by default.
-    #[param(minimum = 1, maximum = 24000)]
+    #[param(minimum = 1, maximum = 24000, nullable = false)]
     version: Option<u32>,
     /// Whether data comes along.
-    #[param(default = false)]
+    #[param(default = false, nullable = false)]
     include_data: Option<bool>,
 }
 
@@ -188,7 +200,7 @@ pub(super) struct ReadParams {
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct DataParam {
     /// Whether data comes along.
-    #[param(default = false)]
+    #[param(default = false, nullable = false)]
     include_data: Option<bool>,
 }
 
@@ -197,7 +209,7 @@ pub(super) struct DataParam {
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct CasParam {
     /// Check-and-set: the write is done only if this is the number of the current version.
-    #[param(minimum = 0, maximum = 24000)]
+    #[param(minimum = 0, maximum = 24000, nullable = false)]
     cas: Option<u32>,
 }
 
@@ -206,10 +218,16 @@ pub(super) struct CasParam {
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct PageParams {
     /// How many items a page has at the most.
-    #[param(rename = "X-Pagination-Size", minimum = 10, maximum = 500, default = 100)]
+    #[param(
+        rename = "X-Pagination-Size",
+        minimum = 10,
+        maximum = 500,
+        default = 100,
+        nullable = false
+    )]
     size: Option<u32>,
     /// `X-Pagination-Cursor-Next` of the page before.
-    #[param(rename = "X-Pagination-Cursor")]
+    #[param(rename = "X-Pagination-Cursor", nullable = false)]
     cursor: Option<String>,
 }
 

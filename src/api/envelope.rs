@@ -101,13 +101,15 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers hold secrets: no cache keeps them, no browser guesses their type, shows them inside another
 /// page or lets another origin read them.
-const SECURITY_HEADERS: [(HeaderName, &str); 7] = [
+///
+/// No Strict-Transport-Security: it counts for a host with all its ports, and there is no plain HTTP
+/// here to be kept from. On localhost it would break the other servers of a developer.
+const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (header::CACHE_CONTROL, "no-store"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-    (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 

@@ -53,25 +53,40 @@ pub(super) struct ErrorResponse {
 pub(super) enum ErrorResponses {
     /// The request cannot be read, or an argument breaks a rule.
     #[response(status = 400)]
-    BadRequest(#[to_schema] ErrorResponse),
+    BadRequest(ErrorResponse),
     /// No client certificate, or its credential is revoked or expired.
     #[response(status = 401)]
-    Unauthorized(#[to_schema] ErrorResponse),
+    Unauthorized(ErrorResponse),
     /// The caller may not do this.
     #[response(status = 403)]
-    Forbidden(#[to_schema] ErrorResponse),
+    Forbidden(ErrorResponse),
     /// The domain, the secret or the version does not exist.
     #[response(status = 404)]
-    NotFound(#[to_schema] ErrorResponse),
+    NotFound(ErrorResponse),
     /// Too many requests.
     #[response(status = 429)]
-    TooManyRequests(#[to_schema] ErrorResponse),
+    TooManyRequests(ErrorResponse),
     /// A fault of the server.
     #[response(status = 500)]
-    Internal(#[to_schema] ErrorResponse),
+    Internal(ErrorResponse),
     /// Storage cannot be reached now; trying again later helps.
     #[response(status = 503)]
-    Unavailable(#[to_schema] ErrorResponse),
+    Unavailable(ErrorResponse),
+}
+
+/// The error answers that every operation with a body can give besides.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) enum BodyErrorResponses {
+    /// The body did not arrive in time.
+    #[response(status = 408)]
+    Timeout(ErrorResponse),
+    /// The body has more than 512 KiB.
+    #[response(status = 413)]
+    TooLarge(ErrorResponse),
+    /// The body is not sent as `application/json`.
+    #[response(status = 415)]
+    UnsupportedMediaType(ErrorResponse),
 }
 
 /// What an error is on the wire.

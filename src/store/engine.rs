@@ -258,9 +258,11 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError>
         .test_before_acquire(false)
         .after_connect(|connection, _| {
             Box::pin(async move {
-                // The server gives up before its caller does, and holds no lock for the dead.
+                // The server gives up before its caller does, and holds no lock for the dead. The
+                // isolation is what the row locks of this store are made for.
                 let sql = "SELECT set_config('statement_timeout', '20s', false), \
-                           set_config('idle_in_transaction_session_timeout', '20s', false)";
+                           set_config('idle_in_transaction_session_timeout', '20s', false), \
+                           set_config('default_transaction_isolation', 'read committed', false)";
                 execute!(&mut Connection::Postgres(connection), sql)?;
                 Ok(())
             })

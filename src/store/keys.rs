@@ -24,19 +24,6 @@ pub struct StoredKey {
 }
 
 impl Store {
-    /// The root keys that wrap something here, or did.
-    ///
-    /// # Errors
-    ///
-    /// When storage fails.
-    pub async fn list_root_keys(&self) -> Result<Vec<RootKeyId>, Error> {
-        let sql = "SELECT root_key_id FROM root_keys ORDER BY root_key_id";
-        let rows = self
-            .read(|connection| Box::pin(async move { fetch_all!(connection, (String,), sql) }))
-            .await?;
-        Ok(rows.into_iter().map(|(id,)| RootKeyId::from_stored(id)).collect())
-    }
-
     /// Registers the root key of a store that has none, and says which root key the store then has:
     /// of two processes that come at once, one is first.
     ///
@@ -52,19 +39,17 @@ impl Store {
             let id = id.clone();
             Box::pin(async move {
                 tx.wrote = true;
-                // One statement, so that the check and the write cannot come apart; the number of
-                // root keys is what both engines lock it by.
                 execute!(
                     &mut tx.connection,
-                    "INSERT INTO root_keys (root_key_id, created_at) SELECT $1, CAST($2 AS BIGINT) \
-                     WHERE NOT EXISTS (SELECT 1 FROM root_keys) ON CONFLICT DO NOTHING",
+                    "INSERT INTO root_keys (slot, root_key_id, created_at) VALUES (1, $1, $2) \
+                     ON CONFLICT DO NOTHING",
                     id.as_str(),
                     now.as_millis()
                 )?;
                 let row = fetch_optional!(
                     &mut tx.connection,
                     (String,),
-                    "SELECT root_key_id FROM root_keys ORDER BY created_at, root_key_id LIMIT 1"
+                    "SELECT root_key_id FROM root_keys WHERE slot = 1"
                 )?;
                 Ok(row.map_or(id, |(id,)| RootKeyId::from_stored(id)))
             })

@@ -104,6 +104,7 @@ where
     Ok(done)
 }
 
-/// How often a unit is run again because another transaction came first. Each time means that
-/// another writer got on, so more than a few in a row are as good as impossible.
-const CONFLICT_TRIES: u32 = 8;
+/// How often a unit is run again because another transaction came first. Each time means that another
+/// writer got on, so the limit is only reached by one who is overtaken by a hundred others; the time
+/// limit of all work bounds it as well.
+const CONFLICT_TRIES: u32 = 100;

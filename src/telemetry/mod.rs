@@ -3,7 +3,10 @@
 //! Everything else of the crate only emits `tracing` events; this is the one place that decides
 //! where they go.
 
-use std::{fmt, io};
+use std::{
+    fmt, io,
+    panic::{self, PanicHookInfo},
+};
 
 use tracing_subscriber::{EnvFilter, fmt as lines};
 
@@ -22,7 +25,16 @@ pub fn start(log: &Log) -> Result<(), NotAFilter> {
         LogFormat::Text => logs.try_init(),
         LogFormat::Json => logs.json().flatten_event(true).with_span_list(false).try_init(),
     };
+    panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// Logs where a panic happened, and its message only where that is fixed text of a program: one made
+/// at run time, such as that of slicing a string in the middle of a character, quotes the data.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(tracing::field::display);
+    let message = panic.payload().downcast_ref::<&'static str>().copied();
+    tracing::error!(code.location = location, message.fixed = message, "panicked");
 }
 
 /// The log level is not one that `tracing` understands; it can only come from `RUST_LOG`.

@@ -171,22 +171,25 @@ async fn another_root_key_is_refused_with_the_reason(mut server: Server) {
     domain.create("a", "{}").await;
     server.stop().await;
     let store = Store::open(&server.database.url().parse().expect("a URL")).await.expect("a store");
-    let other = RootKey::generate().expect("a key");
-    let (expected, given) =
-        (RootKey::from_text(&server.root_key).expect("a key"), other.id().clone());
+    let (other, expected) = (RootKey::generate().expect("a key"), RootKey::from_text(&server.root_key));
+    let (given, text) = (other.id().clone(), other.to_text());
     let refused = refusal(Keyring::open(other, store.clone(), server.clock.clone()).await);
     assert!(refused.contains("the root key does not open this store"), "{refused}");
-    assert!(refused.contains(expected.id().as_str()), "{refused}");
+    assert!(refused.contains(expected.expect("a key").id().as_str()), "{refused}");
     assert!(refused.contains(given.as_str()), "{refused}");
 
     // The name of the key is not what protects: under a false name it still opens nothing.
-    let forged = format!("INSERT INTO root_keys (root_key_id, created_at) VALUES ('{given}', 0)");
-    server.database.execute(&forged).await;
-    let forged = format!("UPDATE domain_keys SET root_key_id = '{given}'");
-    server.database.execute(&forged).await;
-    server.database.execute(&format!("DELETE FROM root_keys WHERE root_key_id <> '{given}'")).await;
-    let other = RootKey::generate().expect("a key");
-    refusal(Keyring::open(other, store.clone(), server.clock.clone()).await);
+    for forged in [
+        format!("INSERT INTO root_keys (slot, root_key_id, created_at) VALUES (2, '{given}', 0)"),
+        format!("UPDATE domain_keys SET root_key_id = '{given}'"),
+        "DELETE FROM root_keys WHERE slot = 1".to_owned(),
+        "UPDATE root_keys SET slot = 1".to_owned(),
+    ] {
+        assert_eq!(server.database.execute(&forged).await, 1, "{forged}");
+    }
+    let other = RootKey::from_text(&text).expect("a key");
+    let refused = refusal(Keyring::open(other, store.clone(), server.clock.clone()).await);
+    assert!(refused.contains("does not open under the root key"), "{refused}");
     store.close().await;
 }
 

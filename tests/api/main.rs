@@ -2,9 +2,13 @@
 //!
 //! The folders mirror the URL tree. Every test of behaviour runs on SQLite and on PostgreSQL.
 
+<<<<<<< HEAD
 mod at_rest;
+=======
+mod codes;
+mod document;
+>>>>>>> main
 mod concurrency;
 mod model;
 #[path = "../support/mod.rs"]
 mod support;
-mod v2;

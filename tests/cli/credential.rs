@@ -65,6 +65,9 @@ async fn a_credential_counts_from_its_making_to_its_revocation() {
 
 #[tokio::test]
 async fn a_key_of_ones_own_comes_with_a_signing_request() {
+    if !crate::tools::at_hand(&["openssl"]) {
+        return;
+    }
     let trial = Trial::start();
     let cwd = trial.cwd.path();
     let (key, csr) = (cwd.join("own.pem"), cwd.join("own.csr"));
@@ -95,6 +98,9 @@ async fn a_key_of_ones_own_comes_with_a_signing_request() {
 
 #[tokio::test]
 async fn an_rsa_key_can_be_asked_for() {
+    if !crate::tools::at_hand(&["openssl"]) {
+        return;
+    }
     let trial = Trial::start();
     let made = create(&trial, &["--key-type", "rsa", "--identity", URN]);
     let (cert, key) = (file(&made, "certificate"), file(&made, "privateKey"));
@@ -107,6 +113,9 @@ async fn an_rsa_key_can_be_asked_for() {
 
 #[test]
 fn a_pkcs12_file_opens_with_the_given_or_the_printed_password() {
+    if !crate::tools::at_hand(&["openssl"]) {
+        return;
+    }
     let trial = Trial::start();
     let cwd = trial.cwd.path();
     let opens = |path: &Path, password: &str| {

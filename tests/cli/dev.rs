@@ -149,6 +149,9 @@ fn the_configuration_of_the_okms_cli_has_the_form_that_it_reads() {
 
 #[test]
 fn the_printed_curl_line_creates_a_secret() {
+    if !crate::tools::at_hand(&["curl"]) {
+        return;
+    }
     let trial = Trial::start();
     let printed = trial.printed();
     let start = printed.find("  curl ").expect("a curl line");
@@ -162,6 +165,9 @@ fn the_printed_curl_line_creates_a_secret() {
 
 #[test]
 fn openssl_opens_the_pkcs12_file_with_its_password() {
+    if !crate::tools::at_hand(&["openssl"]) {
+        return;
+    }
     let trial = Trial::start();
     let output = Command::new("openssl")
         .args(["pkcs12", "-in", trial.variable("OKMS_P12"), "-nodes", "-passin", "env:PASSWORD"])
@@ -177,6 +183,9 @@ fn openssl_opens_the_pkcs12_file_with_its_password() {
 
 #[test]
 fn the_folder_is_chosen_by_flag_or_environment_and_may_have_an_awkward_name() {
+    if !crate::tools::at_hand(&["curl"]) {
+        return;
+    }
     let cwd = tempfile::tempdir().unwrap();
     let folder = cwd.path().join("it's a \"folder\" $HOME");
     let mut command = okmsd(cwd.path(), &["dev", "--docs-listen", "off"]);

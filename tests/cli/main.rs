@@ -14,4 +14,7 @@ mod logs;
 mod postgres;
 mod production;
 mod replicas;
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../support/tools.rs"]
+mod tools;
 mod usage;

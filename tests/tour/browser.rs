@@ -1,12 +1,10 @@
 //! Both Swagger UIs in a browser.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{path::Path, process::Command};
 
 use crate::{
-    program::{Dev, leave_out},
+    program::Dev,
+    tools::{at_hand, leave_out},
     webdriver::Browser,
 };
 
@@ -53,8 +51,11 @@ async fn the_authenticated_page_creates_a_secret_with_the_browsers_certificate()
                 .endsWith('/v2/secret'))";
     browser.wait_for(&format!("return {post} != null")).await;
     browser.script(&format!("{post}.querySelector('.opblock-summary-control').click()")).await;
+    // The id of the caller's own domain is filled in.
     let input = ".opblock-post.is-open tr[data-param-name=okmsId] input";
-    browser.type_into(input, dev.variable("OKMS_ID")).await;
+    let filled =
+        browser.wait_for(&format!("return document.querySelector('{input}')?.value")).await;
+    assert_eq!(filled, dev.variable("OKMS_ID"));
     // The document's own example is the body.
     browser.click(".opblock-post.is-open .execute").await;
     let live = format!("{post}.querySelector('.live-responses-table .response')");
@@ -71,18 +72,11 @@ async fn the_authenticated_page_creates_a_secret_with_the_browsers_certificate()
 
 /// A home folder for a browser with an empty certificate store; `None` where there is no browser.
 fn browser_home() -> Option<tempfile::TempDir> {
-    for tool in ["chromium", "chromedriver", "certutil", "pk12util"] {
-        let found = Command::new("sh")
-            .args(["-c", &format!("command -v {tool}")])
-            .stdout(Stdio::null())
-            .status();
-        if !found.is_ok_and(|status| status.success()) {
-            leave_out("the Swagger UIs in a browser", &format!("{tool} was not found"));
-            return None;
-        }
+    if !at_hand(&["chromium", "chromedriver", "certutil", "pk12util", "curl"]) {
+        return None;
     }
     if !Path::new(POLICY).exists() {
-        leave_out("the Swagger UIs in a browser", &format!("{POLICY} is not there, see .ci/run"));
+        leave_out(&format!("{POLICY} is not there, see .ci/run"));
         return None;
     }
     let home = tempfile::tempdir().expect("a folder");

@@ -4,4 +4,6 @@
 mod browser;
 mod program;
 mod readme;
+#[path = "../support/tools.rs"]
+mod tools;
 mod webdriver;

@@ -76,13 +76,3 @@ pub fn wait_for(file: &Path, log: &Path) {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
-
-/// Says aloud that a test is left out; in CI nothing is.
-pub fn leave_out(what: &str, why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{what}: {why}");
-    // Not through a macro of the standard library: those are captured.
-    let _ = std::io::Write::write_fmt(
-        &mut std::io::stderr(),
-        format_args!("\n=== LEFT OUT: {what}. {why} ===\n\n"),
-    );
-}

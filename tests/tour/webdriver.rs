@@ -88,31 +88,22 @@ impl Browser {
         }
     }
 
-    /// Types into the first element that matches a CSS selector, as a person would.
-    pub async fn type_into(&self, selector: &str, text: &str) {
-        self.act(selector, "value", json!({"text": text})).await;
-    }
-
     /// Clicks on the first element that matches a CSS selector, as a person would: what had the focus
-    /// loses it, and an element that something covers cannot be clicked.
+    /// loses it, and an element that something covers cannot be clicked. The page may be drawn anew
+    /// between finding the element and clicking on it.
     pub async fn click(&self, selector: &str) {
-        self.act(selector, "click", json!({})).await;
-    }
-
-    /// Does something with an element. The page may be drawn anew between finding it and that.
-    async fn act(&self, selector: &str, action: &str, body: Value) {
         let find = json!({"using": "css selector", "value": selector});
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let found = self.post("/element", find.clone()).await;
             let refused = match found[ELEMENT].as_str() {
-                Some(id) => self.post(&format!("/element/{id}/{action}"), body.clone()).await,
+                Some(id) => self.post(&format!("/element/{id}/click"), json!({})).await,
                 None => found,
             };
             if refused.is_null() {
                 return;
             }
-            assert!(Instant::now() < deadline, "{action} {selector}: {refused}");
+            assert!(Instant::now() < deadline, "{selector}: {refused}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

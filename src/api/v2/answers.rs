@@ -21,6 +21,7 @@ pub(super) struct GetSecretV2Response {
     metadata: SecretV2Metadata,
     /// Absent where the secret has no version yet.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     version: Option<SecretV2Version>,
 }
 
@@ -41,12 +42,14 @@ pub(super) struct WrittenSecretV2Response {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SecretV2Metadata {
+    /// Whether writes must name the current version in `cas`. The domain may require it besides.
     cas_required: bool,
-    #[schema(example = "2026-11-23T09:30:00Z")]
+    #[schema(format = DateTime, example = "2026-11-23T09:30:00Z")]
     created_at: String,
     /// The number of the newest version; 0 before the first.
     #[schema(minimum = 0, maximum = 24000)]
     current_version: u32,
+    #[schema(example = json!({"project": "A", "team": "X"}))]
     custom_metadata: BTreeMap<String, String>,
     /// As it was set; `0s` where it was not.
     #[schema(example = "10h30m10s")]
@@ -57,7 +60,7 @@ pub(super) struct SecretV2Metadata {
     /// 0 until the first version was pruned, then the lowest number still kept.
     #[schema(minimum = 0, maximum = 24000)]
     oldest_version: u32,
-    #[schema(example = "2026-11-23T09:30:00Z")]
+    #[schema(format = DateTime, example = "2026-11-23T09:30:00Z")]
     updated_at: String,
     #[schema(
         example = "urn:v1:eu:resource:okms:7e5bb0b2-0a6b-4a0c-9a3f-5c9d0e1f2a3b/secret/prod%2Fdatabase%2FMySQL"
@@ -69,17 +72,19 @@ pub(super) struct SecretV2Metadata {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SecretV2Version {
+    /// The number of the version.
     #[schema(minimum = 1, maximum = 24000)]
     id: u32,
     state: SecretV2State,
-    #[schema(example = "2026-11-23T09:30:00Z")]
+    #[schema(format = DateTime, example = "2026-11-23T09:30:00Z")]
     created_at: String,
     /// When it closed. Absent while it is active.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false, example = "2026-11-23T09:30:00Z")]
     deactivated_at: Option<String>,
     /// Present where it was asked for and the version is active.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw_json")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, nullable = false)]
     data: Option<SecretData>,
     /// What the writer should know, such as fields that were ignored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -99,9 +104,12 @@ pub(super) enum SecretV2State {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SecretConfigV2Response {
+    /// Whether writes must name the current version in `cas`; a secret cannot lift it.
     cas_required: bool,
+    /// As it was set; `0s` where it was not.
     #[schema(example = "90d")]
     deactivate_version_after: String,
+    /// 0 where it is not set.
     #[schema(minimum = 0, maximum = 24000)]
     max_versions: u32,
     /// What the writer should know, such as fields that were ignored.

@@ -10,7 +10,7 @@ use crate::{
         ApiState,
         body::{JsonAnswer, JsonBody},
         docs::OkmsIdParam,
-        error::{ApiError, ErrorResponses},
+        error::{ApiError, BodyErrorResponses, ErrorResponses},
     },
     service::Caller,
 };
@@ -48,7 +48,8 @@ pub(super) async fn read(
     request_body = PutSecretConfigV2Request,
     responses(
         (status = 200, description = "The defaults as they are now", body = SecretConfigV2Response),
-        ErrorResponses
+        ErrorResponses,
+        BodyErrorResponses
     ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secretConfig/update"])))
 )]

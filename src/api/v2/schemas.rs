@@ -72,11 +72,13 @@ pub(super) struct SecretV2MetadataShort {
 }
 
 fn custom_metadata_schema() -> Object {
-    let value = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .min_length(Some(1))
-        .max_length(Some(CustomMetadata::MAX_VALUE_LEN))
-        .pattern(Some("^[a-zA-Z0-9_.:/=@%-]+$"));
+    let text = |max_length: usize| {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(max_length))
+            .pattern(Some("^[a-zA-Z0-9_.:/=@%-]+$"))
+    };
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
         .description(Some(
@@ -84,7 +86,8 @@ fn custom_metadata_schema() -> Object {
              keeps it, and null clears it. Not encrypted: no place for secrets.",
         ))
         .max_properties(Some(CustomMetadata::MAX_ENTRIES))
-        .additional_properties(Some(value))
+        .property_names(Some(text(CustomMetadata::MAX_KEY_LEN)))
+        .additional_properties(Some(text(CustomMetadata::MAX_VALUE_LEN)))
         .build()
 }
 

@@ -16,7 +16,7 @@ use crate::{
         ApiState,
         body::{JsonAnswer, JsonBody},
         docs::{CasParam, OkmsIdParam, PageParams, PathParam, ReadParams},
-        error::{ApiError, ErrorResponses},
+        error::{ApiError, BodyErrorResponses, ErrorResponse, ErrorResponses},
         paging::{PageRequest, page_answer},
         query::{CasQuery, ReadQuery},
     },
@@ -63,8 +63,9 @@ pub(super) async fn list(
     request_body = PostSecretV2Request,
     responses(
         (status = 200, description = "The new secret", body = WrittenSecretV2Response),
-        (status = 409, description = "There is a secret at this path already", body = crate::api::error::ErrorResponse),
-        ErrorResponses
+        (status = 409, description = "There is a secret at this path already", body = ErrorResponse),
+        ErrorResponses,
+        BodyErrorResponses
     ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/create"])))
 )]
@@ -118,7 +119,8 @@ pub(super) async fn read(
     request_body = PutSecretV2Request,
     responses(
         (status = 200, description = "The secret as it is now", body = WrittenSecretV2Response),
-        ErrorResponses
+        ErrorResponses,
+        BodyErrorResponses
     ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/version/create", "okms:apikms:secret/updateMetadata"])))
 )]

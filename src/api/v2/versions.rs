@@ -12,7 +12,7 @@ use crate::{
         ApiState,
         body::{JsonAnswer, JsonBody},
         docs::{CasParam, DataParam, OkmsIdParam, PageParams, PathParam, VersionParam},
-        error::{ApiError, ErrorResponses},
+        error::{ApiError, BodyErrorResponses, ErrorResponses},
         paging::{PageRequest, page_answer},
         query::{CasQuery, ReadQuery},
     },
@@ -28,7 +28,7 @@ use crate::{
     path = "/secret/{path}/version",
     operation_id = "ListSecretVersionV2",
     tag = "Secret API",
-    params(OkmsIdParam, PageParams, PathParam),
+    params(OkmsIdParam, PathParam, PageParams),
     responses(
         (status = 200, description = "A page of versions", body = [SecretV2Version], headers(
             ("X-Pagination-Cursor-Next" = String, description = "Cursor of the next page; absent on the last one")
@@ -60,7 +60,8 @@ pub(super) async fn list(
     request_body = PostSecretVersionV2Request,
     responses(
         (status = 200, description = "The new version, without data", body = SecretV2Version),
-        ErrorResponses
+        ErrorResponses,
+        BodyErrorResponses
     ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/version/create"])))
 )]
@@ -89,7 +90,8 @@ pub(super) async fn create(
     request_body = PostSecretVersionV2Request,
     responses(
         (status = 200, description = "The new version, without data", body = SecretV2Version),
-        ErrorResponses
+        ErrorResponses,
+        BodyErrorResponses
     ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/version/create"])))
 )]
@@ -139,7 +141,8 @@ pub(super) async fn read(
     request_body = PutSecretVersionV2Request,
     responses(
         (status = 200, description = "The version, without data", body = SecretV2Version),
-        ErrorResponses
+        ErrorResponses,
+        BodyErrorResponses
     ),
     extensions(("x-iam-actions" = json!([
         "okms:apikms:secret/version/delete",

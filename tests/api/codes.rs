@@ -1,0 +1,24 @@
+//! The `error_code`s of the API. They are a part of its interface.
+
+pub const MALFORMED: i64 = 50_405_377;
+pub const METHOD_NOT_ALLOWED: i64 = 50_405_378;
+pub const UNSUPPORTED_MEDIA_TYPE: i64 = 50_405_379;
+pub const BODY_TOO_LARGE: i64 = 50_405_380;
+pub const ROUTE_NOT_FOUND: i64 = 50_417_665;
+pub const OTHER_SITE: i64 = 50_413_569;
+pub const CONFLICT: i64 = 50_438_145;
+pub const UNAUTHENTICATED: i64 = 50_475_011;
+pub const DOMAIN_NOT_FOUND: i64 = 16_994_305;
+pub const SECRET_NOT_FOUND: i64 = 17_125_377;
+pub const VERSION_NOT_FOUND: i64 = 17_125_378;
+
+pub const FIELD_REQUIRED: i64 = 17_137_665;
+pub const INVALID_PATH: i64 = 17_137_666;
+pub const INVALID_DATA: i64 = 17_137_667;
+pub const DATA_TOO_LARGE: i64 = 17_137_668;
+pub const INVALID_CUSTOM_METADATA: i64 = 17_137_669;
+pub const INVALID_DURATION: i64 = 17_137_670;
+pub const INVALID_MAX_VERSIONS: i64 = 17_137_671;
+pub const INVALID_VERSION: i64 = 17_137_672;
+pub const CAS_MISMATCH: i64 = 17_137_674;
+pub const INVALID_STATE: i64 = 17_137_675;
