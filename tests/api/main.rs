@@ -2,13 +2,11 @@
 //!
 //! The folders mirror the URL tree. Every test of behaviour runs on SQLite and on PostgreSQL.
 
-<<<<<<< HEAD
 mod at_rest;
-=======
 mod codes;
-mod document;
->>>>>>> main
 mod concurrency;
+mod document;
 mod model;
 #[path = "../support/mod.rs"]
 mod support;
+mod v2;
