@@ -8,6 +8,18 @@ use super::{
 };
 use crate::domain::{Credential, CredentialId, Error, OkmsId, Timestamp};
 
+/// The statement for rows of [`CredentialRow`].
+macro_rules! select_credentials {
+    ($which:literal) => {
+        concat!(
+            "SELECT c.credential_id, c.okms_id, c.name, c.description, c.identity_urns, \
+             c.from_csr, c.certificate_pem, c.fingerprint, c.created_at, c.expires_at, \
+             c.revoked_at, d.region FROM credentials c JOIN domains d ON d.okms_id = c.okms_id ",
+            $which
+        )
+    };
+}
+
 impl Store {
     /// Makes a credential.
     ///
@@ -52,11 +64,8 @@ impl Store {
     ///
     /// When storage fails.
     pub async fn list_credentials(&self, okms_id: OkmsId) -> Result<Vec<Credential>, Error> {
-        let sql = "SELECT c.credential_id, c.okms_id, c.name, c.description, c.identity_urns, \
-                   c.from_csr, c.certificate_pem, c.fingerprint, c.created_at, c.expires_at, \
-                   c.revoked_at, d.region \
-                   FROM credentials c JOIN domains d ON d.okms_id = c.okms_id \
-                   WHERE c.okms_id = $1 ORDER BY c.created_at, c.credential_id";
+        let sql =
+            select_credentials!("WHERE c.okms_id = $1 ORDER BY c.created_at, c.credential_id");
         let rows = self
             .read(move |connection| {
                 Box::pin(
@@ -76,11 +85,7 @@ impl Store {
         &self,
         id: CredentialId,
     ) -> Result<Option<(Credential, String)>, Error> {
-        let sql = "SELECT c.credential_id, c.okms_id, c.name, c.description, c.identity_urns, \
-                   c.from_csr, c.certificate_pem, c.fingerprint, c.created_at, c.expires_at, \
-                   c.revoked_at, d.region \
-                   FROM credentials c JOIN domains d ON d.okms_id = c.okms_id \
-                   WHERE c.credential_id = $1";
+        let sql = select_credentials!("WHERE c.credential_id = $1");
         let row = self
             .read(move |connection| {
                 Box::pin(

@@ -12,6 +12,17 @@ use crate::domain::{
     Error, OkmsDomain, OkmsId, SecretConfig, SecretConfigPatch, Timestamp, VersionLifetime,
 };
 
+/// The statement for rows of [`DomainRow`].
+macro_rules! select_domains {
+    ($which:literal) => {
+        concat!(
+            "SELECT okms_id, name, region, created_at, cas_required, max_versions, \
+             deactivate_version_after FROM domains ",
+            $which
+        )
+    };
+}
+
 impl Store {
     /// Makes a domain with its first key.
     ///
@@ -48,8 +59,7 @@ impl Store {
     ///
     /// When storage fails.
     pub async fn list_domains(&self) -> Result<Vec<OkmsDomain>, Error> {
-        let sql = "SELECT okms_id, name, region, created_at, cas_required, max_versions, \
-                   deactivate_version_after FROM domains ORDER BY okms_id";
+        let sql = select_domains!("ORDER BY okms_id");
         let rows = self
             .read(|connection| Box::pin(async move { fetch_all!(connection, DomainRow, sql) }))
             .await?;
@@ -62,8 +72,7 @@ impl Store {
     ///
     /// When storage fails.
     pub async fn find_domain(&self, okms_id: OkmsId) -> Result<Option<OkmsDomain>, Error> {
-        let sql = "SELECT okms_id, name, region, created_at, cas_required, max_versions, \
-                   deactivate_version_after FROM domains WHERE okms_id = $1";
+        let sql = select_domains!("WHERE okms_id = $1");
         let row = self
             .read(move |connection| {
                 Box::pin(
@@ -109,8 +118,7 @@ impl Store {
                 let row = fetch_optional!(
                     &mut tx.connection,
                     DomainRow,
-                    "SELECT okms_id, name, region, created_at, cas_required, max_versions, \
-                     deactivate_version_after FROM domains WHERE okms_id = $1",
+                    select_domains!("WHERE okms_id = $1"),
                     &id
                 )?;
                 let domain = OkmsDomain::try_from(row.ok_or(Error::DomainNotFound)?)?;

@@ -37,6 +37,19 @@ pub struct SecretWithVersion {
     pub version: Option<StoredVersion>,
 }
 
+/// The statement for rows of [`SecretRow`]; what follows begins with the column `sealed_data`.
+macro_rules! select_secrets {
+    ($rest:literal) => {
+        concat!(
+            "SELECT s.path, s.cas_required, s.max_versions, s.deactivate_version_after, \
+             s.custom_metadata, s.current_version, s.oldest_version, s.created_at, \
+             s.updated_at, v.version, v.created_at AS version_created_at, v.deactivated_at, \
+             CAST(CASE WHEN v.sealed_data IS NULL THEN 1 ELSE 0 END AS BIGINT) AS deleted, ",
+            $rest
+        )
+    };
+}
+
 impl Store {
     /// A secret with the given version, or else its current one.
     ///
@@ -51,14 +64,12 @@ impl Store {
         with_data: bool,
     ) -> Result<Option<SecretWithVersion>, Error> {
         // The cast tells PostgreSQL the type of a parameter that may be NULL.
-        let sql = "SELECT s.path, s.cas_required, s.max_versions, s.deactivate_version_after, \
-                   s.custom_metadata, s.current_version, s.oldest_version, s.created_at, \
-                   s.updated_at, v.version, v.created_at AS version_created_at, v.deactivated_at, \
-                   CAST(CASE WHEN v.sealed_data IS NULL THEN 1 ELSE 0 END AS BIGINT) AS deleted, \
-                   CASE WHEN CAST($4 AS BIGINT) = 1 THEN v.sealed_data END AS sealed_data \
+        let sql = select_secrets!(
+            "CASE WHEN CAST($4 AS BIGINT) = 1 THEN v.sealed_data END AS sealed_data \
                    FROM secrets s LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
                    AND v.version = COALESCE(CAST($3 AS BIGINT), s.current_version) \
-                   WHERE s.okms_id = $1 AND s.path = $2";
+                   WHERE s.okms_id = $1 AND s.path = $2"
+        );
         let path = path.clone();
         let row = self
             .read(move |connection| {
@@ -93,15 +104,13 @@ impl Store {
     ) -> Result<Vec<SecretWithVersion>, Error> {
         // The limit comes before the join, or PostgreSQL joins all secrets first. No path is empty,
         // so the first page begins after the empty one.
-        let sql = "SELECT s.path, s.cas_required, s.max_versions, s.deactivate_version_after, \
-                   s.custom_metadata, s.current_version, s.oldest_version, s.created_at, \
-                   s.updated_at, v.version, v.created_at AS version_created_at, v.deactivated_at, \
-                   CAST(CASE WHEN v.sealed_data IS NULL THEN 1 ELSE 0 END AS BIGINT) AS deleted, \
-                   CASE WHEN 1 = 0 THEN v.sealed_data END AS sealed_data \
+        let sql = select_secrets!(
+            "CASE WHEN 1 = 0 THEN v.sealed_data END AS sealed_data \
                    FROM (SELECT * FROM secrets WHERE okms_id = $1 AND path > $2 \
                    ORDER BY path LIMIT $3) s \
                    LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
-                   AND v.version = s.current_version ORDER BY s.path";
+                   AND v.version = s.current_version ORDER BY s.path"
+        );
         let after = after.map_or("", SecretPath::as_str).to_owned();
         let rows = self
             .read(move |connection| {
