@@ -9,4 +9,3 @@ mod document;
 mod model;
 #[path = "../support/mod.rs"]
 mod support;
-mod v2;
