@@ -14,7 +14,10 @@ use okmsd::{crypto::RootKey, domain::Error, service::Keyring, store::Store};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Database, Domain, Engine, Server, base_url, both_engines};
+use crate::{
+    codes::INTERNAL,
+    support::{Database, Domain, Engine, Server, base_url, both_engines},
+};
 
 both_engines!(
     data_is_nowhere_in_clear,
@@ -171,7 +174,8 @@ async fn another_root_key_is_refused_with_the_reason(mut server: Server) {
     domain.create("a", "{}").await;
     server.stop().await;
     let store = Store::open(&server.database.url().parse().expect("a URL")).await.expect("a store");
-    let (other, expected) = (RootKey::generate().expect("a key"), RootKey::from_text(&server.root_key));
+    let (other, expected) =
+        (RootKey::generate().expect("a key"), RootKey::from_text(&server.root_key));
     let (given, text) = (other.id().clone(), other.to_text());
     let refused = refusal(Keyring::open(other, store.clone(), server.clock.clone()).await);
     assert!(refused.contains("the root key does not open this store"), "{refused}");
@@ -455,5 +459,3 @@ fn folder_with_dump(schema: &str) -> tempfile::TempDir {
 fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
-
-const INTERNAL: i64 = 50_401_281;

@@ -22,3 +22,5 @@ pub const INVALID_MAX_VERSIONS: i64 = 17_137_671;
 pub const INVALID_VERSION: i64 = 17_137_672;
 pub const CAS_MISMATCH: i64 = 17_137_674;
 pub const INVALID_STATE: i64 = 17_137_675;
+pub const UNAVAILABLE: i64 = 50_425_858;
+pub const INTERNAL: i64 = 50_401_281;

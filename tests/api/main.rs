@@ -7,5 +7,6 @@ mod codes;
 mod concurrency;
 mod document;
 mod model;
+mod storage_failure;
 #[path = "../support/mod.rs"]
 mod support;

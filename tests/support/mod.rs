@@ -5,11 +5,13 @@
 
 mod client;
 mod postgres;
+mod proxy;
 mod server;
 
 pub use self::{
     client::{Answer, Client},
     postgres::{Schema, base_url, postgres_is_at_hand},
+    proxy::Proxy,
     server::{Database, Domain, Engine, ManualClock, Server},
 };
 
