@@ -10,3 +10,4 @@ mod model;
 mod storage_failure;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
