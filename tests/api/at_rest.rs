@@ -14,7 +14,10 @@ use okmsd::{crypto::RootKey, domain::Error, service::Keyring, store::Store};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Database, Domain, Engine, Server, base_url, both_engines};
+use crate::{
+    codes::INTERNAL,
+    support::{Database, Domain, Engine, Server, base_url, both_engines},
+};
 
 both_engines!(
     data_is_nowhere_in_clear,
@@ -171,13 +174,12 @@ async fn another_root_key_is_refused_with_the_reason(mut server: Server) {
     domain.create("a", "{}").await;
     server.stop().await;
     let store = Store::open(&server.database.url().parse().expect("a URL")).await.expect("a store");
-    let other = RootKey::generate().expect("a key");
-    let text = other.to_text();
-    let (expected, given) =
-        (RootKey::from_text(&server.root_key).expect("a key"), other.id().clone());
+    let (other, expected) =
+        (RootKey::generate().expect("a key"), RootKey::from_text(&server.root_key));
+    let (given, text) = (other.id().clone(), other.to_text());
     let refused = refusal(Keyring::open(other, store.clone(), server.clock.clone()).await);
     assert!(refused.contains("the root key does not open this store"), "{refused}");
-    assert!(refused.contains(expected.id().as_str()), "{refused}");
+    assert!(refused.contains(expected.expect("a key").id().as_str()), "{refused}");
     assert!(refused.contains(given.as_str()), "{refused}");
 
     // The name of the key is not what protects: under a false name it still opens nothing.
@@ -187,7 +189,7 @@ async fn another_root_key_is_refused_with_the_reason(mut server: Server) {
         "DELETE FROM root_keys WHERE slot = 1".to_owned(),
         "UPDATE root_keys SET slot = 1".to_owned(),
     ] {
-        server.database.execute(&forged).await;
+        assert_eq!(server.database.execute(&forged).await, 1, "{forged}");
     }
     let other = RootKey::from_text(&text).expect("a key");
     let refused = refusal(Keyring::open(other, store.clone(), server.clock.clone()).await);
@@ -456,5 +458,3 @@ fn folder_with_dump(schema: &str) -> tempfile::TempDir {
 fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
-
-const INTERNAL: i64 = 50_401_281;

@@ -6,7 +6,10 @@ use futures_util::future::join_all;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Domain, Server, both_engines};
+use crate::{
+    codes::{CAS_MISMATCH, CONFLICT, SECRET_NOT_FOUND, UNAUTHENTICATED},
+    support::{Answer, Client, Domain, Server, both_engines},
+};
 
 both_engines!(
     a_cas_is_won_once,
@@ -97,7 +100,7 @@ async fn writers_of_many_secrets_do_not_mix(server: Server) {
                     };
                     let answer = client.put(&format!("{target}{cas}"), &body).await;
                     if answer.status == 400 {
-                        answer.error(400, CAS);
+                        answer.error(400, CAS_MISMATCH);
                         continue;
                     }
                     break answer.ok()["metadata"]["currentVersion"].as_i64().expect("a number");
@@ -144,7 +147,7 @@ async fn a_secret_deleted_and_made_anew_by_many_stays_whole(server: Server) {
                     assert_eq!(read["metadata"]["currentVersion"], read["version"]["id"]);
                     assert!(read["version"]["data"].is_object(), "{read}");
                 } else {
-                    read.error(404, NOT_FOUND);
+                    read.error(404, SECRET_NOT_FOUND);
                 }
             }
         }
@@ -173,9 +176,9 @@ async fn what_one_server_changes_counts_in_the_other(server: Server) {
         .put(&format!("{}/secretConfig", domain.base), r#"{"casRequired":true}"#)
         .await
         .ok();
-    domain.client.post(&domain.secret("a/version"), data(1)).await.error(400, CAS);
+    domain.client.post(&domain.secret("a/version"), data(1)).await.error(400, CAS_MISMATCH);
     domain.client.post(&domain.secret("a/version?cas=1"), data(1)).await.ok();
-    through_other.post(&domain.secret("a/version?cas=1"), data(1)).await.error(400, CAS);
+    through_other.post(&domain.secret("a/version?cas=1"), data(1)).await.error(400, CAS_MISMATCH);
     through_other.post(&domain.secret("a/version?cas=2"), data(2)).await.ok();
 
     // A domain made by the one, with a key that the other has never seen.
@@ -188,12 +191,12 @@ async fn what_one_server_changes_counts_in_the_other(server: Server) {
     // A revocation: on the connection that is open already.
     domain.client.get(&domain.secret("a")).await.ok();
     assert!(other.credentials.revoke(domain.credential.id).await.expect("storage works"));
-    domain.client.get(&domain.secret("a")).await.error(401, 50_475_011);
-    through_other.get(&domain.secret("a")).await.error(401, 50_475_011);
+    domain.client.get(&domain.secret("a")).await.error(401, UNAUTHENTICATED);
+    through_other.get(&domain.secret("a")).await.error(401, UNAUTHENTICATED);
 
     // The end of a domain.
     server.domains.delete(later.okms_id).await.expect("storage works");
-    later.client.get(&later.secret("b")).await.error(401, 50_475_011);
+    later.client.get(&later.secret("b")).await.error(401, UNAUTHENTICATED);
     other.stop().await;
 }
 
@@ -206,7 +209,7 @@ async fn cas_is_won_once(domain: &Domain, clients: &[Client]) {
             let client = &clients[writer % clients.len()];
             way.write(client, domain, current, writer)
         });
-        let winner = one_winner(join_all(writes).await, 400, CAS);
+        let winner = one_winner(join_all(writes).await, 400, CAS_MISMATCH);
         let read = domain.client.get(&domain.secret("cas?includeData=true")).await.ok();
         assert_eq!(read["metadata"]["currentVersion"], current + 1);
         assert_eq!(read["version"]["data"]["writer"], winner);
@@ -219,7 +222,7 @@ async fn path_is_created_once(domain: &Domain, clients: &[Client]) {
         let body = json!({ "path": "new", "version": { "data": { "writer": writer } } });
         clients[writer % clients.len()].post(&target, body)
     });
-    let winner = one_winner(join_all(writes.map(Box::pin)).await, 409, EXISTS);
+    let winner = one_winner(join_all(writes.map(Box::pin)).await, 409, CONFLICT);
     let read = domain.client.get(&domain.secret("new?includeData=true")).await.ok();
     assert_eq!(read["metadata"]["currentVersion"], 1);
     assert_eq!(read["version"]["data"]["writer"], winner);
@@ -266,7 +269,3 @@ fn clients(servers: &[&Server], domain: &Domain) -> Vec<Client> {
 fn data(writer: usize) -> Value {
     json!({ "data": { "writer": writer } })
 }
-
-const CAS: i64 = 17_137_664 + 10;
-const EXISTS: i64 = 50_438_145;
-const NOT_FOUND: i64 = 17_125_377;

@@ -10,7 +10,9 @@ mod concurrency;
 mod document;
 mod model;
 mod routes;
+mod storage_failure;
 #[path = "../support/mod.rs"]
 mod support;
 mod swagger;
+mod tls;
 mod v2;

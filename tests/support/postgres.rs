@@ -23,6 +23,8 @@ pub fn postgres_is_at_hand() -> bool {
 /// A schema of its own for one test.
 pub struct Schema {
     name: String,
+    /// Where it is another server's than the usual one.
+    base: String,
 }
 
 impl Schema {
@@ -33,12 +35,19 @@ impl Schema {
         let sql = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {name}"));
         connection.execute(sql).await.expect("a schema");
         connection.close().await.expect("to close");
-        Self { name }
+        Self { name, base: base() }
+    }
+
+    /// The same schema, reached by another way.
+    #[must_use]
+    pub fn through(mut self, base: String) -> Self {
+        self.base = base;
+        self
     }
 
     /// A URL whose connections see this schema alone.
     pub fn url(&self) -> String {
-        let base = base();
+        let base = &self.base;
         let joint = if base.contains('?') { '&' } else { '?' };
         format!("{base}{joint}options[search_path]={}", self.name)
     }

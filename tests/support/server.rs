@@ -193,6 +193,19 @@ impl Server {
         Self::start_on(engine, database, clock, Arc::new(authority), root_key, limits).await
     }
 
+    /// A server on a database that the test has made.
+    pub async fn start_in(database: Database) -> Self {
+        let engine = match database {
+            Database::Sqlite(_) => Engine::Sqlite,
+            Database::Postgres(_) => Engine::Postgres,
+        };
+        let clock = Arc::new(ManualClock::new());
+        let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
+        let root_key = RootKey::generate().expect("a root key").to_text().to_string();
+        let (database, authority) = (Arc::new(database), Arc::new(authority));
+        Self::start_on(engine, database, clock, authority, root_key, Limits::default()).await
+    }
+
     /// Another server on the same database, with connections, key cache and sockets of its own: a
     /// second replica on PostgreSQL, a restarted server on SQLite.
     pub async fn another(&self) -> Self {
