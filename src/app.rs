@@ -77,7 +77,7 @@ impl RunningApp {
         listeners.spawn(server::serve(
             options.api_listener,
             api_config,
-            api_router(state, &links),
+            api_router(state),
             options.limits.clone(),
             until_told(told.clone()),
         ));
