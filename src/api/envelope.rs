@@ -148,6 +148,16 @@ mod tests {
         panic!("canary")
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_never_ends_is_answered_in_time() {
+        let routes = wrap(Router::new().route("/", get(std::future::pending::<()>)));
+        let started = tokio::time::Instant::now();
+        let response =
+            routes.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(started.elapsed(), REQUEST_TIME);
+    }
+
     #[tokio::test]
     async fn a_panic_is_a_500_in_the_form_of_the_api_and_the_next_request_is_served() {
         let routes = Router::new().route("/panics", get(panics)).route("/works", get(|| async {}));

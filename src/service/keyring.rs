@@ -60,7 +60,7 @@ impl Keyring {
         let reserving = tokio::sync::Mutex::new(());
         let keyring = Self { root_key, store, clock, domains, reserving };
         for domain in keyring.store.list_domains().await? {
-            keyring.load(domain.okms_id).await?;
+            keyring.keys(domain.okms_id).await?;
         }
         Ok(keyring)
     }
@@ -117,17 +117,16 @@ impl Keyring {
         let mut keys = self.keys(okms_id).await?;
         if keys.generation(generation).is_none() {
             // Another replica may have made it since.
-            keys = self.load(okms_id).await?;
+            self.domains.remove(&okms_id);
+            keys = self.keys(okms_id).await?;
         }
         let key = keys.generation(generation).ok_or_else(|| refused(CryptoError))?;
         SecretData::from_stored(key.open(sealed, path, version).map_err(refused)?)
     }
 
     async fn keys(&self, okms_id: OkmsId) -> Result<Arc<DomainKeys>, Error> {
-        match self.domains.get(&okms_id) {
-            Some(keys) => Ok(keys),
-            None => self.load(okms_id).await,
-        }
+        // Of many who miss it at once, one loads: each load begins with no uses set aside.
+        self.domains.get_or_insert_async(&okms_id, self.load(okms_id)).await
     }
 
     async fn load(&self, okms_id: OkmsId) -> Result<Arc<DomainKeys>, Error> {
@@ -144,9 +143,7 @@ impl Keyring {
                 })?;
             generations.push(Arc::new(key));
         }
-        let keys = Arc::new(DomainKeys { generations, uses_left: AtomicI64::new(0) });
-        self.domains.insert(okms_id, Arc::clone(&keys));
-        Ok(keys)
+        Ok(Arc::new(DomainKeys { generations, uses_left: AtomicI64::new(0) }))
     }
 
     fn new_key(&self, okms_id: OkmsId, generation: Generation) -> Result<StoredKey, Error> {

@@ -86,6 +86,9 @@ where
                 conflicts_left -= 1;
             }
             Ok(done) => return Ok(done),
+            Err(Failure::Undone(error)) if error.is_conflict() => {
+                return Err(StoreError::Overtaken.into());
+            }
             Err(Failure::NotBegun(error) | Failure::Undone(error)) => return Err(error.into()),
         }
     }

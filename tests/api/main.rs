@@ -8,6 +8,7 @@ mod browser;
 mod codes;
 mod concurrency;
 mod document;
+mod keys;
 mod model;
 mod routes;
 mod storage_failure;

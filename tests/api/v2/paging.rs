@@ -20,6 +20,7 @@ both_engines!(
     cursors_that_are_none_are_refused,
     a_cursor_of_one_domain_shows_nothing_of_it_in_another,
     a_list_goes_on_where_it_was_though_secrets_come_and_go,
+    a_page_full_of_custom_metadata_ends_early_and_nothing_is_left_out,
 );
 
 const SIZE: &str = "x-pagination-size";
@@ -208,4 +209,23 @@ async fn a_list_goes_on_where_it_was_though_secrets_come_and_go(server: Server) 
     let expected: Vec<_> =
         (10..20).filter(|index| *index != 15).map(|index| format!("s{index:02}")).collect();
     assert_eq!(paths(rest.ok().as_array().expect("a list")), expected);
+}
+
+async fn a_page_full_of_custom_metadata_ends_early_and_nothing_is_left_out(server: Server) {
+    let domain = server.domain().await;
+    let entries = (0..64).map(|n| (format!("{n:0>128}"), Value::from("v".repeat(512))));
+    let metadata: serde_json::Map<_, _> = entries.collect();
+    for number in 0..60 {
+        let body = json!({
+            "path": format!("s/{number:02}"),
+            "metadata": { "customMetadata": metadata },
+            "version": { "data": {} },
+        });
+        domain.client.post(&format!("{}/secret", domain.base), body).await.ok();
+    }
+    let pages = pages(&domain, &format!("{}/secret", domain.base), 100).await;
+    // 40,960 bytes each: 25 of them fit into a MiB.
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [25, 25, 10]);
+    let paths: Vec<_> = pages.concat().iter().map(|secret| secret["path"].clone()).collect();
+    assert_eq!(paths, (0..60).map(|number| format!("s/{number:02}")).collect::<Vec<_>>());
 }
