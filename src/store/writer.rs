@@ -241,3 +241,6 @@ const BATCH_SIZE: usize = 256;
 const CHECKPOINT_DELAY: Duration = Duration::from_millis(200);
 /// How long to wait where the checkpoint failed, so that a broken disk does not fill the log.
 const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;
