@@ -7,6 +7,7 @@ mod codes;
 mod concurrency;
 mod document;
 mod model;
+mod schema;
 mod storage_failure;
 #[path = "../support/mod.rs"]
 mod support;
