@@ -3,7 +3,7 @@
 //! The command line and the tests start the same thing here; only where keys, certificates, time and
 //! sockets come from differs.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -68,16 +68,17 @@ impl RunningApp {
 
         let swagger_url = format!("{}/swagger/", options.api_url);
         let links = DocsLinks { api_url: options.api_url, swagger_url };
+        let (store, keyring, clock) = (options.store, options.keyring, options.clock);
         let state = ApiState {
-            authentication: Authentication::new(options.store.clone(), options.clock.clone()),
-            secrets: Secrets::new(options.store.clone(), options.keyring, options.clock),
+            authentication: Authentication::new(store.clone(), keyring.clone(), clock.clone()),
+            secrets: Secrets::new(store.clone(), keyring, clock),
         };
         let (shutdown, told) = watch::channel(false);
         let mut listeners = JoinSet::new();
         listeners.spawn(server::serve(
             options.api_listener,
             api_config,
-            api_router(state, &links),
+            api_router(state),
             options.limits.clone(),
             until_told(told.clone()),
         ));
@@ -86,7 +87,7 @@ impl RunningApp {
             let docs = docs_router(&links);
             listeners.spawn(server::serve(listener, docs_config, docs, limits, until_told(told)));
         }
-        Ok(Self { api_address, docs_address, store: options.store, shutdown, listeners })
+        Ok(Self { api_address, docs_address, store, shutdown, listeners })
     }
 
     /// Stops to accept, lets requests under way finish, and closes the store.
@@ -97,9 +98,15 @@ impl RunningApp {
                 tracing::error!(%error, "a listener ended by a panic");
             }
         }
-        self.store.close().await;
+        if tokio::time::timeout(CLOSING_TIME, self.store.close()).await.is_err() {
+            tracing::warn!("the database did not close in time");
+        }
     }
 }
+
+/// How long the database may take to close. What is acknowledged is safe by then; a database server
+/// that does not answer must not keep this one from ending.
+const CLOSING_TIME: Duration = Duration::from_secs(15);
 
 async fn until_told(mut told: watch::Receiver<bool>) {
     // An error means that the sender is gone: the server was dropped.

@@ -53,12 +53,13 @@ pub fn docs_router(links: &DocsLinks) -> Router {
 }
 
 /// The Swagger UI of the API listener, still without its guard.
-pub(super) fn authenticated_router(links: &DocsLinks) -> Router {
+pub(super) fn authenticated_router() -> Router {
     let mut document = document(format!(
         "{DESCRIPTION}\n\nRequests from this page run for real, as the owner of the certificate that \
          the browser presents."
     ));
-    document.servers = Some(vec![ServerBuilder::new().url(links.api_url.as_str()).build()]);
+    // The page's own origin, under whichever name the browser reached it: to no other could it send.
+    document.servers = Some(vec![ServerBuilder::new().url("/").build()]);
     ui_router(document, ui_config().try_it_out_enabled(true))
 }
 

@@ -1,6 +1,10 @@
 //! Around every request: its id, the access log, panics, security headers, the form of errors.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -30,11 +34,19 @@ async fn envelope(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(request_id.clone());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let path = request.uri().path().to_owned();
+    // No path of a route is longer; the log is not for others to fill.
+    let path: String = request.uri().path().chars().take(MAX_LOGGED_PATH).collect();
     let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer_address);
 
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let mut response = handled.unwrap_or_else(|_| ApiError::Panicked.into_response());
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let mut response = match tokio::time::timeout(REQUEST_TIME, handled).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => ApiError::Panicked.into_response(),
+        Err(_) => {
+            let error = Error::Unavailable("the request took too long".into());
+            ApiError::from(error).into_response()
+        }
+    };
 
     let principal = response.extensions_mut().remove::<Arc<Principal>>();
     let error = match response.extensions_mut().remove::<ApiError>() {
@@ -96,6 +108,13 @@ fn add_headers(response: &mut Response, request_id: &RequestId) {
         headers.insert(X_REQUEST_ID, id);
     }
 }
+
+/// How long a request may take in all: longer than body and database together may, shorter than the
+/// time after which a silent connection is closed.
+const REQUEST_TIME: Duration = Duration::from_secs(60);
+
+/// Room for the longest secret path, every character of it percent-encoded, and what is around it.
+const MAX_LOGGED_PATH: usize = 1_024;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -7,7 +7,7 @@ use axum::{
     http::request::Parts,
 };
 
-use super::error::ApiError;
+use super::{error::ApiError, query::number};
 use crate::{
     domain::{Argument, Error, Principal, SecretPath, VersionId},
     service::Caller,
@@ -41,8 +41,7 @@ impl<S: Send + Sync> FromRequestParts<S> for VersionId {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let text = path_param(parts, state, "version").await?;
-        let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok());
-        let number = number.flatten().ok_or_else(|| {
+        let number = number(&text).ok_or_else(|| {
             Error::argument(
                 Argument::Version,
                 "version must be a number from 1 to 24000 (to name a secret whose path has a \

@@ -47,13 +47,13 @@ pub struct ApiState {
 /// All that the API listener serves.
 ///
 /// Both forms of address, the regional and the central one, lead to the same routes.
-pub fn api_router(state: ApiState, links: &DocsLinks) -> Folded<Router> {
+pub fn api_router(state: ApiState) -> Folded<Router> {
     let (v2, _) = v2::router().split_for_parts();
     let routes = Router::new()
         .nest("/api/{okmsId}/v2", v2.clone())
         .nest("/v2/okms/resource/{okmsId}", v2)
         .with_state(state.clone())
-        .merge(docs::authenticated_router(links))
+        .merge(docs::authenticated_router())
         .fallback(error::route_not_found)
         .layer(middleware::from_fn_with_state(state, authentication::authenticate))
         .layer(middleware::from_fn(browser::refuse_other_sites));

@@ -7,7 +7,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::{body::JsonAnswer, error::ApiError};
+use super::{body::JsonAnswer, error::ApiError, query::number};
 use crate::domain::{Error, SecretPath, VersionId};
 
 /// Which page is asked for.
@@ -41,7 +41,7 @@ impl CursorKey for VersionId {
     }
 
     fn read(text: &str) -> Option<Self> {
-        Self::new(text.parse().ok()?).ok()
+        Self::new(number(text)?).ok()
     }
 }
 
@@ -52,9 +52,10 @@ impl<S: Send + Sync, Key: CursorKey> FromRequestParts<S> for PageRequest<Key> {
         let size = match single(&parts.headers, &X_PAGINATION_SIZE)? {
             None => DEFAULT_SIZE,
             Some(text) => {
-                text.parse().ok().filter(|size| (MIN_SIZE..=MAX_SIZE).contains(size)).ok_or_else(
-                    || Error::malformed("X-Pagination-Size must be a number from 10 to 500"),
-                )?
+                let size = number(text).filter(|size| (MIN_SIZE..=MAX_SIZE).contains(size));
+                size.ok_or_else(|| {
+                    Error::malformed("X-Pagination-Size must be a number from 10 to 500")
+                })?
             }
         };
         // An empty cursor is what a client sends that copies an absent one.

@@ -81,8 +81,8 @@ fn pairs(query: Option<&str>) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str
     form_urlencoded::parse(query.unwrap_or_default().as_bytes())
 }
 
-/// Digits only: no sign, no blank, nothing that overflows.
-fn number(text: &str) -> Option<u32> {
+/// A number of the request's head. Digits only: no sign, no blank, nothing that overflows.
+pub(super) fn number(text: &str) -> Option<u32> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| text.parse().ok())
         .flatten()

@@ -1,6 +1,9 @@
 //! `okmsd init`: make the files of a production server.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
@@ -10,14 +13,14 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    config::{Config, Database, Environment},
+    config::{Config, Database, Environment, Flags},
     domain::Clock,
 };
 
 /// Make the files of a production server: CA, server certificate, root key and okmsd.toml
 ///
 /// Makes no domain and no credential, and overwrites nothing: where one of the files is there, it
-/// stops.
+/// stops. With --renew, only the server certificate is made anew.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Folder for the files; made where it is not there
@@ -28,6 +31,9 @@ pub(super) struct Arguments {
     names: Vec<String>,
     #[command(flatten)]
     listen: ListenFlags,
+    /// Only make the server certificate anew, from the CA that is there
+    #[arg(long)]
+    renew: bool,
     /// Region that new domains are in [default: eu]
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
@@ -40,6 +46,12 @@ impl Arguments {
         let flags = self.listen.flags().with("server.region", "--region", self.region.as_deref());
         // The environment of this command need not be that of the server.
         config.apply(&Environment::OfPairs(Vec::new()), &flags)?;
+        if self.renew {
+            return renew(&config, &self.names);
+        }
+        let api_url = api_url(&self.names[0], config.server.api_listen.0.port());
+        let named = Flags::default().with("server.api_url", "--name", Some(&api_url));
+        config.apply(&Environment::OfPairs(Vec::new()), &named)?;
         files::create_folder(&folder)?;
         let _lock = FolderLock::take(&folder)?;
         let config_file = folder.join(FILE_NAME);
@@ -59,6 +71,24 @@ impl Arguments {
         files::create(&tls.certificate_file, server.certificate_pem.as_bytes())?;
         files::create(&config_file, text.as_bytes())?;
         output::print(&next_steps(&config, quote::path(&config_file)?)?)
+    }
+}
+
+/// Makes the server certificate anew. A running server takes it when it starts again.
+fn renew(config: &Config, names: &[String]) -> Result<(), Failure> {
+    let authority = bootstrap::load_authority(&config.pki)?;
+    let server = bootstrap::issue_server_certificate(&authority, names, SystemClock.now())?;
+    files::replace(&config.tls.private_key_file, server.private_key_pem.as_bytes())?;
+    files::replace(&config.tls.certificate_file, server.certificate_pem.as_bytes())?;
+    let file = quote::path(&config.tls.certificate_file)?;
+    output::print(&format!("Made {file} anew. Restart the server to have it used.\n"))
+}
+
+/// The address under which clients reach the server: the first of its names.
+fn api_url(name: &str, port: u16) -> String {
+    match name.parse() {
+        Ok(IpAddr::V6(address)) => format!("https://[{address}]:{port}"),
+        _ => format!("https://{name}:{port}"),
     }
 }
 

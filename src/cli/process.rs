@@ -22,3 +22,17 @@ pub(super) fn harden() -> Result<(), Failure> {
     process::umask(Mode::RWXG | Mode::RWXO);
     Ok(())
 }
+
+/// Lets the process open as many files as the system allows it, and says how many that is.
+///
+/// The usual soft limit of 1,024 is for programs that use `select`; connections would use it up long
+/// before the limits of the listeners hold, and then the database could not be reached either.
+pub(super) fn raise_open_files() -> u64 {
+    let limit = process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let granted = match process::setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    granted.unwrap_or(u64::MAX)
+}

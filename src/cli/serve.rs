@@ -11,18 +11,20 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
-use tracing::info;
+use tracing::{error, info, warn};
 
 use super::{
     Failure, bootstrap, config_args,
     listen_flags::{ListenFlags, LogFlags},
+    process,
     services::{self, Services},
 };
 use crate::{
     app::{AppOptions, RunningApp},
     clock::SystemClock,
     config::{ClientCertificate, Config, Environment, Tls, read_private_file},
-    server::{Limits, TlsMaterial, api_tls},
+    domain::Clock,
+    server::{Limits, TlsMaterial, api_tls, server_certificate_end},
     telemetry,
 };
 
@@ -61,6 +63,7 @@ impl Server {
     /// Starts the server of a configuration.
     pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
         let tls = tls_material(config)?;
+        warn_of_expiry(&tls);
         // Before the store: of two servers by mistake, the second should touch nothing.
         let api_listener = bind("the API", config.server.api_listen.0).await?;
         let docs_listener = match config.server.docs_listen.0 {
@@ -122,6 +125,17 @@ impl Server {
     }
 }
 
+/// Warns of a server certificate that ends soon, while there is time to do something.
+fn warn_of_expiry(tls: &TlsMaterial) {
+    let Some(end) = server_certificate_end(tls) else { return };
+    let ends = end.to_rfc3339_seconds();
+    if end <= SystemClock.now() {
+        error!(ends, "the server certificate has ended: clients refuse it");
+    } else if end <= SystemClock.now().plus_seconds(EXPIRY_WARNING_SECONDS) {
+        warn!(ends, "the server certificate ends soon");
+    }
+}
+
 /// Checks that a server could use the certificates and keys of a configuration.
 pub(super) fn check_tls(config: &Config) -> Result<(), Failure> {
     let required = requires_client_certificate(&config.tls);
@@ -154,8 +168,20 @@ fn requires_client_certificate(tls: &Tls) -> bool {
 }
 
 fn limits(config: &Config) -> Limits {
+    let wanted = config.limits.connections.get();
+    // Two listeners share what the system grants.
+    let granted = process::raise_open_files().saturating_sub(RESERVED_FILES) / 2;
+    let max_connections =
+        u32::try_from(granted).map_or(wanted, |granted| wanted.min(granted)).max(1);
+    if max_connections < wanted {
+        warn!(
+            wanted,
+            granted = max_connections,
+            "limits.connections is more than the limit of open files allows (ulimit -n)"
+        );
+    }
     Limits {
-        max_connections: config.limits.connections.get(),
+        max_connections,
         handshake_time: config.limits.handshake_timeout,
         header_time: config.limits.header_timeout,
         idle_time: config.limits.idle_timeout,
@@ -178,6 +204,10 @@ pub(super) fn is_localhost(address: IpAddr) -> bool {
     own.contains(&address) || address.is_unspecified()
 }
 
+/// Files for databases, logs and whatever else is not a connection.
+const RESERVED_FILES: u64 = 128;
+/// 30 days: time for a person to act.
+const EXPIRY_WARNING_SECONDS: u64 = 30 * 86_400;
 /// The name of every machine for itself.
 pub(super) const LOCALHOST: &str = "localhost";
 

@@ -51,9 +51,9 @@ impl Generation {
 impl DomainKey {
     /// How often one generation may be used to seal.
     ///
-    /// With random 96-bit nonces, NIST SP 800-38D (section 8.3) allows 2^32 uses of a key. At 2^30
-    /// the odds that any two nonces ever meet are below 2^-36.
-    pub const MAX_USES: u64 = 1 << 30;
+    /// With random 96-bit nonces, NIST SP 800-38D (section 8.3) allows 2^32 uses of a key. At 2^28
+    /// the odds that any two nonces ever meet are below 2^-40.
+    pub const MAX_USES: u64 = 1 << 28;
 
     pub(super) fn new(
         key: &KeyBytes,

@@ -49,6 +49,11 @@ impl CustomMetadata {
         self.0.is_empty()
     }
 
+    /// The bytes of all keys and values.
+    pub fn len_bytes(&self) -> usize {
+        self.0.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+
     /// The pairs, by key.
     pub fn entries(&self) -> &BTreeMap<String, String> {
         &self.0

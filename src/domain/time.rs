@@ -29,6 +29,12 @@ impl Timestamp {
         Self(self.0.saturating_add(millis as i64))
     }
 
+    /// The point `seconds` seconds earlier; the beginning of time where that does not fit.
+    #[must_use]
+    pub const fn minus_seconds(self, seconds: u32) -> Self {
+        Self(self.0.saturating_sub(seconds as i64 * 1_000))
+    }
+
     /// RFC 3339 in UTC with whole seconds, the form of the v2 API: `2026-11-23T09:30:00Z`.
     pub fn to_rfc3339_seconds(self) -> String {
         // The clamp makes the conversion and the formatting infallible: RFC 3339 ends at year 9999.
@@ -68,5 +74,6 @@ mod tests {
         let late = Timestamp::from_millis(i64::MAX - 1);
         assert_eq!(late.plus_seconds(u64::MAX).as_millis(), i64::MAX);
         assert_eq!(Timestamp::from_millis(5).plus_seconds(2).as_millis(), 2_005);
+        assert_eq!(Timestamp::from_millis(5).minus_seconds(2).as_millis(), -1_995);
     }
 }

@@ -37,5 +37,5 @@ pub use self::{
     identity::peer_certificate,
     limits::Limits,
     listener::serve,
-    tls::{TlsMaterial, api_tls, docs_tls},
+    tls::{TlsMaterial, api_tls, docs_tls, server_certificate_end},
 };

@@ -18,7 +18,7 @@ use rustls::{
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::domain::Clock;
+use crate::domain::{Clock, Timestamp};
 
 use super::{Error, verifier::AccessCertificateVerifier};
 
@@ -81,6 +81,14 @@ pub fn api_tls(
 /// If a text can't be read, or key and certificate do not belong together.
 pub fn docs_tls(material: &TlsMaterial, clock: Arc<dyn Clock>) -> Result<Arc<ServerConfig>, Error> {
     config(material, Arc::new(NoClientAuth), provider(), clock)
+}
+
+/// When the server's certificate ends; `None` where it cannot be read.
+pub fn server_certificate_end(material: &TlsMaterial) -> Option<Timestamp> {
+    let der = CertificateDer::from_pem_slice(material.certificate_chain_pem.as_bytes()).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+    let seconds = certificate.validity().not_after.timestamp();
+    Some(Timestamp::from_millis(seconds.saturating_mul(1_000)))
 }
 
 fn config(

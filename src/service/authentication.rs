@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Keyring;
 use crate::{
     domain::{Clock, ConnectionInfo, CredentialStatus, Error, Principal},
     store::Store,
@@ -11,13 +12,14 @@ use crate::{
 #[derive(Clone)]
 pub struct Authentication {
     store: Store,
+    keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
 }
 
 impl Authentication {
     /// Looks credentials up in `store`.
-    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+    pub fn new(store: Store, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, keyring, clock }
     }
 
     /// The principal behind a connection, as of now.
@@ -37,6 +39,8 @@ impl Authentication {
         };
         let found = self.store.find_credential(certificate.credential_id).await?;
         let Some((credential, region)) = found else {
+            // Credentials go with their domain only, and so do its keys, here in memory too.
+            self.keyring.forget(certificate.okms_id);
             return refuse("unknown credential");
         };
         if credential.fingerprint != certificate.fingerprint {

@@ -69,7 +69,7 @@ impl Credentials {
             .issue_access(AccessCertificate {
                 credential_id: id,
                 okms_id: new.okms_id,
-                not_before: now,
+                not_before: now.minus_seconds(BACKDATED_SECONDS),
                 not_after: expires_at,
                 key: new.key,
             })
@@ -123,4 +123,6 @@ impl Credentials {
     }
 }
 
+/// The clock of the machine that makes a certificate may be ahead of that of a server.
+const BACKDATED_SECONDS: u32 = 3_600;
 const SECONDS_PER_DAY: u64 = 86_400;

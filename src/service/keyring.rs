@@ -26,12 +26,15 @@ pub struct Keyring {
 /// All generations of a domain's key, the newest first.
 struct DomainKeys {
     generations: Vec<Arc<DomainKey>>,
-    /// How often this process may still use the newest before it must reserve again.
+    /// How often this process may still use the newest before it must reserve more.
     uses_left: AtomicI64,
 }
 
-/// The permission to seal one version with the newest key of a domain.
-pub(super) struct Sealer(Arc<DomainKey>);
+/// Seals with the newest key of a domain, and counts how often.
+pub(super) struct Sealer {
+    key: Arc<DomainKey>,
+    keys: Arc<DomainKeys>,
+}
 
 impl Keyring {
     /// Takes the root key of a store; a store without one takes this.
@@ -67,27 +70,28 @@ impl Keyring {
         self.new_key(okms_id, Generation::FIRST)
     }
 
-    /// Drops what is in memory of a domain.
+    /// Drops what is in memory of a domain, such as one that was deleted.
     pub(super) fn forget(&self, okms_id: OkmsId) {
         self.domains.remove(&okms_id);
     }
 
-    /// Permits one seal for a domain. Once a generation has had its uses, the next one is made.
+    /// A sealer for a domain, whose key has uses left. Once a generation has had its uses, the next one
+    /// is made.
     pub(super) async fn sealer(&self, okms_id: OkmsId) -> Result<Sealer, Error> {
         for _ in 0..ROTATION_TRIES {
-            let keys = self.keys(okms_id).await?;
-            let newest = keys.newest()?;
-            if keys.take_use() {
-                return Ok(Sealer(Arc::clone(newest)));
+            if let Some(sealer) = self.keys(okms_id).await?.sealer()? {
+                return Ok(sealer);
             }
             let _reserving = self.reserving.lock().await;
-            if keys.take_use() {
-                return Ok(Sealer(Arc::clone(newest)));
+            // Asked for again under the lock: whoever had it before may have reserved, or rotated.
+            let keys = self.keys(okms_id).await?;
+            if let Some(sealer) = keys.sealer()? {
+                return Ok(sealer);
             }
-            let (generation, max_uses) = (newest.generation(), DomainKey::MAX_USES as i64);
-            let uses = USES_PER_RESERVATION;
+            let generation = keys.newest()?.generation();
+            let (uses, max_uses) = (USES_PER_RESERVATION, DomainKey::MAX_USES as i64);
             if self.store.reserve_key_uses(okms_id, generation, uses, max_uses).await? {
-                keys.uses_left.store(uses, Ordering::Release);
+                keys.uses_left.fetch_add(uses, Ordering::AcqRel);
             } else {
                 let next = self.new_key(okms_id, generation.next())?;
                 // Where another replica was faster, its key is the next one.
@@ -164,26 +168,24 @@ impl DomainKeys {
         self.generations.iter().find(|key| key.generation() == generation)
     }
 
-    fn take_use(&self) -> bool {
-        let taken = self
-            .uses_left
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| (left > 0).then(|| left - 1));
-        taken.is_ok()
+    fn sealer(self: &Arc<Self>) -> Result<Option<Sealer>, Error> {
+        let key = Arc::clone(self.newest()?);
+        let has_uses = self.uses_left.load(Ordering::Acquire) > 0;
+        Ok(has_uses.then(|| Sealer { key, keys: Arc::clone(self) }))
     }
 }
 
 impl Sealer {
-    /// Seals the data of a version.
-    ///
-    /// Storage may ask again after a conflict, at most a handful of times: the bound on a key's uses
-    /// has room for that.
+    /// Seals the data of a version. Storage may ask again after a conflict; every time is counted.
     pub(super) fn seal(
         &self,
         data: &SecretData,
         path: &SecretPath,
         version: VersionId,
     ) -> Result<SealedData, Error> {
-        self.0
+        // May fall below zero by as many writes as are under way; the next reservation makes up for it.
+        self.keys.uses_left.fetch_sub(1, Ordering::AcqRel);
+        self.key
             .seal(data.as_str().as_bytes(), path, version)
             .map_err(|_| Error::Unavailable("the system gives no randomness".into()))
     }
@@ -192,7 +194,7 @@ impl Sealer {
 /// Domains whose keys stay in memory: a few hundred bytes each.
 const CACHED_DOMAINS: usize = 10_000;
 /// Seals that a process sets aside at once: one small write in 65,536. A restart wastes what is left
-/// of it, so even 16,000 restarts are within the bound of one key.
+/// of it; after 4,000 restarts the key is followed by a new one, which costs nothing.
 const USES_PER_RESERVATION: i64 = 1 << 16;
 /// A generation that runs out is followed by one that has not been used at all; only replicas that
 /// use up a whole generation at the same time could need a third try.

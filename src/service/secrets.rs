@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::{Caller, Keyring, keyring::Sealer};
 use crate::{
     crypto::SealedData,
@@ -18,6 +20,8 @@ pub struct Secrets {
     store: Store,
     keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
+    /// Permits to list.
+    lists: Arc<Semaphore>,
 }
 
 /// One page of a list, and after which item the next one begins.
@@ -61,10 +65,11 @@ pub struct Written {
 impl Secrets {
     /// Works on `store`, with the keys of `keyring`.
     pub fn new(store: Store, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, keyring, clock }
+        Self { store, keyring, clock, lists: Arc::new(Semaphore::new(CONCURRENT_LISTS)) }
     }
 
-    /// Secrets by path, up to `size`, with their current versions but without data.
+    /// Secrets by path, up to `size`, with their current versions but without data. A page ends earlier
+    /// where custom metadata would make it very large.
     ///
     /// # Errors
     ///
@@ -76,10 +81,13 @@ impl Secrets {
         size: u32,
     ) -> Result<Page<SecretView, SecretPath>, Error> {
         let now = self.clock.now();
+        let turn = self.lists.acquire().await;
+        let _turn = turn.map_err(|_| Error::Internal("nobody closes the semaphore".into()))?;
         // One more than asked for tells whether a next page has anything in it.
         let mut found = self.store.list_secrets(caller.okms_id(), after, size + 1).await?;
-        let more = found.len() > size as usize;
-        found.truncate(size as usize);
+        let fitting = found.len().min(size as usize).min(fitting(&found));
+        let more = found.len() > fitting;
+        found.truncate(fitting);
         let next = found.last().filter(|_| more).map(|last| last.secret.path.clone());
         let items = found.into_iter().map(|found| without_data(found, now)).collect();
         Ok(Page { items, next })
@@ -361,6 +369,22 @@ fn written(
 fn unexpected(change: &SecretChange) -> Error {
     Error::Internal(format!("the rules decided on an unexpected change: {change:?}"))
 }
+
+/// How many of these secrets make a page of a bearable size; at least one.
+fn fitting(found: &[SecretWithVersion]) -> usize {
+    let mut bytes = 0;
+    let beyond = found.iter().position(|found| {
+        bytes += found.secret.custom_metadata.len_bytes();
+        bytes > MAX_PAGE_METADATA_BYTES
+    });
+    beyond.map_or(found.len(), |beyond| beyond.max(1))
+}
+
+/// Lists at a time, in all: each may hold some 20 MiB of rows, if someone has filled all the custom
+/// metadata there can be, and must not keep single reads from the few connections there are.
+const CONCURRENT_LISTS: usize = 3;
+/// Custom metadata on one page: 26 secrets may fill it, others have a few hundred bytes each.
+const MAX_PAGE_METADATA_BYTES: usize = 1024 * 1024;
 
 fn without_data(found: SecretWithVersion, now: Timestamp) -> SecretView {
     let version = found.version.map(|stored| view(stored.version, now));

@@ -91,7 +91,7 @@ impl Store {
     pub async fn delete_domain(&self, okms_id: OkmsId) -> Result<bool, Error> {
         self.write(move |tx| {
             Box::pin(async move {
-                (tx.wrote, tx.destroyed) = (true, true);
+                (tx.wrote, tx.deleted) = (true, true);
                 let sql = "DELETE FROM domains WHERE okms_id = $1";
                 let rows = execute!(&mut tx.connection, sql, okms_id.to_string())?;
                 Ok(rows > 0)

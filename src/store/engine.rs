@@ -199,7 +199,8 @@ async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .connect_lazy_with(options.clone().pragma("query_only", "ON"));
-    Ok(Engine::Sqlite { readers, writer: Writer::start(connection, options) })
+    let writer = Writer::start(connection, options).await.map_err(StoreError::Sql)?;
+    Ok(Engine::Sqlite { readers, writer })
 }
 
 /// Refuses to run on a database that silently did not take a setting on which durability depends.
@@ -265,6 +266,14 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError>
                            set_config('default_transaction_isolation', 'read committed', false)";
                 execute!(&mut Connection::Postgres(connection), sql)?;
                 Ok(())
+            })
+        })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // One whose server vanished without a word would keep its place in the pool until TCP
+                // gives up.
+                let alive = tokio::time::timeout(RELEASE_TIME, connection.ping()).await;
+                alive.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
             })
         })
         .connect_lazy_with(options);
@@ -366,6 +375,8 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// How long a request waits for a free connection before it is answered with 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take to answer before it goes back to the pool.
+const RELEASE_TIME: Duration = Duration::from_secs(2);
 /// How long any piece of work may take before its caller is told that storage is unavailable. Work
 /// takes milliseconds; this is longer than every single wait in it.
 const WORK_TIME: Duration = Duration::from_secs(25);

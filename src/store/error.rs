@@ -92,8 +92,9 @@ fn is_outage(error: &sqlx::Error) -> bool {
 }
 
 const POSTGRES_CONNECTION_CLASS: &str = "08";
-/// admin_shutdown, crash_shutdown, cannot_connect_now
-const POSTGRES_SHUTDOWNS: [&str; 3] = ["57P01", "57P02", "57P03"];
+/// Errors after which the server has closed the connection: admin_shutdown, crash_shutdown,
+/// cannot_connect_now, database_dropped, idle_session_timeout, idle_in_transaction_session_timeout
+const POSTGRES_SHUTDOWNS: [&str; 6] = ["57P01", "57P02", "57P03", "57P04", "57P05", "25P03"];
 /// serialization_failure, deadlock_detected
 const SERIALIZATION_FAILURES: [&str; 2] = ["40001", "40P01"];
 /// Insufficient resources, operator intervention, system errors, read-only transaction (a standby),

@@ -14,9 +14,11 @@
 //! | `connection` | running one statement on either engine |
 //! | `transaction` | units of work; on PostgreSQL one transaction each |
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
+//! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `error` | errors of the engines in the words of the domain |
 //! | `domains`, `keys`, `credentials`, `secrets` | statements, one file per resource |
 
+mod cleaning;
 mod connection;
 mod credentials;
 mod domains;

@@ -267,7 +267,7 @@ async fn apply(
             }
         }
         SecretChange::SetVersion(version) => {
-            tx.destroyed |= version.deleted;
+            tx.deleted |= version.deleted;
             execute!(
                 &mut tx.connection,
                 "UPDATE secret_versions SET deactivated_at = $3, \
@@ -281,7 +281,7 @@ async fn apply(
         }
         SecretChange::KeepVersion(_) => {}
         SecretChange::Delete => {
-            tx.destroyed = true;
+            tx.deleted = true;
             execute!(&mut tx.connection, "DELETE FROM secrets WHERE secret_id = $1", existing()?)?;
         }
     }

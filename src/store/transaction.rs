@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use sqlx::PgPool;
 
 use super::{
     Connection, Store, StoreError,
@@ -17,6 +18,8 @@ pub(super) struct Tx<'c> {
     pub(super) wrote: bool,
     /// Set by a unit that destroys data, which must then also leave the engine's files.
     pub(super) destroyed: bool,
+    /// Set by a unit that destroys data because somebody deleted it.
+    pub(super) deleted: bool,
 }
 
 /// Work that is done as a whole or not at all.
@@ -28,7 +31,7 @@ pub(super) type UnitOfWork<T> =
 
 impl<'c> Tx<'c> {
     pub(super) const fn new(connection: Connection<'c>) -> Self {
-        Self { connection, wrote: false, destroyed: false }
+        Self { connection, wrote: false, destroyed: false, deleted: false }
     }
 }
 
@@ -56,27 +59,34 @@ impl Store {
         match &*self.engine {
             Engine::Sqlite { writer, .. } => writer.run(Arc::new(unit)).await,
             Engine::Postgres(pool) => {
-                let mut conflicts_left = CONFLICT_TRIES;
-                let mut dead_left = DEAD_CONNECTION_TRIES;
-                loop {
-                    let mut connection = pool.acquire().await.map_err(StoreError::Sql)?;
-                    match run_in_postgres(&mut connection, &unit).await {
-                        Err(Failure::NotBegun(error)) if error.is_disconnect() && dead_left > 0 => {
-                            drop(connection.detach());
-                            dead_left -= 1;
-                        }
-                        Err(Failure::Undone(error))
-                            if error.is_conflict() && conflicts_left > 0 =>
-                        {
-                            conflicts_left -= 1;
-                        }
-                        Ok(done) => return Ok(done),
-                        Err(Failure::NotBegun(error) | Failure::Undone(error)) => {
-                            return Err(error.into());
-                        }
-                    }
-                }
+                // In a task of its own: a caller that goes away must not leave a transaction half
+                // begun on a connection that others will use.
+                let work = tokio::spawn(write_in_postgres(pool.clone(), unit));
+                let ended = |_| Error::Internal("a unit of work panicked".into());
+                work.await.map_err(ended)?
             }
+        }
+    }
+}
+
+async fn write_in_postgres<T, F>(pool: PgPool, unit: F) -> Result<T, Error>
+where
+    F: for<'a, 'c> Fn(&'a mut Tx<'c>) -> BoxFuture<'a, Result<T, StoreError>> + Send + Sync,
+{
+    let mut conflicts_left = CONFLICT_TRIES;
+    let mut dead_left = DEAD_CONNECTION_TRIES;
+    loop {
+        let mut connection = pool.acquire().await.map_err(StoreError::Sql)?;
+        match run_in_postgres(&mut connection, &unit).await {
+            Err(Failure::NotBegun(error)) if error.is_disconnect() && dead_left > 0 => {
+                drop(connection.detach());
+                dead_left -= 1;
+            }
+            Err(Failure::Undone(error)) if error.is_conflict() && conflicts_left > 0 => {
+                conflicts_left -= 1;
+            }
+            Ok(done) => return Ok(done),
+            Err(Failure::NotBegun(error) | Failure::Undone(error)) => return Err(error.into()),
         }
     }
 }

@@ -6,6 +6,9 @@
 //! transaction; should one fail after a write, the whole batch is rolled back and each unit is run
 //! again in a transaction of its own, so nobody fails for another's fault. That is cheaper than a
 //! savepoint for each unit, which would cost two more round trips to SQLite's thread every time.
+//!
+//! An error of SQLite's own always spoils the batch, even from a read: on some of them (a full disk, a
+//! failing one) SQLite ends the whole transaction by itself, and what came after would no longer be one.
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Mutex, time::Duration};
 
@@ -14,12 +17,12 @@ use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::Instant,
 };
 
 use super::{
     Connection, StoreError,
-    connection::{execute, fetch_optional},
+    cleaning::Cleaning,
+    connection::execute,
     transaction::{Tx, UnitOfWork},
 };
 use crate::domain::Error;
@@ -31,13 +34,15 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
+    pub(super) async fn start(
+        mut connection: SqliteConnection,
+        options: SqliteConnectOptions,
+    ) -> Result<Self, sqlx::Error> {
         let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
-        // Due at once: the process before this one may have ended between a deletion and its
-        // checkpoint.
-        let writing = Writing { connection, options, checkpoint_due: Some(Instant::now()) };
+        let cleaning = Cleaning::start(&mut connection).await?;
+        let writing = Writing { connection, options, cleaning };
         let task = tokio::spawn(writing.run(jobs));
-        Self { queue: Mutex::new(Some(queue)), task: tokio::sync::Mutex::new(Some(task)) }
+        Ok(Self { queue: Mutex::new(Some(queue)), task: tokio::sync::Mutex::new(Some(task)) })
     }
 
     /// Queues a unit of work and waits until it is committed, or refused.
@@ -73,7 +78,11 @@ fn closed() -> Error {
 
 /// A unit of work in the queue, whatever it results in.
 trait Job: Send {
-    /// Runs the unit and keeps its result. `Err` where it failed after it had written.
+    /// Whether nobody waits for the answer any more. A caller that was told of an outage asks again;
+    /// its first request must not be done beside its second.
+    fn is_abandoned(&self) -> bool;
+
+    /// Runs the unit and keeps its result. `Err` where that leaves the transaction in doubt.
     fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> BoxFuture<'a, Result<(), ()>>;
 
     /// Gives the caller the result, or the error of the transaction that was to make it last.
@@ -87,16 +96,23 @@ struct Queued<T> {
 }
 
 impl<T: Send + 'static> Job for Queued<T> {
+    fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+
     fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> BoxFuture<'a, Result<(), ()>> {
         Box::pin(async move {
             tx.wrote = false;
             // A panic here would end the only writer there is.
             let result = AssertUnwindSafe((self.unit)(tx)).catch_unwind().await;
-            let result = result.unwrap_or_else(|_| {
-                tx.wrote = true;
-                Err(Error::Internal("a unit of work panicked".into()).into())
-            });
-            let clean = result.is_ok() || !tx.wrote;
+            let panicked = result.is_err();
+            let result = result
+                .unwrap_or_else(|_| Err(Error::Internal("a unit of work panicked".into()).into()));
+            let clean = match &result {
+                Ok(_) => true,
+                Err(StoreError::Refused(_)) => !tx.wrote && !panicked,
+                Err(_) => false,
+            };
             self.result = Some(result);
             if clean { Ok(()) } else { Err(()) }
         })
@@ -104,8 +120,9 @@ impl<T: Send + 'static> Job for Queued<T> {
 
     fn answer(self: Box<Self>, committed: Result<(), Error>) {
         let result = match (self.result, committed) {
-            (Some(Err(refused)), _) => Err(refused.into()),
+            // First: a refusal may rest on what others in the batch did, which then did not happen.
             (_, Err(error)) => Err(error),
+            (Some(Err(refused)), Ok(())) => Err(refused.into()),
             (Some(Ok(done)), Ok(())) => Ok(done),
             (None, Ok(())) => Err(Error::Internal("a unit of work was not run".into())),
         };
@@ -118,19 +135,18 @@ impl<T: Send + 'static> Job for Queued<T> {
 struct Writing {
     connection: SqliteConnection,
     options: SqliteConnectOptions,
-    /// Data was destroyed and its old pages are still in the WAL: empty it at that time.
-    checkpoint_due: Option<Instant>,
+    cleaning: Cleaning,
 }
 
 impl Writing {
     async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
         let mut waiting = Vec::with_capacity(BATCH_SIZE);
         loop {
-            let received = match self.checkpoint_due {
+            let received = match self.cleaning.due() {
                 Some(due) => tokio::select! {
                     biased;
                     () = tokio::time::sleep_until(due) => {
-                        self.empty_wal().await;
+                        self.cleaning.run(&mut self.connection).await;
                         continue;
                     }
                     received = jobs.recv_many(&mut waiting, BATCH_SIZE) => received,
@@ -140,10 +156,10 @@ impl Writing {
             if received == 0 {
                 break;
             }
-            self.write(waiting.drain(..).collect()).await;
+            self.write(waiting.drain(..).filter(|job| !job.is_abandoned()).collect()).await;
         }
-        if self.checkpoint_due.is_some() {
-            self.empty_wal().await;
+        if self.cleaning.is_due() {
+            self.cleaning.run_all(&mut self.connection).await;
         }
     }
 
@@ -167,7 +183,11 @@ impl Writing {
         mut batch: VecDeque<Box<dyn Job>>,
     ) -> Result<(), VecDeque<Box<dyn Job>>> {
         let committed = match self.execute("BEGIN IMMEDIATE").await {
-            Err(error) => Err(error),
+            Err(error) => {
+                // Perhaps the connection is of no use any more.
+                self.roll_back().await;
+                Err(error)
+            }
             Ok(()) => {
                 let mut tx = Tx::new(Connection::Sqlite(&mut self.connection));
                 for job in &mut batch {
@@ -176,12 +196,14 @@ impl Writing {
                         return Err(batch);
                     }
                 }
-                let destroyed = tx.destroyed;
-                let committed = self.execute("COMMIT").await;
+                let (destroyed, deleted) = (tx.destroyed, tx.deleted);
+                let committed = self.commit(deleted).await;
                 if committed.is_err() {
                     self.roll_back().await;
-                } else if destroyed && self.checkpoint_due.is_none() {
-                    self.checkpoint_due = Some(Instant::now() + CHECKPOINT_DELAY);
+                } else if deleted {
+                    self.cleaning.deleted();
+                } else if destroyed {
+                    self.cleaning.destroyed();
                 }
                 committed
             }
@@ -194,6 +216,13 @@ impl Writing {
             job.answer(committed.clone());
         }
         Ok(())
+    }
+
+    async fn commit(&mut self, deleted: bool) -> Result<(), sqlx::Error> {
+        if deleted {
+            Cleaning::mark(&mut self.connection).await?;
+        }
+        self.execute("COMMIT").await
     }
 
     async fn execute(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
@@ -210,23 +239,6 @@ impl Writing {
             Err(error) => tracing::error!(%error, "SQLite cannot be opened again"),
         }
     }
-
-    /// Moves all pages from the WAL into the database file and cuts the WAL to nothing, so that
-    /// destroyed data is in neither. Readers in the middle of a statement can keep it from happening;
-    /// then it is tried again.
-    async fn empty_wal(&mut self) {
-        let mut connection = Connection::Sqlite(&mut self.connection);
-        let done =
-            fetch_optional!(&mut connection, (i64, i64, i64), "PRAGMA wal_checkpoint(TRUNCATE)");
-        self.checkpoint_due = match done {
-            Ok(Some((0, _, _))) => None,
-            Ok(_) => Some(Instant::now() + CHECKPOINT_DELAY),
-            Err(error) => {
-                tracing::warn!(%error, "emptying the SQLite WAL failed, trying again");
-                Some(Instant::now() + CHECKPOINT_RETRY)
-            }
-        };
-    }
 }
 
 /// Units that may wait. At some thousand units a second, more could not be written within the time
@@ -236,11 +248,6 @@ const QUEUE_LENGTH: usize = 4_096;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Units to a commit: at 64 KiB each, still no more than some tens of MiB in one transaction.
 const BATCH_SIZE: usize = 256;
-/// How long destroyed data may stay in the WAL: soon enough to be called gone, and seldom enough that
-/// many deletions share one checkpoint.
-const CHECKPOINT_DELAY: Duration = Duration::from_millis(200);
-/// How long to wait where the checkpoint failed, so that a broken disk does not fill the log.
-const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

@@ -286,7 +286,6 @@ async fn what_is_deleted_is_gone_from_the_files_of_sqlite() {
 
 /// The same where SQLite had to move rows from page to page, while others came and went.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "SQLite's rebuildPage leaves copies of moved rows behind, secure_delete or not"]
 async fn what_was_moved_and_then_deleted_is_gone_from_the_files_of_sqlite() {
     let server = Server::start(Engine::Sqlite).await;
     let domain = server.domain().await;

@@ -3,12 +3,17 @@
 //! The folders mirror the URL tree. Every test of behaviour runs on SQLite and on PostgreSQL.
 
 mod at_rest;
+mod authentication;
+mod browser;
 mod codes;
 mod concurrency;
 mod document;
 mod model;
+mod routes;
 mod schema;
 mod storage_failure;
 #[path = "../support/mod.rs"]
 mod support;
+mod swagger;
 mod tls;
+mod v2;

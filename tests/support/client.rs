@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use hyper::{HeaderMap, Method, Request, StatusCode, Uri, Version, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
@@ -26,6 +26,7 @@ pub struct Client {
 /// What the server answered.
 #[derive(Debug, Clone)]
 pub struct Answer {
+    pub version: Version,
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -101,6 +102,11 @@ impl Client {
         self.json(Method::PUT, path, body).await
     }
 
+    /// Reads a list by pages.
+    pub async fn page(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send(Method::GET, path, headers, Bytes::new()).await
+    }
+
     /// Sends a body as JSON.
     pub async fn json(&self, method: Method, path: &str, body: impl ToString) -> Answer {
         let headers = [("content-type", "application/json")];
@@ -135,7 +141,8 @@ impl Client {
         let response = self.http.request(request).await.map_err(|error| format!("{error:?}"))?;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        let (version, status) = (parts.version, parts.status.as_u16());
+        Ok(Answer { version, status, headers: parts.headers, body })
     }
 }
 
@@ -179,5 +186,20 @@ impl Answer {
         let errors = value["errors"].as_array().expect("errors");
         assert_eq!(errors.len(), 1, "{value}");
         errors[0].as_str().expect("a text").to_owned()
+    }
+
+    /// Checks that this is the empty answer of a deletion.
+    #[track_caller]
+    pub fn gone(&self) {
+        assert_eq!(self.status, StatusCode::NO_CONTENT.as_u16(), "{}", self.text());
+        assert!(self.body.is_empty(), "{}", self.text());
+        assert_eq!(self.header("content-type"), None);
+    }
+
+    /// The body without the request id, which no two answers share.
+    #[track_caller]
+    pub fn text_without_request_id(&self) -> String {
+        let id = self.header("x-request-id").expect("a request id");
+        self.text().replace(id, "…")
     }
 }

@@ -6,12 +6,14 @@
 mod client;
 mod postgres;
 mod proxy;
+mod raw;
 mod server;
 
 pub use self::{
     client::{Answer, Client},
     postgres::{Schema, base_url, postgres_is_at_hand},
     proxy::Proxy,
+    raw::send_raw,
     server::{Database, Domain, Engine, ManualClock, Server},
 };
 

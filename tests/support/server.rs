@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 
 use super::{
     Schema,
-    client::{Client, tls_config},
+    client::{Answer, Client, tls_config},
 };
 
 /// Which database engine a test is for.
@@ -107,6 +107,19 @@ impl Database {
     /// A connection of the test's own.
     pub async fn postgres(&self) -> PgConnection {
         PgConnection::connect(&self.url()).await.expect("PostgreSQL")
+    }
+
+    /// The one number that a query finds.
+    pub async fn number(&self, sql: &'static str) -> i64 {
+        match self {
+            Self::Sqlite(_) => {
+                sqlx::query_scalar(sql).fetch_one(&mut self.sqlite().await).await.expect("a number")
+            }
+            Self::Postgres(_) => sqlx::query_scalar(sql)
+                .fetch_one(&mut self.postgres().await)
+                .await
+                .expect("a number"),
+        }
     }
 
     /// The path of the SQLite file.
@@ -272,6 +285,16 @@ impl Server {
         }
     }
 
+    /// The present as the v2 API writes it.
+    pub fn now(&self) -> String {
+        self.clock.now().to_rfc3339_seconds()
+    }
+
+    /// A client of the public documentation.
+    pub fn docs_client(&self) -> Client {
+        Client::new(&self.docs_url, self.tls(None))
+    }
+
     /// Another credential of a domain.
     pub async fn credential(&self, okms_id: OkmsId, validity_days: u32) -> IssuedCredential {
         let new = NewCredential {
@@ -314,5 +337,34 @@ impl Domain {
     pub fn create(&self, path: &str, data: &str) -> impl Future<Output = serde_json::Value> {
         let body = format!(r#"{{"path":"{path}","version":{{"data":{data}}}}}"#);
         async move { self.client.post(&format!("{}/secret", self.base), body).await.ok() }
+    }
+
+    /// The metadata of a secret.
+    pub async fn metadata(&self, path: &str) -> serde_json::Value {
+        self.client.get(&self.secret(path)).await.ok()["metadata"].clone()
+    }
+
+    /// The TLS configuration of its client.
+    pub fn tls(&self, server: &Server) -> rustls::ClientConfig {
+        server.tls(Some((&self.certificate_pem, &self.private_key_pem)))
+    }
+
+    /// Adds a version of data that does not matter.
+    pub async fn add_version(&self, path: &str) -> serde_json::Value {
+        let address = self.secret(&format!("{path}/version"));
+        self.client.post(&address, r#"{"data":{"k":"v"}}"#).await.ok()
+    }
+
+    /// The numbers of the versions that a secret has.
+    pub async fn versions(&self, path: &str) -> Vec<u64> {
+        let list = self.client.get(&self.secret(&format!("{path}/version"))).await.ok();
+        let list = list.as_array().expect("a list").clone();
+        list.iter().map(|version| version["id"].as_u64().expect("a number")).collect()
+    }
+
+    /// Brings a version into a state.
+    pub async fn set_state(&self, path: &str, version: u32, state: &str) -> Answer {
+        let body = format!(r#"{{"state":"{state}"}}"#);
+        self.client.put(&self.secret(&format!("{path}/version/{version}")), body).await
     }
 }

@@ -1,3 +1,14 @@
 //! `/api/{okmsId}/v2`
 
-mod smoke;
+mod bodies;
+mod central;
+mod config;
+mod lifetimes;
+mod paging;
+mod paths;
+mod pruning;
+mod races;
+mod secrets;
+mod stored;
+mod updates;
+mod versions;

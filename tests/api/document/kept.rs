@@ -1,4 +1,4 @@
-//! The OpenAPI document: that it is kept in step, and is true.
+//! The files in `openapi/`.
 
 use std::path::Path;
 

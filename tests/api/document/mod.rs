@@ -1,0 +1,76 @@
+//! The OpenAPI document: that it is kept in step, complete and true.
+
+mod conformance;
+mod coverage;
+mod kept;
+mod shape;
+
+use hyper::Method;
+use okmsd::api::openapi;
+use serde_json::Value;
+
+/// An operation of the document.
+struct Operation {
+    method: Method,
+    /// Such as `/api/{okmsId}/v2/secret/{path}`.
+    path: String,
+    /// What the document says of it.
+    value: Value,
+}
+
+fn document() -> Value {
+    serde_json::from_str(&openapi().to_json().expect("JSON")).expect("JSON")
+}
+
+fn operations() -> Vec<Operation> {
+    let document = document();
+    let paths = document["paths"].as_object().expect("paths");
+    let mut operations = Vec::new();
+    for (path, methods) in paths {
+        for (method, value) in methods.as_object().expect("methods") {
+            let method = method.to_uppercase().parse().expect("a method");
+            operations.push(Operation { method, path: path.clone(), value: value.clone() });
+        }
+    }
+    assert!(operations.len() >= 11, "{}", operations.len());
+    operations
+}
+
+/// The path of the documented examples.
+const EXAMPLE_PATH: &str = "prod/database/MySQL";
+
+impl Operation {
+    fn id(&self) -> &str {
+        self.value["operationId"].as_str().expect("an operation id")
+    }
+
+    /// The address in a domain, with its parameters filled in.
+    fn address(&self, okms_id: &str) -> String {
+        let address = self.path.replace("{okmsId}", okms_id);
+        let address = address.replace("{path}", EXAMPLE_PATH).replace("{version}", "1");
+        assert!(!address.contains('{'), "a parameter that this test does not know: {address}");
+        address
+    }
+
+    /// The schema of the request body, if it has one.
+    fn body_schema(&self) -> Option<&Value> {
+        self.value.get("requestBody").map(|body| &body["content"]["application/json"]["schema"])
+    }
+
+    /// The example of the request body; empty where there is no body.
+    fn example(&self, document: &Value) -> String {
+        let schema = self.body_schema().map(|schema| resolve(document, schema));
+        schema.map_or(String::new(), |schema| schema["example"].to_string())
+    }
+}
+
+/// Follows a reference.
+fn resolve<'d>(document: &'d Value, schema: &'d Value) -> &'d Value {
+    match schema["$ref"].as_str() {
+        None => schema,
+        Some(reference) => {
+            let pointer = reference.strip_prefix('#').expect("a reference into the document");
+            document.pointer(pointer).unwrap_or_else(|| panic!("{reference} leads nowhere"))
+        }
+    }
+}

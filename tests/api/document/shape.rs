@@ -1,0 +1,184 @@
+//! What a reader of the document finds in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{document, operations};
+
+/// Method, path below the domain, operation id, IAM actions: those of the service, and one more that
+/// its user guide writes.
+const OPERATIONS: [(&str, &str, &str, &[&str]); 12] = [
+    ("GET", "/secret", "ListSecretV2", &["secret/get"]),
+    ("POST", "/secret", "PostSecretV2", &["secret/create"]),
+    ("GET", "/secret/{path}", "GetSecretV2", &["secret/get", "secret/version/getData"]),
+    ("PUT", "/secret/{path}", "PutSecretV2", &["secret/version/create", "secret/updateMetadata"]),
+    ("DELETE", "/secret/{path}", "DeleteSecretV2", &["secret/delete"]),
+    ("GET", "/secret/{path}/version", "ListSecretVersionV2", &["secret/get"]),
+    ("POST", "/secret/{path}/version", "PostSecretVersionV2", &["secret/version/create"]),
+    ("PUT", "/secret/{path}/version", "PutNewSecretVersionV2", &["secret/version/create"]),
+    (
+        "GET",
+        "/secret/{path}/version/{version}",
+        "GetSecretVersionV2",
+        &["secret/get", "secret/version/getData"],
+    ),
+    (
+        "PUT",
+        "/secret/{path}/version/{version}",
+        "PutSecretVersionV2",
+        &["secret/version/delete", "secret/version/activate", "secret/version/deactivate"],
+    ),
+    ("GET", "/secretConfig", "GetSecretConfigV2", &["secretConfig/get"]),
+    ("PUT", "/secretConfig", "PutSecretConfigV2", &["secretConfig/update"]),
+];
+
+#[test]
+fn the_operations_are_those_of_the_service() {
+    let found: BTreeSet<_> = operations()
+        .iter()
+        .map(|operation| {
+            let path = operation.path.strip_prefix("/api/{okmsId}/v2").expect("the base");
+            let actions = operation.value["x-iam-actions"].as_array().expect("IAM actions");
+            let actions: Vec<_> = actions
+                .iter()
+                .map(|action| action.as_str().and_then(|name| name.strip_prefix("okms:apikms:")))
+                .map(|action| action.expect("an action of the API").to_owned())
+                .collect();
+            let method = operation.method.to_string();
+            (method, path.to_owned(), operation.id().to_owned(), actions)
+        })
+        .collect();
+    let expected = OPERATIONS.map(|(method, path, id, actions)| {
+        let actions: Vec<_> = actions.iter().map(|action| (*action).to_owned()).collect();
+        (method.to_owned(), path.to_owned(), id.to_owned(), actions)
+    });
+    assert_eq!(found, BTreeSet::from(expected));
+}
+
+#[test]
+fn the_document_says_what_it_is() {
+    let document = document();
+    let version = document["openapi"].as_str().expect("a version");
+    assert!(version.starts_with("3.1."), "{version}");
+    let info = document["info"].as_object().expect("info");
+    assert_eq!(info.keys().collect::<Vec<_>>(), ["title", "description", "version"]);
+    assert!(info.values().all(|text| text.as_str().is_some_and(|text| !text.is_empty())));
+    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(document["security"], json!([{"clientCertificate": []}]));
+    let schemes = &document["components"]["securitySchemes"];
+    assert_eq!(schemes.as_object().map(serde_json::Map::len), Some(1));
+    assert_eq!(schemes["clientCertificate"]["type"], "mutualTLS");
+    // The kept document is of no particular server.
+    assert_eq!(document.get("servers"), None);
+    assert!(!document.to_string().contains("\"license\""));
+}
+
+#[test]
+fn every_operation_is_described_and_says_how_it_fails() {
+    let document = document();
+    let mut ids = BTreeSet::new();
+    for operation in operations() {
+        let (id, value) = (operation.id(), &operation.value);
+        assert!(ids.insert(id.to_owned()), "{id} twice");
+        assert!(value["summary"].as_str().is_some_and(|text| !text.is_empty()), "{id}");
+        assert!(!value["x-iam-actions"].as_array().expect("IAM actions").is_empty(), "{id}");
+        let responses = value["responses"].as_object().expect("responses");
+        let mut statuses = vec!["400", "401", "403", "404", "429", "500", "503"];
+        if operation.body_schema().is_some() {
+            statuses.extend(["408", "413", "415"]);
+        }
+        if id == "PostSecretV2" {
+            statuses.push("409");
+        }
+        statuses.push(if id == "DeleteSecretV2" { "204" } else { "200" });
+        let found: BTreeSet<_> = responses.keys().map(String::as_str).collect();
+        assert_eq!(found, statuses.into_iter().collect(), "{id}");
+        for (status, response) in responses {
+            assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{id}");
+            let schema = &response["content"]["application/json"]["schema"];
+            if status.starts_with('2') {
+                continue;
+            }
+            assert_eq!(schema["$ref"], "#/components/schemas/ErrorResponse", "{id} {status}");
+        }
+        assert_eq!(value["tags"].as_array().map(Vec::len), Some(1), "{id}");
+        assert_eq!(value["tags"][0], document["tags"][0]["name"], "{id}");
+    }
+}
+
+#[test]
+fn every_parameter_is_described_and_bounded() {
+    let mut seen = BTreeMap::new();
+    for operation in operations() {
+        let parameters = operation.value["parameters"].as_array().expect("parameters");
+        let mut in_path = operation.path.matches('{').count();
+        for parameter in parameters {
+            let name = parameter["name"].as_str().expect("a name");
+            let place = format!("{} {name}", operation.id());
+            assert!(parameter["description"].is_string(), "{place}");
+            assert!(parameter["schema"]["type"].is_string(), "{place} may be null");
+            assert_eq!(parameter["required"], parameter["in"] == "path", "{place}");
+            in_path -= usize::from(parameter["in"] == "path");
+            seen.insert(name.to_owned(), parameter["schema"].clone());
+        }
+        assert_eq!(in_path, 0, "{}", operation.id());
+    }
+    for (name, bounds) in [
+        ("okmsId", json!({"type": "string", "format": "uuid"})),
+        ("version", json!({"type": "integer", "minimum": 1, "maximum": 24_000})),
+        ("cas", json!({"type": "integer", "minimum": 0, "maximum": 24_000})),
+        ("includeData", json!({"type": "boolean", "default": false})),
+        (
+            "X-Pagination-Size",
+            json!({"type": "integer", "minimum": 10, "maximum": 500, "default": 100}),
+        ),
+        ("X-Pagination-Cursor", json!({"type": "string"})),
+        ("path", json!({"type": "string", "pattern": "^[a-zA-Z0-9_.:/=@%-]+$"})),
+    ] {
+        for (keyword, expected) in bounds.as_object().expect("bounds") {
+            assert_eq!(&seen[name][keyword], expected, "{name}");
+        }
+    }
+    assert_eq!(seen.len(), 7, "{:?}", seen.keys());
+}
+
+#[test]
+fn every_schema_is_used_and_described() {
+    let document = document();
+    let text = document.to_string();
+    for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {
+        let reference = format!("\"#/components/schemas/{name}\"");
+        assert!(text.contains(&reference), "{name} is used nowhere");
+        assert!(schema["description"].is_string(), "{name}");
+    }
+    let schema = |name: &str| document["components"]["schemas"][name].clone();
+    let required = |name: &str| -> BTreeSet<String> {
+        let names = schema(name)["required"].as_array().cloned().unwrap_or_default();
+        names.iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
+    };
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(required("PostSecretV2Request"), set(&["path", "version"]));
+    assert_eq!(required("PutSecretV2Request"), set(&[]));
+    assert_eq!(required("PostSecretVersionV2Request"), set(&["data"]));
+    assert_eq!(required("PutSecretVersionV2Request"), set(&["state"]));
+    assert_eq!(required("PutSecretConfigV2Request"), set(&[]));
+    assert_eq!(required("GetSecretV2Response"), set(&["path", "metadata"]));
+    assert_eq!(schema("SecretV2State")["enum"], json!(["active", "deactivated", "deleted"]));
+    let path = &schema("PostSecretV2Request")["properties"]["path"];
+    assert_eq!(path["pattern"], "^[a-zA-Z0-9_.:/=@-]+$");
+    assert_eq!(path["minLength"], 1);
+    assert_eq!(path["maxLength"], 255);
+}
+
+#[test]
+fn every_request_body_has_an_example() {
+    let document = document();
+    for operation in operations() {
+        if operation.body_schema().is_some() {
+            assert_eq!(operation.value["requestBody"]["required"], true, "{}", operation.id());
+            let example: Value = serde_json::from_str(&operation.example(&document)).expect("JSON");
+            assert!(example.is_object(), "{}", operation.id());
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Lists by pages.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::{
+    codes::*,
+    support::{Domain, Server, both_engines},
+};
+
+both_engines!(
+    an_empty_list_is_an_empty_array,
+    a_page_has_100_secrets_by_default,
+    pages_of_each_size_together_are_the_whole_list,
+    secrets_are_listed_in_the_order_of_their_bytes,
+    listed_secrets_have_their_metadata_and_their_version_without_data,
+    versions_are_listed_by_pages,
+    sizes_out_of_bounds_are_refused,
+    cursors_that_are_none_are_refused,
+    a_cursor_of_one_domain_shows_nothing_of_it_in_another,
+    a_list_goes_on_where_it_was_though_secrets_come_and_go,
+);
+
+const SIZE: &str = "x-pagination-size";
+const CURSOR: &str = "x-pagination-cursor";
+const NEXT: &str = "x-pagination-cursor-next";
+
+async fn create_many(domain: &Domain, paths: impl IntoIterator<Item = String>) {
+    for path in paths {
+        domain.create(&path, "{}").await;
+    }
+}
+
+/// Walks through a list, and gives the pages.
+async fn pages(domain: &Domain, address: &str, size: usize) -> Vec<Vec<Value>> {
+    let (size, mut cursor, mut pages) = (size.to_string(), None::<String>, Vec::new());
+    loop {
+        let mut headers = vec![(SIZE, size.as_str())];
+        headers.extend(cursor.as_deref().map(|cursor| (CURSOR, cursor)));
+        let answer = domain.client.page(address, &headers).await;
+        pages.push(answer.ok().as_array().expect("a list").clone());
+        match answer.header(NEXT) {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => return pages,
+        }
+        assert!(pages.len() < 100, "an endless list");
+    }
+}
+
+fn paths(page: &[Value]) -> Vec<String> {
+    page.iter().map(|item| item["path"].as_str().expect("a path").to_owned()).collect()
+}
+
+async fn an_empty_list_is_an_empty_array(server: Server) {
+    let domain = server.domain().await;
+    let list = domain.client.get(&domain.secret("")).await;
+    assert_eq!(list.ok(), json!([]));
+    assert_eq!(list.header(NEXT), None);
+}
+
+async fn a_page_has_100_secrets_by_default(server: Server) {
+    let domain = server.domain().await;
+    create_many(&domain, (0..100).map(|index| format!("s{index:03}"))).await;
+    let list = domain.client.get(&domain.secret("")).await;
+    assert_eq!(list.ok().as_array().map(Vec::len), Some(100));
+    // The last page has no cursor, even where it is full.
+    assert_eq!(list.header(NEXT), None);
+
+    domain.create("s100", "{}").await;
+    let list = domain.client.get(&domain.secret("")).await;
+    assert_eq!(list.ok().as_array().map(Vec::len), Some(100));
+    let next = list.header(NEXT).expect("a cursor").to_owned();
+    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    assert!(next.bytes().all(is_base64url), "{next}");
+    for cursor in [next.clone(), format!("{next}==")] {
+        let last = domain.client.page(&domain.secret(""), &[(CURSOR, &cursor)]).await;
+        assert_eq!(paths(last.ok().as_array().expect("a list")), ["s100"]);
+        assert_eq!(last.header(NEXT), None);
+    }
+    let all = domain.client.page(&domain.secret(""), &[(SIZE, "500")]).await;
+    assert_eq!(all.ok().as_array().map(Vec::len), Some(101));
+    assert_eq!(all.header(NEXT), None);
+}
+
+async fn pages_of_each_size_together_are_the_whole_list(server: Server) {
+    let domain = server.domain().await;
+    let expected: Vec<_> = (0..30).map(|index| format!("team/s{index:02}")).collect();
+    create_many(&domain, expected.iter().rev().cloned()).await;
+    for (size, lengths) in [
+        (10, vec![10, 10, 10]),
+        (11, vec![11, 11, 8]),
+        (29, vec![29, 1]),
+        (30, vec![30]),
+        (100, vec![30]),
+        (500, vec![30]),
+    ] {
+        let pages = pages(&domain, &domain.secret(""), size).await;
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), lengths, "{size}");
+        let found: Vec<_> = pages.iter().flat_map(|page| paths(page)).collect();
+        assert_eq!(found, expected, "{size}");
+    }
+}
+
+async fn secrets_are_listed_in_the_order_of_their_bytes(server: Server) {
+    let domain = server.domain().await;
+    let names = [
+        "a", "A", "b", "B", "_", "a/b", "a-b", "a.b", "a:b", "a=b", "a@b", "a0", "a_b", "aa", "ab",
+        "10", "9", "Z", "z",
+    ];
+    let expected: BTreeSet<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    create_many(&domain, names.iter().map(|name| (*name).to_owned())).await;
+    let pages = pages(&domain, &domain.secret(""), 10).await;
+    let found: Vec<_> = pages.iter().flat_map(|page| paths(page)).collect();
+    assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+}
+
+async fn listed_secrets_have_their_metadata_and_their_version_without_data(server: Server) {
+    let domain = server.domain().await;
+    for path in ["a", "b/c"] {
+        domain.create(path, r#"{"password":"CANARY"}"#).await;
+        domain.add_version(path).await;
+    }
+    domain.set_state("a", 2, "deactivated").await.ok();
+    let list = domain.client.get(&domain.secret("?includeData=true")).await;
+    assert!(!list.text().contains("CANARY"));
+    let expected: Vec<_> = [
+        domain.client.get(&domain.secret("a")).await.ok(),
+        domain.client.get(&domain.secret("b/c")).await.ok(),
+    ]
+    .into();
+    assert_eq!(list.ok(), json!(expected));
+}
+
+async fn versions_are_listed_by_pages(server: Server) {
+    let domain = server.domain().await;
+    let body = r#"{"path":"a","version":{"data":{}},"maxVersions":25}"#;
+    domain.client.post(&domain.secret(""), body).await.ok();
+    for _ in 0..29 {
+        domain.add_version("a").await;
+    }
+    let address = domain.secret("a/version");
+    for (size, lengths) in [(10, vec![10, 10, 5]), (25, vec![25]), (24, vec![24, 1])] {
+        let pages = pages(&domain, &address, size).await;
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), lengths, "{size}");
+        let ids: Vec<_> = pages.iter().flatten().map(|item| item["id"].as_u64()).collect();
+        assert_eq!(ids, (6..=30).map(Some).collect::<Vec<_>>());
+    }
+}
+
+async fn sizes_out_of_bounds_are_refused(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    for address in [domain.secret(""), domain.secret("a/version")] {
+        for size in ["9", "0", "1", "501", "-10", "+10", "abc", "", "10.0", "1e2", "99999999999"] {
+            let list = domain.client.page(&address, &[(SIZE, size)]).await;
+            let text = list.error(400, MALFORMED);
+            assert!(text.to_lowercase().contains(SIZE), "{text}");
+        }
+        for size in ["10", "500"] {
+            domain.client.page(&address, &[(SIZE, size)]).await.ok();
+        }
+        let twice = domain.client.page(&address, &[(SIZE, "10"), (SIZE, "10")]).await;
+        twice.error(400, MALFORMED);
+    }
+}
+
+async fn cursors_that_are_none_are_refused(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    // "a//b", "../a", a byte that is no text; "0", "24001" and "x" are no versions.
+    let common = ["!", "a b", "YS8vYg", "Li4vYQ", "_w", "a+b/", "YQ=Y"];
+    for (address, more) in [
+        (domain.secret(""), &[][..]),
+        (domain.secret("a/version"), &["MA", "MjQwMDE", "eA", "LTE"]),
+    ] {
+        for cursor in common.iter().chain(more) {
+            let list = domain.client.page(&address, &[(CURSOR, cursor)]).await;
+            list.error(400, MALFORMED);
+        }
+        // What a client sends that copies an absent one.
+        domain.client.page(&address, &[(CURSOR, "")]).await.ok();
+    }
+}
+
+async fn a_cursor_of_one_domain_shows_nothing_of_it_in_another(server: Server) {
+    let (first, second) = (server.domain().await, server.domain().await);
+    create_many(&first, (0..11).map(|index| format!("m{index:02}"))).await;
+    create_many(&second, ["a".to_owned(), "z".to_owned()]).await;
+    let list = first.client.page(&first.secret(""), &[(SIZE, "10")]).await;
+    let cursor = list.header(NEXT).expect("a cursor").to_owned();
+    let other = second.client.page(&second.secret(""), &[(CURSOR, &cursor)]).await;
+    assert_eq!(paths(other.ok().as_array().expect("a list")), ["z"]);
+    let foreign = first.client.page(&second.secret(""), &[(CURSOR, &cursor)]).await;
+    foreign.error(404, DOMAIN_NOT_FOUND);
+}
+
+async fn a_list_goes_on_where_it_was_though_secrets_come_and_go(server: Server) {
+    let domain = server.domain().await;
+    create_many(&domain, (0..20).map(|index| format!("s{index:02}"))).await;
+    let list = domain.client.page(&domain.secret(""), &[(SIZE, "10")]).await;
+    let cursor = list.header(NEXT).expect("a cursor").to_owned();
+    // The one that the cursor points at goes, one before it comes, one after it goes.
+    domain.client.delete(&domain.secret("s09")).await.gone();
+    domain.create("s00a", "{}").await;
+    domain.client.delete(&domain.secret("s15")).await.gone();
+    let rest = domain.client.page(&domain.secret(""), &[(CURSOR, &cursor)]).await;
+    let expected: Vec<_> =
+        (10..20).filter(|index| *index != 15).map(|index| format!("s{index:02}")).collect();
+    assert_eq!(paths(rest.ok().as_array().expect("a list")), expected);
+}
