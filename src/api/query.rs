@@ -20,6 +20,12 @@ pub(super) struct CasQuery {
     pub(super) warnings: Vec<String>,
 }
 
+/// The query of a change that takes no parameters, least of all `cas`.
+pub(super) struct NoQuery {
+    /// Parameters that no one reads.
+    pub(super) warnings: Vec<String>,
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for ReadQuery {
     type Rejection = ApiError;
 
@@ -63,6 +69,16 @@ impl<S: Send + Sync> FromRequestParts<S> for CasQuery {
             .into_iter()
             .collect();
         Ok(Self { cas, warnings })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let unknown = pairs(parts.uri.query()).next().is_some();
+        let warning = || "this request takes no query parameters: they were ignored".to_owned();
+        Ok(Self { warnings: unknown.then(warning).into_iter().collect() })
     }
 }
 

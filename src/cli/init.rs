@@ -49,9 +49,6 @@ impl Arguments {
         if self.renew {
             return renew(&config, &self.names);
         }
-        let api_url = api_url(&self.names[0], config.server.api_listen.0.port());
-        let named = Flags::default().with("server.api_url", "--name", Some(&api_url));
-        config.apply(&Environment::OfPairs(Vec::new()), &named)?;
         files::create_folder(&folder)?;
         let _lock = FolderLock::take(&folder)?;
         let config_file = folder.join(FILE_NAME);
@@ -60,6 +57,9 @@ impl Arguments {
         let now = SystemClock.now();
         let authority = bootstrap::generate_authority(now)?;
         let server = bootstrap::issue_server_certificate(&authority, &self.names, now)?;
+        let api_url = api_url(&self.names[0], config.server.api_listen.0.port());
+        let named = Flags::default().with("server.api_url", "--name", Some(&api_url));
+        config.apply(&Environment::OfPairs(Vec::new()), &named)?;
         let headline = "# Configuration of okmsd, made by `okmsd init`.";
         let text = bootstrap::configuration(headline, &config, &folder)?;
         let (tls, pki) = (&config.tls, &config.pki);

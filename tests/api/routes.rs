@@ -16,6 +16,7 @@ both_engines!(
     head_answers_as_get_does_without_the_body,
     every_request_has_an_id_of_its_own,
     hundreds_of_requests_share_a_connection,
+    requests_that_no_client_sends_are_answered_too,
 );
 
 async fn http_1_and_http_2_both_work(server: Server) {
@@ -159,4 +160,23 @@ async fn hundreds_of_requests_share_a_connection(server: Server) {
     let request =
         format!("GET {}{} HTTP/1.1\r\nhost: localhost\r\n\r\n", server.api_url, domain.secret("a"));
     send_raw(&server.api_url, domain.tls(&server), request.as_bytes()).await.ok();
+}
+
+async fn requests_that_no_client_sends_are_answered_too(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let secret = domain.secret("a");
+    let send = |line: String| {
+        let request = format!("{line}\r\nhost: localhost\r\n\r\n");
+        let (url, tls) = (server.api_url.clone(), domain.tls(&server));
+        async move { send_raw(&url, tls, request.as_bytes()).await }
+    };
+    send("OPTIONS * HTTP/1.1".into()).await.error(404, ROUTE_NOT_FOUND);
+    send("CONNECT localhost:443 HTTP/1.1".into()).await.error(404, ROUTE_NOT_FOUND);
+    send(format!("get {secret} HTTP/1.1")).await.error(405, METHOD_NOT_ALLOWED);
+    let slashes = "/".repeat(5_000);
+    send(format!("GET {secret}{slashes} HTTP/1.1")).await.error(400, INVALID_PATH);
+    send(format!("GET {secret} HTTP/1.0")).await.ok();
+    // An absolute address in the request line names the same routes.
+    send(format!("GET {}{secret} HTTP/1.1", server.api_url)).await.ok();
 }

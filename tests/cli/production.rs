@@ -1,6 +1,7 @@
 //! `okmsd init`, `okmsd serve` and `okmsd healthcheck`.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::TcpListener,
     os::unix::fs::PermissionsExt,
@@ -131,6 +132,24 @@ fn init_overwrites_nothing() {
         });
         assert_eq!(others.count(), 1, "nothing is made beside it");
     }
+}
+
+#[test]
+fn init_renews_the_server_certificate_and_nothing_else() {
+    let cwd = tempfile::tempdir().unwrap();
+    let data = cwd.path().join("data");
+    succeed(cwd.path(), &["init", "--data-dir", "data", "--name", "localhost"]);
+    let all = || {
+        let names = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
+        names.map(|path| (path.clone(), fs::read(path).unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    let before = all();
+    succeed(cwd.path(), &["init", "--data-dir", "data", "--name", "localhost", "--renew"]);
+    let after = all();
+    let changed = after.iter().filter(|(path, content)| before.get(*path) != Some(content));
+    let changed: Vec<_> = changed.map(|(path, _)| path.file_name().unwrap()).collect();
+    assert_eq!(changed, ["server_certificate.pem", "server_privatekey.pem"]);
+    succeed(cwd.path(), &["config", "check", "--data-dir", "data"]);
 }
 
 #[test]

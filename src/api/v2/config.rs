@@ -11,6 +11,7 @@ use crate::{
         body::{JsonAnswer, JsonBody},
         docs::OkmsIdParam,
         error::{ApiError, BodyErrorResponses, ErrorResponses},
+        query::NoQuery,
     },
     service::Caller,
 };
@@ -56,9 +57,11 @@ pub(super) async fn read(
 pub(super) async fn update(
     State(state): State<ApiState>,
     caller: Caller,
+    query: NoQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<SecretConfigV2Response>, ApiError> {
-    let UpdateConfig { patch, warnings } = UpdateConfig::read(&body.0)?;
+    let UpdateConfig { patch, mut warnings } = UpdateConfig::read(&body.0)?;
     let config = state.secrets.update_config(&caller, patch).await?;
+    warnings.extend(query.warnings);
     Ok(JsonAnswer(SecretConfigV2Response::new(&config, warnings)))
 }

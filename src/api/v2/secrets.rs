@@ -18,7 +18,7 @@ use crate::{
         docs::{CasParam, OkmsIdParam, PageParams, PathParam, ReadParams},
         error::{ApiError, BodyErrorResponses, ErrorResponse, ErrorResponses},
         paging::{PageRequest, page_answer},
-        query::{CasQuery, ReadQuery},
+        query::{CasQuery, NoQuery, ReadQuery},
     },
     domain::SecretPath,
     service::Caller,
@@ -72,10 +72,12 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<ApiState>,
     caller: Caller,
+    query: NoQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<WrittenSecretV2Response>, ApiError> {
     let CreateSecret { path, metadata, data, mut warnings } = CreateSecret::read(&body.0)?;
     let written = state.secrets.create(&caller, path, metadata, data).await?;
+    warnings.extend(query.warnings);
     warnings.extend(written.warnings);
     Ok(JsonAnswer(WrittenSecretV2Response::new(&caller, &written.secret, warnings)))
 }

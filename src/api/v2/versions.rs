@@ -14,7 +14,7 @@ use crate::{
         docs::{CasParam, DataParam, OkmsIdParam, PageParams, PathParam, VersionParam},
         error::{ApiError, BodyErrorResponses, ErrorResponses},
         paging::{PageRequest, page_answer},
-        query::{CasQuery, ReadQuery},
+        query::{CasQuery, NoQuery, ReadQuery},
     },
     domain::{SecretPath, VersionId},
     service::Caller,
@@ -155,9 +155,11 @@ pub(super) async fn set_state(
     caller: Caller,
     path: SecretPath,
     version: VersionId,
+    query: NoQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<SecretV2Version>, ApiError> {
-    let SetVersionState { state: target, warnings } = SetVersionState::read(&body.0)?;
+    let SetVersionState { state: target, mut warnings } = SetVersionState::read(&body.0)?;
     let view = state.secrets.set_version_state(&caller, path, version, target).await?;
+    warnings.extend(query.warnings);
     Ok(JsonAnswer(SecretV2Version::new(view, warnings)))
 }

@@ -274,6 +274,15 @@ async fn unknown_fields_and_parameters_are_ignored_with_a_warning(server: Server
     let post = domain.client.post(&domain.secret("a/version?version=1"), r#"{"data":{}}"#).await;
     one_warning(post.ok(), parameter);
 
+    // Where there is no check-and-set, who gives `cas` must know that nothing was checked.
+    let none = "this request takes no query parameters: they were ignored";
+    let body = r#"{"path":"b","version":{"data":{}}}"#;
+    one_warning(domain.client.post(&domain.secret("?cas=0"), body).await.ok(), none);
+    let state = domain.secret("b/version/1?cas=7");
+    one_warning(domain.client.put(&state, r#"{"state":"active"}"#).await.ok(), none);
+    let address = format!("{config}?cas=7");
+    one_warning(domain.client.put(&address, r#"{"maxVersions":20}"#).await.ok(), none);
+
     let many = (0..40).map(|index| format!(r#","x{index}":1"#)).collect::<String>();
     let put = domain.client.put(&domain.secret("a"), format!(r#"{{"maxVersions":2{many}}}"#)).await;
     let warnings = put.ok()["warnings"].as_array().expect("warnings").len();
