@@ -248,3 +248,6 @@ const QUEUE_LENGTH: usize = 4_096;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Units to a commit: at 64 KiB each, still no more than some tens of MiB in one transaction.
 const BATCH_SIZE: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod document;
 mod keys;
 mod model;
 mod routes;
+mod schema;
 mod storage_failure;
 #[path = "../support/mod.rs"]
 mod support;

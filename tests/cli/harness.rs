@@ -83,6 +83,11 @@ impl Server {
         server
     }
 
+    /// Its process id.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as a service manager does, and gives its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.signal(Signal::TERM);
@@ -137,7 +142,7 @@ impl Trial {
 
     /// The process id of the present run.
     pub fn process_id(&self) -> u32 {
-        self.server.as_ref().expect("it runs").child.id()
+        self.server.as_ref().expect("it runs").process_id()
     }
 
     /// Ends the present run, if there is one, and starts another.

@@ -7,6 +7,7 @@ mod crash;
 mod credential;
 mod dev;
 mod domain;
+mod full_disk;
 mod harness;
 mod logs;
 #[allow(dead_code, reason = "each test binary uses a part of it")]

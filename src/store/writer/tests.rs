@@ -1,0 +1,176 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::{FutureExt, future::join_all};
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+
+use crate::{
+    domain::Error,
+    store::{
+        DatabaseUrl, Store, StoreError,
+        connection::{execute, fetch_all},
+        transaction::Tx,
+    },
+};
+
+/// What a unit of work does after it has written its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Succeed,
+    Refuse,
+    Panic,
+    /// Breaks a constraint of the database.
+    Repeat,
+    /// Refuses before it writes.
+    RefuseFirst,
+}
+
+async fn store() -> (Store, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = DatabaseUrl::sqlite_file(folder.path().join("x.sqlite"));
+    let store = Store::open(&url).await.unwrap();
+    store
+        .write(|tx| {
+            async move {
+                tx.wrote = true;
+                execute!(
+                    &mut tx.connection,
+                    "CREATE TABLE numbers (number INTEGER UNIQUE) STRICT"
+                )?;
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
+        .unwrap();
+    (store, folder)
+}
+
+async fn insert(tx: &mut Tx<'_>, number: i64) -> Result<(), StoreError> {
+    tx.wrote = true;
+    execute!(&mut tx.connection, "INSERT INTO numbers (number) VALUES ($1)", number)?;
+    Ok(())
+}
+
+async fn write(store: &Store, number: i64, then: Then) -> Result<i64, Error> {
+    store
+        .write(move |tx| {
+            async move {
+                if then == Then::RefuseFirst {
+                    return Err(Error::Forbidden.into());
+                }
+                insert(tx, number).await?;
+                match then {
+                    Then::Succeed | Then::RefuseFirst => Ok(number),
+                    Then::Refuse => Err(Error::Forbidden.into()),
+                    Then::Panic => panic!("as the test wants it"),
+                    Then::Repeat => insert(tx, number).await.map(|()| number),
+                }
+            }
+            .boxed()
+        })
+        .await
+}
+
+async fn numbers(store: &Store) -> Vec<i64> {
+    let sql = "SELECT number FROM numbers ORDER BY number";
+    let rows =
+        store.read(move |connection| async move { fetch_all!(connection, (i64,), sql) }.boxed());
+    rows.await.unwrap().into_iter().map(|(number,)| number).collect()
+}
+
+/// Holds the writer until all that is queued behind it makes one batch.
+async fn in_one_batch<T>(store: &Store, work: impl Future<Output = T>) -> T {
+    let (begun, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (has_begun, may_go_on) = (begun.clone(), go_on.clone());
+    let holding = store.write(move |_| {
+        let (begun, go_on) = (has_begun.clone(), may_go_on.clone());
+        async move {
+            begun.add_permits(1);
+            go_on.acquire().await.map(drop).map_err(|_| Error::Forbidden)?;
+            Ok(())
+        }
+        .boxed()
+    });
+    let release = async {
+        begun.acquire().await.unwrap().forget();
+        // Each unit is in the queue once its future was polled, and they are polled before this.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        go_on.add_permits(1);
+    };
+    let (held, worked, ()) = tokio::join!(holding, work, release);
+    held.unwrap();
+    worked
+}
+
+#[tokio::test]
+async fn a_unit_that_fails_harms_no_other_of_its_batch() {
+    for failing in [Then::Refuse, Then::Panic, Then::Repeat, Then::RefuseFirst] {
+        let (store, _folder) = store().await;
+        let units = (0..50).map(|number| {
+            let then = if number % 10 == 7 { failing } else { Then::Succeed };
+            write(&store, number, then)
+        });
+        let results = in_one_batch(&store, join_all(units)).await;
+        for (number, result) in (0..).zip(results) {
+            match (failing, result) {
+                (_, Ok(done)) => {
+                    assert_eq!(done, number);
+                    assert_ne!(number % 10, 7);
+                }
+                (Then::Refuse | Then::RefuseFirst, Err(error)) => {
+                    assert_eq!((number % 10, error), (7, Error::Forbidden));
+                }
+                (_, Err(Error::Internal(_))) => assert_eq!(number % 10, 7),
+                (_, Err(error)) => panic!("{failing:?} {number}: {error:?}"),
+            }
+        }
+        // The table takes no number twice, so each was written exactly once.
+        let expected: Vec<i64> = (0..50).filter(|number| number % 10 != 7).collect();
+        assert_eq!(numbers(&store).await, expected, "{failing:?}");
+        // And the writer lives on.
+        assert_eq!(write(&store, 100, Then::Succeed).await, Ok(100));
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_one_transaction_until_a_unit_spoils_it() {
+    let (store, _folder) = store().await;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let units = (0..20).map(|number| {
+        let runs = runs.clone();
+        store.write(move |tx| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            insert(tx, number).boxed()
+        })
+    });
+    in_one_batch(&store, join_all(units)).await.into_iter().for_each(|done| done.unwrap());
+    assert_eq!(runs.load(Ordering::SeqCst), 20, "nothing was run again");
+    assert_eq!(numbers(&store).await.len(), 20);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_is_queued_when_the_store_closes_is_written() {
+    let (store, _folder) = store().await;
+    let units = join_all((0..20).map(|number| write(&store, number, Then::Succeed)));
+    let written = in_one_batch(&store, async {
+        let (written, ()) = tokio::join!(units, async {
+            tokio::task::yield_now().await;
+            tokio::spawn({
+                let store = store.clone();
+                async move { store.close().await }
+            });
+        });
+        written
+    });
+    let written = written.await;
+    assert!(written.iter().all(Result::is_ok), "{written:?}");
+    assert!(matches!(write(&store, 99, Then::Succeed).await, Err(Error::Unavailable(_))));
+}
