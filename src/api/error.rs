@@ -121,7 +121,9 @@ impl ApiError {
             StatusCode::BAD_REQUEST => {
                 Some(Self::Domain(Error::malformed("the request path cannot be read")))
             }
-            status if status.is_client_error() || status.is_server_error() => Some(Self::Panicked),
+            status if status.is_client_error() || status.is_server_error() => {
+                Some(Self::Domain(Error::Internal(format!("the router answered {status}"))))
+            }
             _ => None,
         }
     }

@@ -156,7 +156,10 @@ impl Writing {
             if received == 0 {
                 break;
             }
-            self.write(waiting.drain(..).filter(|job| !job.is_abandoned()).collect()).await;
+            let batch: VecDeque<_> = waiting.drain(..).filter(|job| !job.is_abandoned()).collect();
+            if !batch.is_empty() {
+                self.write(batch).await;
+            }
         }
         if self.cleaning.is_due() {
             self.cleaning.run_all(&mut self.connection).await;
