@@ -70,10 +70,10 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
-    else {
-        return false;
-    };
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    // Two of them are not one: others on the way may have judged by the other.
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let Ok(value) = value.to_str() else { return false };
     let media_type = value.split(';').next().unwrap_or_default().trim();
     media_type.eq_ignore_ascii_case("application/json")
 }

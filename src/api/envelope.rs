@@ -16,7 +16,10 @@ use axum::{
 use futures_util::FutureExt;
 use uuid::Uuid;
 
-use super::error::{ApiError, error_response};
+use super::{
+    drain::KeptBody,
+    error::{ApiError, error_response},
+};
 use crate::domain::{ConnectionInfo, Error, Principal};
 
 /// Puts the envelope around all routes.
@@ -38,6 +41,8 @@ async fn envelope(mut request: Request, next: Next) -> Response {
     let path: String = request.uri().path().chars().take(MAX_LOGGED_PATH).collect();
     let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer_address);
 
+    let left = KeptBody::keep(request.body_mut());
+
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
     let mut response = match tokio::time::timeout(REQUEST_TIME, handled).await {
         Ok(Ok(response)) => response,
@@ -47,6 +52,10 @@ async fn envelope(mut request: Request, next: Next) -> Response {
             ApiError::from(error).into_response()
         }
     };
+
+    if let Some(left) = left {
+        left.drain().await;
+    }
 
     let principal = response.extensions_mut().remove::<Arc<Principal>>();
     let error = match response.extensions_mut().remove::<ApiError>() {

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `target` | the raw path is split into secret path and suffix, before anything is decoded |
 //! | `envelope` | request id, access log, panics, security headers, errors in the API's form |
+//! | `drain` | what is left of a body is read, so that no answer is lost |
 //! | `browser` | changes that another web site asks for are refused |
 //! | `authentication` | the certificate's credential is checked; no route is reached without |
 //! | `extract`, `body`, `fields`, `query`, `paging` | input becomes words of `domain` |
@@ -20,6 +21,7 @@ mod authentication;
 mod body;
 mod browser;
 mod docs;
+mod drain;
 mod envelope;
 mod error;
 mod extract;

@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     listen: ListenFlags,
     /// Only make the server certificate anew, from the CA that is there
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["region", "api_listen", "docs_listen", "database"])]
     renew: bool,
     /// Region that new domains are in [default: eu]
     #[arg(long, value_name = "REGION")]
@@ -42,13 +42,13 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) fn run(self) -> Result<(), Failure> {
         let folder = bootstrap::absolute(&self.data_dir)?;
+        if self.renew {
+            return renew(&folder, &self.names);
+        }
         let mut config = Config::defaults(&folder);
         let flags = self.listen.flags().with("server.region", "--region", self.region.as_deref());
         // The environment of this command need not be that of the server.
         config.apply(&Environment::OfPairs(Vec::new()), &flags)?;
-        if self.renew {
-            return renew(&config, &self.names);
-        }
         files::create_folder(&folder)?;
         let _lock = FolderLock::take(&folder)?;
         let config_file = folder.join(FILE_NAME);
@@ -75,7 +75,10 @@ impl Arguments {
 }
 
 /// Makes the server certificate anew. A running server takes it when it starts again.
-fn renew(config: &Config, names: &[String]) -> Result<(), Failure> {
+fn renew(folder: &Path, names: &[String]) -> Result<(), Failure> {
+    let environment = Environment::OfPairs(Vec::new());
+    let config = Config::load(Some(&folder.join(FILE_NAME)), &environment, &Flags::default())?;
+    let _lock = FolderLock::take(folder)?;
     let authority = bootstrap::load_authority(&config.pki)?;
     let server = bootstrap::issue_server_certificate(&authority, names, SystemClock.now())?;
     files::replace(&config.tls.private_key_file, server.private_key_pem.as_bytes())?;

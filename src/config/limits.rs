@@ -30,6 +30,13 @@ impl Limits {
         ] {
             source.setting(key, variable, slot)?;
         }
+        if self.idle_timeout < SHORTEST_IDLE_TIMEOUT {
+            return Err(Error::Rule {
+                place: "limits.idle_timeout".to_owned(),
+                rule: "must be at least 65s",
+                flag: false,
+            });
+        }
         Ok(())
     }
 }
@@ -46,5 +53,7 @@ impl Default for Limits {
     }
 }
 
+/// A request is answered within 60 s; a connection must not be closed as idle before that.
+const SHORTEST_IDLE_TIMEOUT: Duration = Duration::from_secs(65);
 /// 10,000: each takes a file descriptor and, when busy, some hundred KiB.
 const DEFAULT_CONNECTIONS: NonZeroU32 = NonZeroU32::new(10_000).unwrap();

@@ -30,16 +30,17 @@ pub(super) struct Cleaning {
     rebuild: Option<Instant>,
     /// Not before that, whatever is deleted.
     next_rebuild: Instant,
+    /// When to look whether another process has deleted something, and could not clean up.
+    next_look: Instant,
 }
 
 impl Cleaning {
     /// A process begins by finishing what the one before it may have left.
     pub(super) async fn start(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
         let now = Instant::now();
-        let left =
-            fetch_optional!(&mut Connection::Sqlite(connection), (i64,), "PRAGMA user_version")?;
-        let rebuild = left.filter(|(flag,)| *flag != 0).map(|_| now);
-        Ok(Self { empty_wal: Some(now), rebuild, next_rebuild: now })
+        let rebuild = (mark(connection).await? != CLEAN).then_some(now);
+        let next_look = now + LOOK_INTERVAL;
+        Ok(Self { empty_wal: Some(now), rebuild, next_rebuild: now, next_look })
     }
 
     /// Notes, inside the transaction of a deletion, that the file must be rebuilt.
@@ -58,9 +59,9 @@ impl Cleaning {
         self.rebuild.get_or_insert(self.next_rebuild.max(Instant::now() + DELAY));
     }
 
-    /// When there is something to do.
-    pub(super) fn due(&self) -> Option<Instant> {
-        [self.empty_wal, self.rebuild].into_iter().flatten().min()
+    /// When there is something to do next.
+    pub(super) fn due(&self) -> Instant {
+        [self.empty_wal, self.rebuild].into_iter().flatten().fold(self.next_look, Instant::min)
     }
 
     /// Whether something is left to do, whenever.
@@ -73,10 +74,18 @@ impl Cleaning {
         let now = Instant::now();
         // Whoever reads for long, such as a backup, must not hold back every writer here.
         let _ = execute!(&mut Connection::Sqlite(connection), "PRAGMA busy_timeout = 50");
+        if self.next_look <= now {
+            self.next_look = now + LOOK_INTERVAL;
+            // Where it cannot be read now, the next look will tell.
+            if mark(connection).await.is_ok_and(|mark| mark != CLEAN) {
+                self.rebuild.get_or_insert(self.next_rebuild.max(now));
+            }
+        }
         if self.rebuild.is_some_and(|due| due <= now) {
             self.rebuild(connection).await;
         }
-        if self.empty_wal.is_some_and(|due| due <= now) {
+        // Not `now`: a rebuild has just made it due.
+        if self.empty_wal.is_some_and(|due| due <= Instant::now()) {
             self.empty_wal(connection).await;
         }
         let _ = execute!(&mut Connection::Sqlite(connection), "PRAGMA busy_timeout = 10000");
@@ -86,8 +95,18 @@ impl Cleaning {
     pub(super) async fn run_all(&mut self, connection: &mut SqliteConnection) {
         let now = Instant::now();
         self.empty_wal = self.empty_wal.map(|due| due.min(now));
-        // A rebuild that must wait is noted in the file; the next process does it.
+        // One that must wait for its share of time is noted in the file; the next process does it.
+        self.rebuild = self.rebuild.map(|due| if self.next_rebuild <= now { now } else { due });
         self.run(connection).await;
+        // A server that works on the same file may be in the middle of a read.
+        for _ in 0..LAST_TRIES {
+            if self.empty_wal.is_none() {
+                break;
+            }
+            tokio::time::sleep(DELAY).await;
+            self.empty_wal = Some(Instant::now());
+            self.run(connection).await;
+        }
     }
 
     async fn rebuild(&mut self, connection: &mut SqliteConnection) {
@@ -97,8 +116,14 @@ impl Cleaning {
                 tracing::warn!("the SQLite file is too large to be rebuilt after deletions");
                 return Ok(0);
             }
+            // 2: a rebuild has begun. Whatever another process deletes meanwhile sets it back to 1.
+            execute!(&mut Connection::Sqlite(connection), "PRAGMA user_version = 2")?;
             execute!(&mut Connection::Sqlite(connection), "VACUUM")?;
-            execute!(&mut Connection::Sqlite(connection), "PRAGMA user_version = 0")
+            execute!(&mut Connection::Sqlite(connection), "BEGIN IMMEDIATE")?;
+            if mark(connection).await? == REBUILDING {
+                execute!(&mut Connection::Sqlite(connection), "PRAGMA user_version = 0")?;
+            }
+            execute!(&mut Connection::Sqlite(connection), "COMMIT")
         };
         let done = done.await;
         let took = started.elapsed();
@@ -111,6 +136,8 @@ impl Cleaning {
             }
             Err(error) => {
                 tracing::warn!(%error, "rebuilding the SQLite file failed, trying again");
+                // In case it failed between the two statements around the mark.
+                let _ = execute!(&mut Connection::Sqlite(connection), "ROLLBACK");
                 Some(Instant::now() + RETRY)
             }
         };
@@ -135,6 +162,16 @@ impl Cleaning {
     }
 }
 
+/// What the file says about deletions: [`CLEAN`], 1 where it must be rebuilt, or [`REBUILDING`].
+async fn mark(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    let mut connection = Connection::Sqlite(connection);
+    let mark = fetch_optional!(&mut connection, (i64,), "PRAGMA user_version")?;
+    Ok(mark.unwrap_or_default().0)
+}
+
+const CLEAN: i64 = 0;
+const REBUILDING: i64 = 2;
+
 /// The size of the database in bytes.
 async fn size(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     let mut connection = Connection::Sqlite(connection);
@@ -150,6 +187,11 @@ const MAX_REBUILD_BYTES: i64 = 4 << 30;
 /// How long destroyed data may stay: soon enough to be called gone, and seldom enough that many
 /// deletions share one cleaning.
 const DELAY: Duration = Duration::from_millis(200);
+/// How often a process that is about to end tries to empty the WAL again.
+const LAST_TRIES: u32 = 10;
+/// How often to look for what another process has left; the command line cleans up after itself, but
+/// not where the server was at work on the file.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// How long to wait where somebody reads.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// How long to wait where it failed, so that a full disk does not fill the log.

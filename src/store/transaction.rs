@@ -118,6 +118,5 @@ where
 }
 
 /// How often a unit is run again because another transaction came first. Each time means that another
-/// writer got on, so the limit is only reached by one who is overtaken by a hundred others; the time
-/// limit of all work bounds it as well.
+/// writer got on, so the limit is only reached by one who is overtaken by a hundred others.
 const CONFLICT_TRIES: u32 = 100;

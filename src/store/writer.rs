@@ -142,16 +142,13 @@ impl Writing {
     async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
         let mut waiting = Vec::with_capacity(BATCH_SIZE);
         loop {
-            let received = match self.cleaning.due() {
-                Some(due) => tokio::select! {
-                    biased;
-                    () = tokio::time::sleep_until(due) => {
-                        self.cleaning.run(&mut self.connection).await;
-                        continue;
-                    }
-                    received = jobs.recv_many(&mut waiting, BATCH_SIZE) => received,
-                },
-                None => jobs.recv_many(&mut waiting, BATCH_SIZE).await,
+            let received = tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(self.cleaning.due()) => {
+                    self.cleaning.run(&mut self.connection).await;
+                    continue;
+                }
+                received = jobs.recv_many(&mut waiting, BATCH_SIZE) => received,
             };
             if received == 0 {
                 break;

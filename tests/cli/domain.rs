@@ -1,6 +1,9 @@
 //! `okmsd domain`.
 
+use std::{collections::HashSet, fs};
+
 use serde_json::json;
+use sqlx::Connection;
 
 use crate::harness::{Trial, fail, json as run_json, run, succeed};
 
@@ -33,6 +36,46 @@ async fn a_deleted_domain_is_gone_for_its_credentials_at_once() {
     assert_eq!(client.get(&trial.secrets()).await.status, 200);
     succeed(trial.cwd.path(), &["domain", "delete", trial.variable("OKMS_ID"), "--yes"]);
     assert_eq!(client.get(&trial.secrets()).await.status, 401);
+}
+
+/// Also in what SQLite leaves behind when it moves rows, for which the file is rebuilt.
+#[tokio::test]
+async fn a_deleted_domain_is_gone_from_the_files_at_once() {
+    let trial = Trial::start();
+    let client = trial.client();
+    for number in 0..300 {
+        let body = json!({
+            "path": format!("s/{}", number * 37 % 300),
+            "version": { "data": { "k": "x".repeat(number) } },
+        });
+        assert_eq!(client.post(&trial.secrets(), body).await.status, 200);
+    }
+    let file = trial.cwd.path().join("certs/dev/okmsd.db");
+    let open = async || {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+        sqlx::SqliteConnection::connect_with(&options).await.unwrap()
+    };
+    let all = "SELECT sealed_data FROM secret_versions";
+    let sealed: Vec<Vec<u8>> = sqlx::query_scalar(all).fetch_all(&mut open().await).await.unwrap();
+    // Past what all of them have in common.
+    let pieces: HashSet<&[u8]> = sealed.iter().map(|sealed| &sealed[5..21]).collect();
+    let left = || {
+        let folder = fs::read_dir(file.parent().unwrap()).unwrap();
+        let files = folder.map(|entry| entry.unwrap().path());
+        let files = files.filter(|path| path.to_string_lossy().contains("okmsd.db"));
+        files
+            .flat_map(|path| {
+                fs::read(path).unwrap().windows(16).map(<[u8]>::to_vec).collect::<Vec<_>>()
+            })
+            .filter(|window| pieces.contains(window.as_slice()))
+            .count()
+    };
+    assert!(left() >= 300, "the search finds what is there");
+    succeed(trial.cwd.path(), &["domain", "delete", trial.variable("OKMS_ID"), "--yes"]);
+    let mark: i64 =
+        sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut open().await).await.unwrap();
+    assert_eq!(mark, 0, "nothing is left to do");
+    assert_eq!(left(), 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! in a browser.
 
 mod browser;
+mod curl;
 mod program;
 mod readme;
 #[path = "../support/tools.rs"]
