@@ -111,11 +111,13 @@ impl Cleaning {
 
     async fn rebuild(&mut self, connection: &mut SqliteConnection) {
         let started = Instant::now();
+        if size(connection).await.is_ok_and(|size| size > MAX_REBUILD_BYTES) {
+            tracing::warn!("the SQLite file is too large to be rebuilt after deletions");
+            self.next_rebuild = started + TOO_LARGE_RETRY;
+            self.rebuild = None;
+            return;
+        }
         let done = async {
-            if size(connection).await? > MAX_REBUILD_BYTES {
-                tracing::warn!("the SQLite file is too large to be rebuilt after deletions");
-                return Ok(0);
-            }
             // 2: a rebuild has begun. Whatever another process deletes meanwhile sets it back to 1.
             execute!(&mut Connection::Sqlite(connection), "PRAGMA user_version = 2")?;
             execute!(&mut Connection::Sqlite(connection), "VACUUM")?;
@@ -184,6 +186,8 @@ async fn size(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
 /// The largest file that is rebuilt: 4 GiB. A file of 433 MB (a million secrets) took 2 s on two shared
 /// cores; at 20 s, writers would be told that storage is unavailable.
 const MAX_REBUILD_BYTES: i64 = 4 << 30;
+/// How often to say so: once a day.
+const TOO_LARGE_RETRY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long destroyed data may stay: soon enough to be called gone, and seldom enough that many
 /// deletions share one cleaning.
 const DELAY: Duration = Duration::from_millis(200);
