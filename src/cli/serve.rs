@@ -173,7 +173,8 @@ fn limits(config: &Config) -> Limits {
     let granted = process::raise_open_files().saturating_sub(RESERVED_FILES) / 2;
     let max_connections =
         u32::try_from(granted).map_or(wanted, |granted| wanted.min(granted)).max(1);
-    if max_connections < wanted {
+    // A little less than wanted is no news.
+    if max_connections < wanted / 2 {
         warn!(
             wanted,
             granted = max_connections,
