@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
-    api::{ApiState, DocsLinks, api_router, docs_router},
+    api::{ApiState, api_router, docs_router},
     domain::Clock,
     server::{self, Limits, TlsMaterial, api_tls, docs_tls},
     service::{Authentication, Keyring, Secrets},
@@ -66,8 +66,6 @@ impl RunningApp {
         let api_address = address(&options.api_listener)?;
         let docs_address = options.docs_listener.as_ref().map(address).transpose()?;
 
-        let swagger_url = format!("{}/swagger/", options.api_url);
-        let links = DocsLinks { api_url: options.api_url, swagger_url };
         let (store, keyring, clock) = (options.store, options.keyring, options.clock);
         let state = ApiState {
             authentication: Authentication::new(store.clone(), keyring.clone(), clock.clone()),
@@ -84,7 +82,7 @@ impl RunningApp {
         ));
         if let Some(listener) = options.docs_listener {
             let limits = options.limits;
-            let docs = docs_router(&links);
+            let docs = docs_router(&options.api_url);
             listeners.spawn(server::serve(listener, docs_config, docs, limits, until_told(told)));
         }
         Ok(Self { api_address, docs_address, store, shutdown, listeners })

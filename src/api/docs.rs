@@ -23,15 +23,6 @@ use utoipa_swagger_ui::Config;
 use super::{ApiState, body::JsonAnswer, envelope, error, v2};
 use crate::domain::Principal;
 
-/// Where the two Swagger UIs and the API are reached, as people write it in a browser.
-#[derive(Debug, Clone)]
-pub struct DocsLinks {
-    /// The API, such as `https://okms.example:8443`.
-    pub api_url: String,
-    /// The authenticated Swagger UI, such as `https://okms.example:8443/swagger/`.
-    pub swagger_url: String,
-}
-
 /// The document without any address: the one that is kept in `openapi/`.
 pub fn openapi() -> Document {
     document(DESCRIPTION.to_owned())
@@ -40,14 +31,14 @@ pub fn openapi() -> Document {
 /// All that the public documentation listener serves.
 ///
 /// Its page cannot send requests: it is told not to offer any, and the browser is told to let it
-/// connect to nothing but the document.
-pub fn docs_router(links: &DocsLinks) -> Router {
-    let url = &links.swagger_url;
+/// connect to nothing but the document. `api_url` is where clients reach the API and the authenticated
+/// page, such as `https://okms.example:8443`.
+pub fn docs_router(api_url: &str) -> Router {
     let mut document = document(format!(
         "{DESCRIPTION}\n\nThis page is documentation only. To run requests, import your client \
-         certificate (PKCS#12) into the browser and open the [authenticated Swagger UI]({url})."
+         certificate (PKCS#12) into the browser and open the [authenticated Swagger UI]({api_url}/swagger/)."
     ));
-    document.servers = Some(vec![ServerBuilder::new().url(links.api_url.as_str()).build()]);
+    document.servers = Some(vec![ServerBuilder::new().url(api_url).build()]);
     let config = ui_config().supported_submit_methods(NO_METHODS);
     envelope::wrap(ui_router(document, config).fallback(error::route_not_found))
 }

@@ -12,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use axum::body::{Body, Bytes};
+use axum::{
+    body::{Body, Bytes},
+    extract::Request,
+    http::header,
+};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
@@ -21,9 +25,12 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 pub(super) struct KeptBody(Arc<Mutex<Body>>);
 
 impl KeptBody {
-    /// Keeps a body; one that is known to be empty needs no keeping.
-    pub(super) fn keep(body: &mut Body) -> Option<Self> {
-        if body.is_end_stream() {
+    /// Keeps the body of a request. One that is known to be empty needs no keeping, nor does one that
+    /// the client only sends when it is asked to: what the handler did not ask for never comes.
+    pub(super) fn keep(request: &mut Request) -> Option<Self> {
+        let is_held_back = request.headers().contains_key(header::EXPECT);
+        let body = request.body_mut();
+        if is_held_back || body.is_end_stream() {
             return None;
         }
         let kept = Self(Arc::new(Mutex::new(std::mem::take(body))));
@@ -73,7 +80,8 @@ impl HttpBody for KeptBody {
     }
 }
 
-/// Twice the largest body that is accepted: enough for an honest mistake.
-const MAX_DRAINED_BYTES: usize = 1024 * 1024;
+/// Far beyond what is accepted: whoever sends a file by mistake is told so. It is read and dropped piece
+/// by piece, so it costs no memory, and the sender as much as us.
+const MAX_DRAINED_BYTES: usize = 16 * 1024 * 1024;
 /// An honest client has sent its body, or is about to.
 const DRAIN_TIME: Duration = Duration::from_secs(2);

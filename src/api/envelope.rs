@@ -27,21 +27,17 @@ pub(super) fn wrap(routes: Router) -> Router {
     routes.layer(middleware::from_fn(envelope))
 }
 
-/// The id of a request. It is random: it must not tell how many came before.
-#[derive(Clone)]
-struct RequestId(String);
-
 async fn envelope(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let request_id = RequestId(format!("OKMS.{}", Uuid::new_v4()));
-    request.extensions_mut().insert(request_id.clone());
+    // Random: it must not tell how many came before.
+    let request_id = format!("OKMS.{}", Uuid::new_v4());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     // No path of a route is longer; the log is not for others to fill.
     let path: String = request.uri().path().chars().take(MAX_LOGGED_PATH).collect();
     let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer_address);
 
-    let left = KeptBody::keep(request.body_mut());
+    let left = KeptBody::keep(&mut request);
 
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
     let mut response = match tokio::time::timeout(REQUEST_TIME, handled).await {
@@ -68,7 +64,7 @@ async fn envelope(mut request: Request, next: Next) -> Response {
         error_code = Some(rendering.error_code);
         log_failure(&error, &request_id);
         let allow = response.headers_mut().remove(header::ALLOW);
-        response = error_response(rendering, request_id.0.clone());
+        response = error_response(rendering, request_id.clone());
         if let Some(allow) = allow {
             response.headers_mut().insert(header::ALLOW, allow);
         }
@@ -80,7 +76,7 @@ async fn envelope(mut request: Request, next: Next) -> Response {
     }
     add_headers(&mut response, &request_id);
     tracing::info!(target: "okmsd::access", {
-        request.id = request_id.0,
+        request.id = request_id,
         peer.address = peer.map(tracing::field::display),
         credential.id = principal.map(|principal| tracing::field::display(principal.credential_id)),
         http.method = %method,
@@ -94,26 +90,26 @@ async fn envelope(mut request: Request, next: Next) -> Response {
 }
 
 /// Texts that are for the log alone, once. The caller's own mistakes are in the access log.
-fn log_failure(error: &ApiError, request_id: &RequestId) {
+fn log_failure(error: &ApiError, request_id: &str) {
     match error {
         ApiError::Domain(Error::Internal(text) | Error::Unavailable(text)) => {
-            tracing::error!(request.id = request_id.0, error = text, "request failed");
+            tracing::error!(request.id = request_id, error = text, "request failed");
         }
         ApiError::Domain(Error::Unauthenticated(why)) => {
-            tracing::info!(request.id = request_id.0, error = why, "credential refused");
+            tracing::info!(request.id = request_id, error = why, "credential refused");
         }
-        ApiError::Panicked => tracing::error!(request.id = request_id.0, "request panicked"),
+        ApiError::Panicked => tracing::error!(request.id = request_id, "request panicked"),
         _ => {}
     }
 }
 
-fn add_headers(response: &mut Response, request_id: &RequestId) {
+fn add_headers(response: &mut Response, request_id: &str) {
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
         // A route may be stricter or, for static files of the Swagger UI, say something else.
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    if let Ok(id) = HeaderValue::from_str(&request_id.0) {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(X_REQUEST_ID, id);
     }
 }

@@ -33,7 +33,7 @@ mod v2;
 
 use axum::{Router, middleware};
 
-pub use self::docs::{DocsLinks, docs_router, openapi};
+pub use self::docs::{docs_router, openapi};
 pub use self::target::Folded;
 use crate::service::{Authentication, Secrets};
 

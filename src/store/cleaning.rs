@@ -88,6 +88,7 @@ impl Cleaning {
         if self.empty_wal.is_some_and(|due| due <= Instant::now()) {
             self.empty_wal(connection).await;
         }
+        // As every connection begins with, see `SQLITE_BUSY_TIMEOUT`.
         let _ = execute!(&mut Connection::Sqlite(connection), "PRAGMA busy_timeout = 10000");
     }
 

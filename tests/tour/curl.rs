@@ -15,7 +15,7 @@ fn curl_gets_the_answer_to_a_body_that_nobody_reads() {
     let (endpoint, id) = (dev.variable("OKMS_ENDPOINT"), dev.variable("OKMS_ID"));
     let secret = format!("{endpoint}/api/{id}/v2/secret");
     let foreign = format!("{endpoint}/api/00000000-0000-4000-8000-000000000000/v2/secret");
-    let (json, long) = (r#"{"path":"a","version":{"data":{}}}"#, "x".repeat(600 * 1024));
+    let (json, long) = (r#"{"path":"a","version":{"data":{}}}"#, "x".repeat(5_000_000));
     let (json, text) = (("application/json", json), ("text/plain", json));
     for (method, url, (content_type, body), certificate, expected) in [
         ("POST", secret.clone(), json, false, "401"),
