@@ -6,16 +6,18 @@
 use std::{fs, path::Path};
 
 /// A layer and what it may use beside itself.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("domain", &[]),
     ("crypto", &["domain"]),
+    ("iam", &["domain"]),
+    ("audit", &["domain"]),
     ("clock", &["domain"]),
     ("pki", &["domain"]),
-    ("store", &["crypto", "domain"]),
-    ("service", &["crypto", "domain", "pki", "store"]),
-    ("api", &["domain", "service"]),
+    ("store", &["crypto", "domain", "iam"]),
+    ("service", &["audit", "crypto", "domain", "iam", "pki", "store"]),
+    ("api", &["audit", "domain", "service"]),
     ("server", &["domain"]),
-    ("app", &["api", "domain", "server", "service", "store"]),
+    ("app", &["api", "audit", "domain", "server", "service", "store"]),
 ];
 
 /// These join the others; nobody but the program uses the command line.

@@ -9,9 +9,9 @@ use axum::{
 };
 
 use super::{ApiState, error::ApiError};
-use crate::domain::{ConnectionInfo, Error};
+use crate::domain::{ConnectionInfo, Error, RequestTrail};
 
-/// Finds the principal of a request and hands it on to the extractors, and to the access log.
+/// Finds the principal of a request and hands it on to the extractors, and to the trail.
 pub(super) async fn authenticate(
     State(state): State<ApiState>,
     mut request: Request,
@@ -22,12 +22,12 @@ pub(super) async fn authenticate(
         return ApiError::from(error).into_response();
     };
     match state.authentication.authenticate(connection).await {
-        Ok(principal) => {
-            let principal = Arc::new(principal);
-            request.extensions_mut().insert(Arc::clone(&principal));
-            let mut response = next.run(request).await;
-            response.extensions_mut().insert(principal);
-            response
+        Ok(authenticated) => {
+            if let Some(trail) = request.extensions().get::<Arc<RequestTrail>>() {
+                trail.note_principal(Arc::clone(&authenticated.principal));
+            }
+            request.extensions_mut().insert(authenticated);
+            next.run(request).await
         }
         Err(error) => ApiError::from(error).into_response(),
     }

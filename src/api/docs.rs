@@ -21,7 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::Config;
 
 use super::{ApiState, body::JsonAnswer, envelope, error, v2};
-use crate::domain::Principal;
+use crate::service::Authenticated;
 
 /// The document without any address: the one that is kept in `openapi/`.
 pub fn openapi() -> Document {
@@ -103,11 +103,11 @@ fn ui_router(document: Document, config: Config<'static>) -> Router {
 /// The document. Who presents a certificate finds the id of its own domain filled in.
 async fn openapi_json(
     State(ui): State<Ui>,
-    principal: Option<Extension<Arc<Principal>>>,
+    caller: Option<Extension<Authenticated>>,
 ) -> JsonAnswer<Document> {
     let mut document = Document::clone(&ui.document);
-    if let Some(Extension(principal)) = principal {
-        let okms_id = serde_json::Value::String(principal.okms_id.to_string());
+    if let Some(Extension(caller)) = caller {
+        let okms_id = serde_json::Value::String(caller.principal.okms_id.to_string());
         let paths = document.paths.paths.values_mut();
         let operations = paths.flat_map(|path| {
             [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten()

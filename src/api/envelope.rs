@@ -20,7 +20,7 @@ use super::{
     drain::KeptBody,
     error::{ApiError, error_response},
 };
-use crate::domain::{ConnectionInfo, Error, Principal};
+use crate::domain::{ConnectionInfo, Error, RequestTrail};
 
 /// Puts the envelope around all routes.
 pub(super) fn wrap(routes: Router) -> Router {
@@ -37,6 +37,8 @@ async fn envelope(mut request: Request, next: Next) -> Response {
     let path: String = request.uri().path().chars().take(MAX_LOGGED_PATH).collect();
     let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer_address);
 
+    let trail = Arc::new(RequestTrail::default());
+    request.extensions_mut().insert(Arc::clone(&trail));
     let left = KeptBody::keep(&mut request);
 
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
@@ -53,7 +55,6 @@ async fn envelope(mut request: Request, next: Next) -> Response {
         left.drain().await;
     }
 
-    let principal = response.extensions_mut().remove::<Arc<Principal>>();
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => Some(error),
         None => ApiError::of_router(response.status()),
@@ -75,10 +76,11 @@ async fn envelope(mut request: Request, next: Next) -> Response {
         }
     }
     add_headers(&mut response, &request_id);
+    let credential_id = trail.read().principal.and_then(|principal| principal.credential_id);
     tracing::info!(target: "okmsd::access", {
         request.id = request_id,
         peer.address = peer.map(tracing::field::display),
-        credential.id = principal.map(|principal| tracing::field::display(principal.credential_id)),
+        credential.id = credential_id.map(tracing::field::display),
         http.method = %method,
         http.route = route.as_ref().map(MatchedPath::as_str),
         http.path = path,

@@ -9,8 +9,8 @@ use axum::{
 
 use super::{error::ApiError, query::number};
 use crate::{
-    domain::{Argument, Error, Principal, SecretPath, VersionId},
-    service::Caller,
+    domain::{Argument, Error, RequestTrail, SecretPath, VersionId},
+    service::{Authenticated, Caller},
 };
 
 /// The caller, in the domain that the path names.
@@ -20,9 +20,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let okms_id = path_param(parts, state, "okmsId").await?;
         let okms_id = okms_id.parse().map_err(|_| Error::malformed("okmsId must be a UUID"))?;
-        let principal = parts.extensions.get::<Arc<Principal>>().cloned();
-        let principal = principal.ok_or(Error::Unauthenticated("no principal"))?;
-        Ok(Self::enter(principal, okms_id)?)
+        let authenticated = parts.extensions.get::<Authenticated>().cloned();
+        let authenticated = authenticated.ok_or(Error::Unauthenticated("no principal"))?;
+        let trail = parts.extensions.get::<Arc<RequestTrail>>().cloned();
+        let trail = trail.ok_or_else(|| Error::Internal("the request has no trail".into()))?;
+        Ok(Self::enter(authenticated, okms_id, trail)?)
     }
 }
 

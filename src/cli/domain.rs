@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Failure,
+    act::Act,
     config_args::ConfigArguments,
     output::{self, Format},
     services,
@@ -92,10 +93,14 @@ impl Create {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
         let region = self.region.as_deref().unwrap_or(config.server.region.as_str());
-        let domain = services::with(&config, async |services| {
-            let made = services.domains.create(&self.name, region).await;
-            made.map_err(|error| Failure::refused("cannot make the domain", &error))
-        })?;
+        let domain = services::with(
+            &config,
+            Act::new("domain create").about("name", &self.name),
+            async |services| {
+                let made = services.domains.create(&self.name, region).await;
+                made.map_err(|error| Failure::refused("cannot make the domain", &error))
+            },
+        )?;
         output::answer(self.format, || text(&domain), || json(&domain))
     }
 }
@@ -103,7 +108,7 @@ impl Create {
 impl List {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
-        let domains = services::with(&config, async |services| {
+        let domains = services::with(&config, Act::new("domain list"), async |services| {
             let listed = services.domains.list().await;
             listed.map_err(|error| Failure::refused("cannot list the domains", &error))
         })?;
@@ -127,10 +132,14 @@ impl List {
 impl Show {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
-        let domain = services::with(&config, async |services| {
-            let found = services.domains.find(self.okms_id).await;
-            found.map_err(|error| Failure::refused(self.okms_id, &error))
-        })?;
+        let domain = services::with(
+            &config,
+            Act::new("domain show").about("okmsId", self.okms_id),
+            async |services| {
+                let found = services.domains.find(self.okms_id).await;
+                found.map_err(|error| Failure::refused(self.okms_id, &error))
+            },
+        )?;
         output::answer(self.format, || text(&domain), || json(&domain))
     }
 }
@@ -139,14 +148,18 @@ impl Delete {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
         let okms_id = self.okms_id;
-        services::with(&config, async |services| {
-            let refused = |error| Failure::refused(okms_id, &error);
-            let domain = services.domains.find(okms_id).await.map_err(refused)?;
-            if !self.yes {
-                confirm(&domain)?;
-            }
-            services.domains.delete(okms_id).await.map_err(refused)
-        })?;
+        services::with(
+            &config,
+            Act::new("domain delete").about("okmsId", okms_id),
+            async |services| {
+                let refused = |error| Failure::refused(okms_id, &error);
+                let domain = services.domains.find(okms_id).await.map_err(refused)?;
+                if !self.yes {
+                    confirm(&domain)?;
+                }
+                services.domains.delete(okms_id).await.map_err(refused)
+            },
+        )?;
         output::print(&format!("Deleted {okms_id}.\n"))
     }
 }

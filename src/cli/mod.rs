@@ -15,6 +15,7 @@
 //! | `healthcheck` | `okmsd healthcheck`: whether the server of this machine answers |
 //! | `config_args` | the options that say which configuration is meant |
 //! | `listen_flags` | the flags that several subcommands share with `okmsd serve` |
+//! | `act` | what somebody does with a subcommand, as it is recorded |
 //! | `services` | the use cases of a configuration's store, without a server |
 //! | `bootstrap` | what the folder of a server needs before there is a store |
 //! | `certificates` | whether certificates on disk still serve |
@@ -26,6 +27,7 @@
 //! | `failure` | why a subcommand failed, as one sentence |
 
 mod access_files;
+mod act;
 mod bootstrap;
 mod certificates;
 mod config_args;

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 
 use tokio::runtime::Runtime;
 
-use super::Failure;
+use super::{Failure, act::Act};
 use crate::{
     clock::SystemClock,
     config::{Config, Database},
@@ -65,12 +65,14 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 /// Opens the store of a configuration, lets `work` use it, and closes it whatever comes of that.
 pub(super) fn with<T>(
     config: &Config,
+    act: Act,
     work: impl AsyncFnOnce(&Services) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     block_on(async {
         let services = Services::open(config).await?;
         let done = work(&services).await;
         services.close().await;
+        tracing::debug!(operation = act.operation, about = ?act.about, "done");
         done
     })
 }

@@ -19,6 +19,7 @@
 //! | `secret` | a secret and the changes of it |
 //! | `rules` | what a request does to a secret |
 //! | `principal` | who calls, over which connection |
+//! | `trail` | what a request turns out to be, noted for its record |
 //! | `time` | points in time, and where "now" comes from |
 //! | `error` | what can go wrong, in the words of the API |
 
@@ -36,6 +37,7 @@ pub mod rules;
 mod secret;
 mod settings;
 mod time;
+mod trail;
 mod version;
 
 pub use self::{
@@ -47,11 +49,12 @@ pub use self::{
     okms_domain::OkmsDomain,
     okms_id::{NotAnOkmsId, OkmsId},
     path::SecretPath,
-    principal::{ConnectionInfo, CredentialId, PeerCertificate, Principal},
+    principal::{ConnectionInfo, CredentialId, PeerCertificate, Principal, Revisions},
     secret::{Secret, SecretChange, SecretSnapshot},
     settings::{
         DEFAULT_MAX_VERSIONS, EffectiveConfig, MetadataPatch, SecretConfig, SecretConfigPatch,
     },
     time::{Clock, Timestamp},
+    trail::{Noted, NotedDecision, RequestTrail},
     version::{MAX_VERSION, NewVersion, Version, VersionId, VersionState},
 };

@@ -69,12 +69,25 @@ pub struct PeerCertificate {
 /// A caller whose credential was found valid for the request at hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// The credential that the caller used.
-    pub credential_id: CredentialId,
+    /// The credential that the caller used; `None` where a certificate of another authority speaks for
+    /// itself.
+    pub credential_id: Option<CredentialId>,
+    /// SHA-256 of the certificate in DER.
+    pub fingerprint: [u8; 32],
     /// The only domain in which the credential counts.
     pub okms_id: OkmsId,
     /// The region of that domain, as its URNs name it.
     pub region: String,
-    /// The URNs of the identities that the credential acts for.
+    /// The URNs of the identities that the credential acts for, those of their groups included.
     pub identity_urns: Vec<String>,
+}
+
+/// How often what replicas keep in memory has changed in the store. Read with the credential of each
+/// request, so that no replica decides by, or seals with, what another one has replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revisions {
+    /// Of policies and groups.
+    pub iam: i64,
+    /// Of the keys of domains.
+    pub keys: i64,
 }

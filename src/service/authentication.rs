@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Keyring;
 use crate::{
-    domain::{Clock, ConnectionInfo, CredentialStatus, Error, Principal},
+    domain::{Clock, ConnectionInfo, CredentialStatus, Error, Principal, Revisions},
     store::Store,
 };
 
@@ -14,6 +14,15 @@ pub struct Authentication {
     store: Store,
     keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
+}
+
+/// Who calls, and how recent what is kept in memory must be to serve it.
+#[derive(Debug, Clone)]
+pub struct Authenticated {
+    /// The caller.
+    pub principal: Arc<Principal>,
+    /// As of this request.
+    pub revisions: Revisions,
 }
 
 impl Authentication {
@@ -32,17 +41,18 @@ impl Authentication {
     /// # Errors
     ///
     /// [`Error::Unauthenticated`], or when storage fails.
-    pub async fn authenticate(&self, connection: &ConnectionInfo) -> Result<Principal, Error> {
+    pub async fn authenticate(&self, connection: &ConnectionInfo) -> Result<Authenticated, Error> {
         let refuse = |why| Err(Error::Unauthenticated(why));
         let Some(certificate) = &connection.certificate else {
             return refuse("no client certificate");
         };
         let found = self.store.find_credential(certificate.credential_id).await?;
-        let Some((credential, region)) = found else {
+        let Some(found) = found else {
             // Credentials go with their domain only, and so do its keys, here in memory too.
             self.keyring.forget(certificate.okms_id);
             return refuse("unknown credential");
         };
+        let credential = found.credential;
         if credential.fingerprint != certificate.fingerprint {
             return refuse("another certificate than the credential's own");
         }
@@ -50,11 +60,15 @@ impl Authentication {
             return refuse("the certificate names another domain than the credential");
         }
         match credential.status(self.clock.now()) {
-            CredentialStatus::Ready => Ok(Principal {
-                credential_id: credential.id,
-                okms_id: credential.okms_id,
-                region,
-                identity_urns: credential.identity_urns,
+            CredentialStatus::Ready => Ok(Authenticated {
+                principal: Arc::new(Principal {
+                    credential_id: Some(credential.id),
+                    fingerprint: credential.fingerprint,
+                    okms_id: credential.okms_id,
+                    region: found.region,
+                    identity_urns: credential.identity_urns,
+                }),
+                revisions: found.revisions,
             }),
             CredentialStatus::Expired => refuse("expired credential"),
             CredentialStatus::Revoked => refuse("revoked credential"),

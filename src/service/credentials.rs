@@ -109,7 +109,7 @@ impl Credentials {
     ///
     /// When storage fails.
     pub async fn find(&self, id: CredentialId) -> Result<Option<Credential>, Error> {
-        Ok(self.store.find_credential(id).await?.map(|(credential, _)| credential))
+        Ok(self.store.find_credential(id).await?.map(|found| found.credential))
     }
 
     /// Revokes a credential: it no longer counts from the next request on. `false` where there is

@@ -20,7 +20,7 @@ mod keyring;
 mod secrets;
 
 pub use self::{
-    authentication::Authentication,
+    authentication::{Authenticated, Authentication},
     caller::Caller,
     credentials::{Credentials, IssuedCredential, NewCredential},
     domains::Domains,

@@ -6,7 +6,18 @@ use super::{
     Store,
     connection::{execute, fetch_all, fetch_optional},
 };
-use crate::domain::{Credential, CredentialId, Error, OkmsId, Timestamp};
+use crate::domain::{Credential, CredentialId, Error, OkmsId, Revisions, Timestamp};
+
+/// A credential with what a request needs to know beside it.
+#[derive(Debug, Clone)]
+pub struct FoundCredential {
+    /// The credential.
+    pub credential: Credential,
+    /// The region of its domain.
+    pub region: String,
+    /// As of now.
+    pub revisions: Revisions,
+}
 
 /// The statement for rows of [`CredentialRow`].
 macro_rules! select_credentials {
@@ -14,7 +25,9 @@ macro_rules! select_credentials {
         concat!(
             "SELECT c.credential_id, c.okms_id, c.name, c.description, c.identity_urns, \
              c.from_csr, c.certificate_pem, c.fingerprint, c.created_at, c.expires_at, \
-             c.revoked_at, d.region FROM credentials c JOIN domains d ON d.okms_id = c.okms_id ",
+             c.revoked_at, d.region, r.iam AS iam_revision, r.keys AS keys_revision \
+             FROM credentials c JOIN domains d ON d.okms_id = c.okms_id \
+             JOIN revisions r ON r.id = 1 ",
             $which
         )
     };
@@ -73,10 +86,10 @@ impl Store {
                 )
             })
             .await?;
-        rows.into_iter().map(|row| row.into_credential().map(|(found, _)| found)).collect()
+        rows.into_iter().map(|row| row.into_credential().map(|found| found.credential)).collect()
     }
 
-    /// A credential, and the region of its domain.
+    /// A credential.
     ///
     /// # Errors
     ///
@@ -84,7 +97,7 @@ impl Store {
     pub async fn find_credential(
         &self,
         id: CredentialId,
-    ) -> Result<Option<(Credential, String)>, Error> {
+    ) -> Result<Option<FoundCredential>, Error> {
         let sql = select_credentials!("WHERE c.credential_id = $1");
         let row = self
             .read(move |connection| {
@@ -134,10 +147,12 @@ struct CredentialRow {
     expires_at: i64,
     revoked_at: Option<i64>,
     region: String,
+    iam_revision: i64,
+    keys_revision: i64,
 }
 
 impl CredentialRow {
-    fn into_credential(self) -> Result<(Credential, String), Error> {
+    fn into_credential(self) -> Result<FoundCredential, Error> {
         let broken = |what: &str| Error::Internal(format!("stored credential: {what}"));
         let credential = Credential {
             id: self.credential_id.parse().map_err(|_| broken("id"))?,
@@ -153,6 +168,7 @@ impl CredentialRow {
             expires_at: Timestamp::from_millis(self.expires_at),
             revoked_at: self.revoked_at.map(Timestamp::from_millis),
         };
-        Ok((credential, self.region))
+        let revisions = Revisions { iam: self.iam_revision, keys: self.keys_revision };
+        Ok(FoundCredential { credential, region: self.region, revisions })
     }
 }

@@ -361,10 +361,14 @@ macro_rules! migration {
     };
 }
 
-const SQLITE_MIGRATIONS: [(i64, &str, &str); 1] =
-    [migration!("sqlite", 1, "0001_domains_credentials_secrets")];
-const POSTGRES_MIGRATIONS: [(i64, &str, &str); 1] =
-    [migration!("postgres", 1, "0001_domains_credentials_secrets")];
+const SQLITE_MIGRATIONS: [(i64, &str, &str); 2] = [
+    migration!("sqlite", 1, "0001_domains_credentials_secrets"),
+    migration!("sqlite", 2, "0002_revisions"),
+];
+const POSTGRES_MIGRATIONS: [(i64, &str, &str); 2] = [
+    migration!("postgres", 1, "0001_domains_credentials_secrets"),
+    migration!("postgres", 2, "0002_revisions"),
+];
 
 /// Readers of SQLite do not wait for each other; each costs a thread and a page cache. Four are
 /// enough to keep two to eight cores busy with reads of microseconds.

@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use self::{connection::Connection, engine::Engine, error::StoreError};
 pub use self::{
+    credentials::FoundCredential,
     engine::{DatabaseUrl, DatabaseUrlError},
     keys::StoredKey,
     secrets::{SecretWithVersion, StoredVersion},

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::super::{
     Failure,
     access_files::{AccessFiles, generate_password, pkcs12},
+    act::Act,
     bootstrap,
     config_args::ConfigArguments,
     domain::okms_id,
@@ -102,16 +103,20 @@ impl Create {
             validity_days: self.validity_days,
             key,
         };
-        let made = services::with(&config, async |services| {
-            let issued = services.credentials.create(&authority, new).await;
-            let issued =
-                issued.map_err(|error| Failure::refused("cannot make the credential", &error))?;
-            let id = issued.credential.id;
-            match self.write(&folder, &authority, issued, password) {
-                Ok(made) => Ok(made),
-                Err(failure) => Err(take_back(services, id, failure).await),
-            }
-        })?;
+        let made = services::with(
+            &config,
+            Act::new("credential create").about("okmsId", self.domain),
+            async |services| {
+                let issued = services.credentials.create(&authority, new).await;
+                let issued = issued
+                    .map_err(|error| Failure::refused("cannot make the credential", &error))?;
+                let id = issued.credential.id;
+                match self.write(&folder, &authority, issued, password) {
+                    Ok(made) => Ok(made),
+                    Err(failure) => Err(take_back(services, id, failure).await),
+                }
+            },
+        )?;
         output::answer(self.format, || made.text(), || made.json())
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use self::create::Create;
 use super::{
     Failure,
+    act::Act,
     config_args::ConfigArguments,
     domain::okms_id,
     output::{self, Format},
@@ -79,10 +80,14 @@ impl Command {
 impl List {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
-        let credentials = services::with(&config, async |services| {
-            let listed = services.credentials.list(self.domain).await;
-            listed.map_err(|error| Failure::refused(self.domain, &error))
-        })?;
+        let credentials = services::with(
+            &config,
+            Act::new("credential list").about("okmsId", self.domain),
+            async |services| {
+                let listed = services.credentials.list(self.domain).await;
+                listed.map_err(|error| Failure::refused(self.domain, &error))
+            },
+        )?;
         let now = SystemClock.now();
         let row = |credential: &Credential| {
             [
@@ -104,11 +109,15 @@ impl List {
 impl Show {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
-        let credential = services::with(&config, async |services| {
-            let found = services.credentials.find(self.id).await;
-            let found = found.map_err(|error| Failure::refused(self.id, &error))?;
-            found.ok_or_else(|| no_such(self.id))
-        })?;
+        let credential = services::with(
+            &config,
+            Act::new("credential show").about("credentialId", self.id),
+            async |services| {
+                let found = services.credentials.find(self.id).await;
+                let found = found.map_err(|error| Failure::refused(self.id, &error))?;
+                found.ok_or_else(|| no_such(self.id))
+            },
+        )?;
         let now = SystemClock.now();
         output::answer(self.format, || text(&credential, now), || json(&credential, now))
     }
@@ -117,11 +126,15 @@ impl Show {
 impl Revoke {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
-        services::with(&config, async |services| {
-            let revoked = services.credentials.revoke(self.id).await;
-            let existed = revoked.map_err(|error| Failure::refused(self.id, &error))?;
-            if existed { Ok(()) } else { Err(no_such(self.id)) }
-        })?;
+        services::with(
+            &config,
+            Act::new("credential revoke").about("credentialId", self.id),
+            async |services| {
+                let revoked = services.credentials.revoke(self.id).await;
+                let existed = revoked.map_err(|error| Failure::refused(self.id, &error))?;
+                if existed { Ok(()) } else { Err(no_such(self.id)) }
+            },
+        )?;
         output::print(&format!("Revoked {}.\n", self.id))
     }
 }

@@ -1,0 +1,69 @@
+//! What a request turns out to be, noted on its way for the record of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Principal, VersionId};
+
+/// The trail of one request: who made it, what was decided about it, which version it was about.
+///
+/// Made when the request comes in and read when its answer leaves. Each layer notes what it finds out,
+/// so that a request that fails on the way is recorded as far as it came. It never holds data, bodies
+/// or headers: there is no field for them.
+#[derive(Debug, Default)]
+pub struct RequestTrail(Mutex<Noted>);
+
+/// What was noted on a trail.
+#[derive(Debug, Default, Clone)]
+pub struct Noted {
+    /// The caller, once it is known.
+    pub principal: Option<Arc<Principal>>,
+    /// Every decision about the caller's rights, in the order in which they were made.
+    pub decisions: Vec<NotedDecision>,
+    /// The resource that the request is about, as a URN.
+    pub resource_urn: Option<String>,
+    /// The version that was read, made or changed.
+    pub version: Option<VersionId>,
+}
+
+/// One decision about a caller's rights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotedDecision {
+    /// The action, such as `okms:apikms:secret/get`.
+    pub action: &'static str,
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// What decided: the name of a policy, `root`, or nothing where no policy speaks for it.
+    pub decided_by: Option<String>,
+}
+
+impl RequestTrail {
+    /// Notes who calls.
+    pub fn note_principal(&self, principal: Arc<Principal>) {
+        self.noted().principal = Some(principal);
+    }
+
+    /// Notes what the request is about.
+    pub fn note_resource(&self, urn: String) {
+        self.noted().resource_urn = Some(urn);
+    }
+
+    /// Notes a decision.
+    pub fn note_decision(&self, decision: NotedDecision) {
+        self.noted().decisions.push(decision);
+    }
+
+    /// Notes the version that was read, made or changed.
+    pub fn note_version(&self, version: VersionId) {
+        self.noted().version = Some(version);
+    }
+
+    /// All that was noted so far.
+    pub fn read(&self) -> Noted {
+        self.noted().clone()
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        // Each note is complete in itself, so a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
