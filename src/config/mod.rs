@@ -45,7 +45,7 @@ pub use self::{
     pki::Pki,
     private::read_private_file,
     root_key::RootKeySource,
-    server::{ApiListen, DocsListen, Server},
+    server::{ApiListen, DocsListen, OperationsListen, Server},
     source::{Environment, Flags},
     storage::{Database, Storage},
     tls::{ClientCertificate, Tls},

@@ -15,6 +15,8 @@ pub struct Server {
     pub api_listen: ApiListen,
     /// Where the public documentation listens.
     pub docs_listen: DocsListen,
+    /// Where operations, such as metrics, are served over plain HTTP.
+    pub operations_listen: OperationsListen,
     /// The address of the API as clients know it, where it is not the one it listens on.
     pub api_url: Option<Origin>,
     /// The region that new domains are in.
@@ -25,6 +27,11 @@ impl Server {
     pub(super) fn settings(&mut self, source: &mut impl Source) -> Result<(), Error> {
         source.setting("server.api_listen", "OKMSD_API_LISTEN", &mut self.api_listen)?;
         source.setting("server.docs_listen", "OKMSD_DOCS_LISTEN", &mut self.docs_listen)?;
+        source.setting(
+            "server.operations_listen",
+            "OKMSD_OPERATIONS_LISTEN",
+            &mut self.operations_listen,
+        )?;
         source.setting("server.api_url", "OKMSD_API_URL", &mut self.api_url)?;
         source.setting("server.region", "OKMSD_REGION", &mut self.region)?;
         Ok(())
@@ -36,6 +43,7 @@ impl Default for Server {
         Self {
             api_listen: ApiListen(SocketAddr::from((Ipv4Addr::LOCALHOST, 8443))),
             docs_listen: DocsListen(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8444)))),
+            operations_listen: OperationsListen(None),
             api_url: None,
             region: Region("eu".to_owned()),
         }
@@ -75,6 +83,22 @@ impl Value for DocsListen {
 
     fn show(&self) -> String {
         self.0.map_or_else(|| OFF.to_owned(), |address| address.show())
+    }
+}
+
+/// Where operations are served; nowhere where it is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OperationsListen(pub Option<SocketAddr>);
+
+impl Value for OperationsListen {
+    const RULE: &'static str = "must be ADDRESS:PORT, such as \"127.0.0.1:9464\", or \"off\"";
+
+    fn parse(text: &str, base: &Path) -> Option<Self> {
+        DocsListen::parse(text, base).map(|DocsListen(address)| Self(address))
+    }
+
+    fn show(&self) -> String {
+        DocsListen(self.0).show()
     }
 }
 

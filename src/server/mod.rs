@@ -17,6 +17,7 @@
 //! | `verifier` | which client certificates pass the handshake |
 //! | `identity` | from a certificate to credential and domain |
 //! | `listener` | the accept loop, from start to drained |
+//! | `operations` | plain HTTP for monitoring, apart from the API |
 //! | `connection` | one connection: handshake, HTTP, end |
 //! | `activity` | what a connection is doing, and until when it may go on like that |
 //! | `error` | what an operator is told |
@@ -27,6 +28,7 @@ mod error;
 mod identity;
 mod limits;
 mod listener;
+mod operations;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -37,5 +39,6 @@ pub use self::{
     identity::peer_certificate,
     limits::Limits,
     listener::serve,
+    operations::serve_operations,
     tls::{TlsMaterial, api_tls, docs_tls, server_certificate_end},
 };

@@ -1,7 +1,9 @@
-//! Logs: what is written about the program's own work, to standard error.
+//! Logs and measurements: what is told about the program's own work.
 //!
 //! Everything else of the crate only emits `tracing` events; this is the one place that decides
-//! where they go.
+//! where they go: to standard error. Measurements are in `metrics`.
+
+mod metrics;
 
 use std::{
     fmt, io,
@@ -10,6 +12,7 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, fmt as lines};
 
+pub use self::metrics::{Expiry, Measured, operations_router};
 use crate::config::{Log, LogFormat};
 
 /// Starts writing logs.

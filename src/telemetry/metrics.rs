@@ -1,0 +1,144 @@
+//! Measurements for monitoring, in the text form of OpenMetrics that Prometheus reads.
+//!
+//! What is measured is asked for when somebody looks: nothing is kept here. Names and labels are fixed
+//! words, names of files and of authorities; never a path of a secret, an identity or a value.
+
+use std::{fmt, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+
+use crate::domain::Timestamp;
+
+/// Something that ends at a known time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// What it is: `server`, `authority`, `client_ca` or `crl`.
+    pub kind: &'static str,
+    /// Which one: the name of its file or of its owner.
+    pub name: String,
+    /// When it ends.
+    pub at: Timestamp,
+}
+
+/// Where measurements come from.
+pub trait Measured: Send + Sync + 'static {
+    /// What ends when.
+    fn expiries(&self) -> Vec<Expiry>;
+
+    /// Audit records that were written, and those that could not be.
+    fn audit_records(&self) -> (u64, u64);
+
+    /// Whether records can be written now.
+    fn audit_is_ready(&self) -> bool;
+}
+
+/// The routes of the operations listener.
+pub fn operations_router(measured: Arc<dyn Measured>) -> Router {
+    let mut registry = Registry::with_prefix("okmsd");
+    registry.register_collector(Box::new(Collected(measured)));
+    Router::new().route("/metrics", get(metrics)).with_state(Arc::new(registry))
+}
+
+async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
+    let mut body = String::new();
+    match text::encode(&mut body, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], body).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+struct Collected(Arc<dyn Measured>);
+
+impl fmt::Debug for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Collected(…)")
+    }
+}
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut expiries = encoder.encode_descriptor(
+            "certificate_expiry_timestamp",
+            "When a certificate or CRL ends, since 1970",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        for expiry in self.0.expiries() {
+            let labels = [("kind", expiry.kind.to_owned()), ("name", expiry.name)];
+            let seconds = expiry.at.as_millis().div_euclid(1_000);
+            ConstGauge::new(seconds).encode(expiries.encode_family(&labels)?)?;
+        }
+        let (written, failed) = self.0.audit_records();
+        for (name, help, number) in [
+            ("audit_records", "Audit records that were written", written),
+            ("audit_failures", "Audit records that could not be written", failed),
+        ] {
+            let counter = ConstCounter::new(number);
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let ready = ConstGauge::new(i64::from(self.0.audit_is_ready()));
+        let help = "Whether audit records can be written now";
+        ready.encode(encoder.encode_descriptor("audit_ready", help, None, MetricType::Gauge)?)
+    }
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, http::Request};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    struct Fixed;
+
+    impl Measured for Fixed {
+        fn expiries(&self) -> Vec<Expiry> {
+            let at = Timestamp::from_millis(1_795_425_000_999);
+            vec![Expiry { kind: "server", name: "a\"b".to_owned(), at }]
+        }
+
+        fn audit_records(&self) -> (u64, u64) {
+            (7, 2)
+        }
+
+        fn audit_is_ready(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn measurements_are_written_as_open_metrics() {
+        let router = operations_router(Arc::new(Fixed));
+        let request = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request("/metrics")).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], OPEN_METRICS);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        for line in [
+            "okmsd_certificate_expiry_timestamp_seconds{kind=\"server\",name=\"a\\\"b\"} 1795425000",
+            "okmsd_audit_records_total 7",
+            "okmsd_audit_failures_total 2",
+            "okmsd_audit_ready 0",
+            "# EOF",
+        ] {
+            assert!(body.lines().any(|found| found == line), "{line}\n{body}");
+        }
+        let elsewhere = router.oneshot(request("/")).await.unwrap();
+        assert_eq!(elsewhere.status(), StatusCode::NOT_FOUND);
+    }
+}
