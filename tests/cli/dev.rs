@@ -153,7 +153,7 @@ fn the_printed_curl_line_creates_a_secret() {
         return;
     }
     let trial = Trial::start();
-    let printed = trial.printed();
+    let printed = trial.printed_guide();
     let start = printed.find("  curl ").expect("a curl line");
     let line = printed[start..].split("\n\n").next().unwrap();
     let line = format!("{line} -sS -w '%{{http_code}}'");

@@ -177,6 +177,21 @@ impl Trial {
         fs::read_to_string(self.cwd.path().join("dev.log")).expect("a log")
     }
 
+    /// What the program has printed once it has said all: the guide comes after `dev.env`, by which
+    /// everybody else sees that the server answers.
+    #[track_caller]
+    pub fn printed_guide(&self) -> String {
+        let deadline = Instant::now() + STARTING;
+        loop {
+            let printed = self.printed();
+            if printed.contains("Ctrl-C stops the server") {
+                return printed;
+            }
+            assert!(Instant::now() < deadline, "no guide: {printed}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     #[track_caller]
     pub fn variable(&self, name: &str) -> &str {
         self.variables.get(name).unwrap_or_else(|| panic!("{name} is not in dev.env"))
