@@ -49,7 +49,7 @@ async fn a_first_run_makes_all_that_a_trial_needs() {
     assert!(docs.starts_with("https://localhost:") && docs.ends_with("/swagger/"), "{docs}");
     assert!(!docs.starts_with(endpoint));
 
-    let printed = trial.printed();
+    let printed = trial.printed_guide();
     for name in ["OKMS_ID", "OKMS_CA", "OKMS_CERT", "OKMS_KEY", "OKMS_P12", "OKMS_DOCS_URL"] {
         assert!(printed.contains(trial.variable(name)), "{name} is not in: {printed}");
     }
