@@ -11,6 +11,7 @@
 //! | [`api`] | HTTP only: input in, one call of a use case, answer out |
 //! | [`service`] | the use cases: authorize → seal → store → open |
 //! | [`domain`] | words and rules of the field; no I/O |
+//! | [`iam`] | rights: policies, groups, decisions; no I/O |
 //! | [`crypto`] | envelope encryption: root key → domain key → data |
 //! | [`store`] | all SQL, for SQLite and PostgreSQL; sees ciphertext only |
 //! | [`pki`] | certificates: made, not stored |
@@ -30,6 +31,7 @@ pub mod clock;
 pub mod config;
 pub mod crypto;
 pub mod domain;
+pub mod iam;
 pub mod pki;
 pub mod server;
 pub mod service;

@@ -177,7 +177,10 @@ fn render_domain(error: &Error) -> Rendering {
             REST_AUTH | AUTHENTICATION | 3,
             "a valid client certificate of this OKMS domain is required",
         ),
-        Error::Forbidden => (403, "forbidden", IAM | AUTHORIZATION | 1, "not allowed"),
+        Error::Forbidden(action) => {
+            let text = format!("not allowed: {action} is needed");
+            return rendering(403, "forbidden", IAM | AUTHORIZATION | 1, &text);
+        }
         Error::DomainNotFound => {
             (404, "domain_not_found", DOMAIN | NOT_FOUND | 1, "the OKMS domain does not exist")
         }
@@ -273,7 +276,7 @@ mod tests {
         assert_eq!(code(Error::argument(Argument::CheckAndSet, "")), (400, 17_137_664 + 10));
         assert_eq!(code(Error::SecretExists), (409, 50_438_145));
         assert_eq!(code(Error::Unauthenticated("")), (401, 50_475_011));
-        assert_eq!(code(Error::Forbidden), (403, 16_924_673));
+        assert_eq!(code(Error::Forbidden("x")), (403, 16_924_673));
         assert_eq!(code(Error::DomainNotFound), (404, 16_994_305));
         assert_eq!(code(Error::Internal(String::new())), (500, 50_401_281));
         assert_eq!(code(Error::Unavailable(String::new())), (503, 50_425_858));

@@ -1,6 +1,6 @@
 //! Credentials: what an access certificate stands for.
 
-use super::{Argument, CredentialId, Error, OkmsId, Timestamp};
+use super::{Argument, CredentialId, Error, IdentityUrn, OkmsId, Timestamp};
 
 /// A credential of a domain: an access certificate and the identities that it acts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,9 +49,6 @@ impl Credential {
     pub const MAX_IDENTITIES: usize = 25;
     /// The longest validity in days. The service's own bound.
     pub const MAX_VALIDITY_DAYS: u32 = 365;
-    /// The largest number of characters of an identity URN. Those of the service have fewer than
-    /// 100.
-    pub const MAX_URN_LEN: usize = 256;
 
     /// Where the credential stands at the time `now`.
     pub fn status(&self, now: Timestamp) -> CredentialStatus {
@@ -87,7 +84,7 @@ impl Credential {
         if identity_urns.len() > Self::MAX_IDENTITIES {
             return refuse("a credential has at most 25 identities");
         }
-        if !identity_urns.iter().all(|urn| is_identity_urn(urn)) {
+        if !identity_urns.iter().all(|urn| IdentityUrn::parse(urn).is_some()) {
             return refuse(
                 "an identity is a URN such as urn:v1:eu:identity:account:ab12345-ovh, of at most \
                  256 characters",
@@ -109,25 +106,6 @@ impl CredentialStatus {
             Self::Revoked => "REVOKED",
         }
     }
-}
-
-/// `urn:v1:<region>:identity:<account|user|group|credential>:<name>`
-fn is_identity_urn(urn: &str) -> bool {
-    if urn.len() > Credential::MAX_URN_LEN || !urn.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return false;
-    }
-    let mut parts = urn.splitn(6, ':');
-    let mut is = |expected: &[&str]| {
-        parts.next().is_some_and(|part| {
-            if expected.is_empty() { !part.is_empty() } else { expected.contains(&part) }
-        })
-    };
-    is(&["urn"])
-        && is(&["v1"])
-        && is(&[])
-        && is(&["identity"])
-        && is(&["account", "user", "group", "credential"])
-        && is(&[])
 }
 
 #[cfg(test)]

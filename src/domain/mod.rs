@@ -19,6 +19,7 @@
 //! | `secret` | a secret and the changes of it |
 //! | `rules` | what a request does to a secret |
 //! | `principal` | who calls, over which connection |
+//! | `urn` | URNs of identities and resources |
 //! | `trail` | what a request turns out to be, noted for its record |
 //! | `time` | points in time, and where "now" comes from |
 //! | `error` | what can go wrong, in the words of the API |
@@ -38,6 +39,7 @@ mod secret;
 mod settings;
 mod time;
 mod trail;
+mod urn;
 mod version;
 
 pub use self::{
@@ -56,5 +58,6 @@ pub use self::{
     },
     time::{Clock, Timestamp},
     trail::{Noted, NotedDecision, RequestTrail},
+    urn::{IdentityKind, IdentityUrn, resource_urn},
     version::{MAX_VERSION, NewVersion, Version, VersionId, VersionState},
 };

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Keyring;
+use super::{Keyring, PolicyCache};
 use crate::{
     domain::{Clock, ConnectionInfo, CredentialStatus, Error, Principal, Revisions},
+    iam::PolicySet,
     store::Store,
 };
 
@@ -13,6 +14,7 @@ use crate::{
 pub struct Authentication {
     store: Store,
     keyring: Arc<Keyring>,
+    policies: Arc<PolicyCache>,
     clock: Arc<dyn Clock>,
 }
 
@@ -23,12 +25,19 @@ pub struct Authenticated {
     pub principal: Arc<Principal>,
     /// As of this request.
     pub revisions: Revisions,
+    /// The policies and groups as of this request.
+    pub policies: Arc<PolicySet>,
 }
 
 impl Authentication {
-    /// Looks credentials up in `store`.
-    pub fn new(store: Store, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, keyring, clock }
+    /// Looks credentials up in `store`, and the groups of their identities in `policies`.
+    pub fn new(
+        store: Store,
+        keyring: Arc<Keyring>,
+        policies: Arc<PolicyCache>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { store, keyring, policies, clock }
     }
 
     /// The principal behind a connection, as of now.
@@ -60,16 +69,18 @@ impl Authentication {
             return refuse("the certificate names another domain than the credential");
         }
         match credential.status(self.clock.now()) {
-            CredentialStatus::Ready => Ok(Authenticated {
-                principal: Arc::new(Principal {
+            CredentialStatus::Ready => {
+                let policies = self.policies.at(found.revisions.iam).await?;
+                let principal = Principal {
                     credential_id: Some(credential.id),
                     fingerprint: credential.fingerprint,
                     okms_id: credential.okms_id,
                     region: found.region,
-                    identity_urns: credential.identity_urns,
-                }),
-                revisions: found.revisions,
-            }),
+                    identity_urns: policies.with_groups(credential.identity_urns),
+                };
+                let (principal, revisions) = (Arc::new(principal), found.revisions);
+                Ok(Authenticated { principal, revisions, policies })
+            }
             CredentialStatus::Expired => refuse("expired credential"),
             CredentialStatus::Revoked => refuse("revoked credential"),
         }

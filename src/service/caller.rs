@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::Authenticated;
-use crate::domain::{Error, OkmsId, Principal, RequestTrail, Revisions};
+use crate::{
+    domain::{Error, OkmsId, Principal, RequestTrail, Revisions, SecretPath, resource_urn},
+    iam::{Action, Rights},
+};
 
 /// An authenticated caller inside its own domain.
 ///
@@ -51,5 +54,33 @@ impl Caller {
     /// Where to note what the request turns out to be.
     pub fn trail(&self) -> &RequestTrail {
         &self.trail
+    }
+
+    /// Notes what the request is about, and lets it go on where the caller may do this with it: with a
+    /// secret, or with the domain itself.
+    ///
+    /// Asked before storage is, and on the very path that storage will use: so the answer, and the time
+    /// it takes, are the same whether there is such a secret or not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`].
+    pub(super) fn authorize(&self, action: Action, path: Option<&SecretPath>) -> Result<(), Error> {
+        self.note_resource(path);
+        let decision = self.rights().decide(action, path);
+        self.trail.note_decision(decision.noted(action));
+        if decision.is_allowed() { Ok(()) } else { Err(Error::Forbidden(action.as_str())) }
+    }
+
+    /// What the caller may do in the domain.
+    pub(super) fn rights(&self) -> Rights<'_> {
+        let Principal { identity_urns, region, okms_id, .. } = self.principal();
+        self.authenticated.policies.rights(identity_urns, region, *okms_id)
+    }
+
+    /// Notes what the request is about.
+    pub(super) fn note_resource(&self, path: Option<&SecretPath>) {
+        let Principal { region, okms_id, .. } = self.principal();
+        self.trail.note_resource(resource_urn(region, *okms_id, path));
     }
 }

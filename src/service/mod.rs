@@ -9,6 +9,8 @@
 //! | `caller` | who acts, in which domain; the only way to the secrets |
 //! | `authentication` | whether a certificate's credential counts for this request |
 //! | `secrets` | the use cases of secrets, versions and a domain's defaults |
+//! | `listing` | the secrets that a caller may see, by pages |
+//! | `policies` | policies and groups, and the snapshot that requests are decided by |
 //! | `keyring` | keys of domains, unwrapped in memory |
 //! | `domains`, `credentials` | what operators do |
 
@@ -17,6 +19,8 @@ mod caller;
 mod credentials;
 mod domains;
 mod keyring;
+mod listing;
+mod policies;
 mod secrets;
 
 pub use self::{
@@ -25,5 +29,6 @@ pub use self::{
     credentials::{Credentials, IssuedCredential, NewCredential},
     domains::Domains,
     keyring::Keyring,
+    policies::{AppliedPolicy, Group, Policies, PolicyCache},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
 };

@@ -4,24 +4,25 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{Caller, Keyring, keyring::Sealer};
+use super::{Caller, Keyring, keyring::Sealer, listing::CONCURRENT_LISTS};
 use crate::{
     crypto::SealedData,
     domain::{
         Clock, Error, MetadataPatch, Secret, SecretChange, SecretConfig, SecretConfigPatch,
         SecretData, SecretPath, SecretSnapshot, Timestamp, Version, VersionId, VersionState, rules,
     },
-    store::{SecretWithVersion, Store, StoredVersion},
+    iam::Action,
+    store::{Store, StoredVersion},
 };
 
 /// The use cases of secrets.
 #[derive(Clone)]
 pub struct Secrets {
-    store: Store,
+    pub(super) store: Store,
     keyring: Arc<Keyring>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     /// Permits to list.
-    lists: Arc<Semaphore>,
+    pub(super) lists: Arc<Semaphore>,
 }
 
 /// One page of a list, and after which item the next one begins.
@@ -68,36 +69,11 @@ impl Secrets {
         Self { store, keyring, clock, lists: Arc::new(Semaphore::new(CONCURRENT_LISTS)) }
     }
 
-    /// Secrets by path, up to `size`, with their current versions but without data. A page ends earlier
-    /// where custom metadata would make it very large.
-    ///
-    /// # Errors
-    ///
-    /// When storage fails.
-    pub async fn list(
-        &self,
-        caller: &Caller,
-        after: Option<&SecretPath>,
-        size: u32,
-    ) -> Result<Page<SecretView, SecretPath>, Error> {
-        let now = self.clock.now();
-        let turn = self.lists.acquire().await;
-        let _turn = turn.map_err(|_| Error::Internal("nobody closes the semaphore".into()))?;
-        // One more than asked for tells whether a next page has anything in it.
-        let mut found = self.store.list_secrets(caller.okms_id(), after, size + 1).await?;
-        let fitting = found.len().min(size as usize).min(fitting(&found));
-        let more = found.len() > fitting;
-        found.truncate(fitting);
-        let next = found.last().filter(|_| more).map(|last| last.secret.path.clone());
-        let items = found.into_iter().map(|found| without_data(found, now)).collect();
-        Ok(Page { items, next })
-    }
-
     /// Makes a secret with its first version.
     ///
     /// # Errors
     ///
-    /// See [`rules::create`]; or when storage fails.
+    /// [`Error::Forbidden`]; see [`rules::create`]; or when storage fails.
     pub async fn create(
         &self,
         caller: &Caller,
@@ -105,6 +81,7 @@ impl Secrets {
         metadata: MetadataPatch,
         data: SecretData,
     ) -> Result<Written, Error> {
+        caller.authorize(Action::SecretCreate, Some(&path))?;
         let now = self.clock.now();
         let sealer = self.keyring.sealer(caller.okms_id()).await?;
         let patch = metadata.clone();
@@ -121,7 +98,7 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// [`Error::SecretNotFound`], [`Error::VersionNotFound`], or when storage fails.
+    /// [`Error::Forbidden`], [`Error::SecretNotFound`], [`Error::VersionNotFound`], or when storage fails.
     pub async fn read(
         &self,
         caller: &Caller,
@@ -129,10 +106,17 @@ impl Secrets {
         version: Option<VersionId>,
         include_data: bool,
     ) -> Result<SecretView, Error> {
+        caller.authorize(Action::SecretGet, Some(path))?;
+        if include_data {
+            caller.authorize(Action::VersionGetData, Some(path))?;
+        }
         let found = self.store.find_secret(caller.okms_id(), path, version, include_data).await?;
         let found = found.ok_or(Error::SecretNotFound)?;
         if version.is_some() && found.version.is_none() {
             return Err(Error::VersionNotFound);
+        }
+        if let Some(found) = &found.version {
+            caller.trail().note_version(found.version.id);
         }
         let now = self.clock.now();
         let version = match found.version {
@@ -146,7 +130,7 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// See [`rules::update`]; or when storage fails.
+    /// [`Error::Forbidden`]; see [`rules::update`]; or when storage fails.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -155,6 +139,13 @@ impl Secrets {
         metadata: MetadataPatch,
         data: Option<SecretData>,
     ) -> Result<Written, Error> {
+        // A right for each part that changes.
+        if data.is_some() {
+            caller.authorize(Action::VersionCreate, Some(&path))?;
+        }
+        if metadata != MetadataPatch::default() || data.is_none() {
+            caller.authorize(Action::SecretUpdateMetadata, Some(&path))?;
+        }
         let patch = metadata.clone();
         let (snapshot, change) = self.write(caller, path, cas, patch, data).await?;
         written(snapshot, change, &metadata)
@@ -164,8 +155,9 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// [`Error::SecretNotFound`], or when storage fails.
+    /// [`Error::Forbidden`], [`Error::SecretNotFound`], or when storage fails.
     pub async fn delete(&self, caller: &Caller, path: SecretPath) -> Result<(), Error> {
+        caller.authorize(Action::SecretDelete, Some(&path))?;
         let decide =
             |snapshot: &SecretSnapshot, _: &SecretPath| Ok((rules::delete(snapshot)?, None));
         self.change(caller, path, None, decide).await?;
@@ -176,7 +168,7 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// [`Error::SecretNotFound`], or when storage fails.
+    /// [`Error::Forbidden`], [`Error::SecretNotFound`], or when storage fails.
     pub async fn list_versions(
         &self,
         caller: &Caller,
@@ -184,6 +176,7 @@ impl Secrets {
         after: Option<VersionId>,
         size: u32,
     ) -> Result<Page<VersionView, VersionId>, Error> {
+        caller.authorize(Action::SecretGet, Some(path))?;
         let now = self.clock.now();
         let after = after.map_or(0, VersionId::get);
         let found = self.store.list_versions(caller.okms_id(), path, after, size + 1).await?;
@@ -199,7 +192,7 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// See [`rules::update`]; or when storage fails.
+    /// [`Error::Forbidden`]; see [`rules::update`]; or when storage fails.
     pub async fn add_version(
         &self,
         caller: &Caller,
@@ -207,6 +200,7 @@ impl Secrets {
         cas: Option<u32>,
         data: SecretData,
     ) -> Result<VersionView, Error> {
+        caller.authorize(Action::VersionCreate, Some(&path))?;
         let patch = MetadataPatch::default();
         let (_, change) = self.write(caller, path, cas, patch, Some(data)).await?;
         let new = change.new_version().ok_or_else(|| unexpected(&change))?;
@@ -223,7 +217,7 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// [`Error::SecretNotFound`], [`Error::VersionNotFound`], or when storage fails.
+    /// [`Error::Forbidden`], [`Error::SecretNotFound`], [`Error::VersionNotFound`], or when storage fails.
     pub async fn read_version(
         &self,
         caller: &Caller,
@@ -239,7 +233,7 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// See [`rules::set_version_state`]; or when storage fails.
+    /// [`Error::Forbidden`]; see [`rules::set_version_state`]; or when storage fails.
     pub async fn set_version_state(
         &self,
         caller: &Caller,
@@ -247,6 +241,13 @@ impl Secrets {
         version: VersionId,
         state: VersionState,
     ) -> Result<VersionView, Error> {
+        let action = match state {
+            VersionState::Active => Action::VersionActivate,
+            VersionState::Deactivated => Action::VersionDeactivate,
+            VersionState::Deleted => Action::VersionDelete,
+        };
+        caller.authorize(action, Some(&path))?;
+        caller.trail().note_version(version);
         let now = self.clock.now();
         let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
             Ok((rules::set_version_state(snapshot, state, now)?, None))
@@ -263,8 +264,9 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// [`Error::DomainNotFound`], or when storage fails.
+    /// [`Error::Forbidden`], [`Error::DomainNotFound`], or when storage fails.
     pub async fn config(&self, caller: &Caller) -> Result<SecretConfig, Error> {
+        caller.authorize(Action::ConfigGet, None)?;
         let domain = self.store.find_domain(caller.okms_id()).await?;
         domain.map(|domain| domain.config).ok_or(Error::DomainNotFound)
     }
@@ -273,12 +275,13 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// [`Error::DomainNotFound`], or when storage fails.
+    /// [`Error::Forbidden`], [`Error::DomainNotFound`], or when storage fails.
     pub async fn update_config(
         &self,
         caller: &Caller,
         patch: SecretConfigPatch,
     ) -> Result<SecretConfig, Error> {
+        caller.authorize(Action::ConfigUpdate, None)?;
         self.store.update_config(caller.okms_id(), patch).await
     }
 
@@ -319,7 +322,12 @@ impl Secrets {
     {
         let same_path = path.clone();
         let decide = move |snapshot: &SecretSnapshot| decide(snapshot, &same_path);
-        self.store.change_secret(caller.okms_id(), path, version, decide).await
+        let (snapshot, change) =
+            self.store.change_secret(caller.okms_id(), path, version, decide).await?;
+        if let Some(version) = change.new_version() {
+            caller.trail().note_version(version.id);
+        }
+        Ok((snapshot, change))
     }
 
     /// Opens a version's data, if it was fetched and the version is active.
@@ -370,27 +378,6 @@ fn unexpected(change: &SecretChange) -> Error {
     Error::Internal(format!("the rules decided on an unexpected change: {change:?}"))
 }
 
-/// How many of these secrets make a page of a bearable size; at least one.
-fn fitting(found: &[SecretWithVersion]) -> usize {
-    let mut bytes = 0;
-    let beyond = found.iter().position(|found| {
-        bytes += found.secret.custom_metadata.len_bytes();
-        bytes > MAX_PAGE_METADATA_BYTES
-    });
-    beyond.map_or(found.len(), |beyond| beyond.max(1))
-}
-
-/// Lists at a time, in all: each may hold some 20 MiB of rows, if someone has filled all the custom
-/// metadata there can be, and must not keep single reads from the few connections there are.
-const CONCURRENT_LISTS: usize = 3;
-/// Custom metadata on one page: 26 secrets may fill it, others have a few hundred bytes each.
-const MAX_PAGE_METADATA_BYTES: usize = 1024 * 1024;
-
-fn without_data(found: SecretWithVersion, now: Timestamp) -> SecretView {
-    let version = found.version.map(|stored| view(stored.version, now));
-    SecretView { secret: found.secret, version }
-}
-
-fn view(version: Version, now: Timestamp) -> VersionView {
+pub(super) fn view(version: Version, now: Timestamp) -> VersionView {
     VersionView { state: version.state(now), version, data: None }
 }

@@ -16,7 +16,7 @@
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `error` | errors of the engines in the words of the domain |
-//! | `domains`, `keys`, `credentials`, `secrets` | statements, one file per resource |
+//! | `domains`, `keys`, `credentials`, `policies`, `secrets` | statements, one file per resource |
 
 mod cleaning;
 mod connection;
@@ -25,6 +25,7 @@ mod domains;
 mod engine;
 mod error;
 mod keys;
+mod policies;
 mod secrets;
 mod transaction;
 mod writer;
@@ -36,6 +37,7 @@ pub use self::{
     credentials::FoundCredential,
     engine::{DatabaseUrl, DatabaseUrlError},
     keys::StoredKey,
+    policies::{Applied, StoredIam, StoredPolicy},
     secrets::{SecretWithVersion, StoredVersion},
 };
 use crate::domain;

@@ -17,6 +17,7 @@ use crate::{
         CustomMetadata, Error, NewVersion, OkmsId, Secret, SecretChange, SecretPath,
         SecretSnapshot, Timestamp, Version, VersionId,
     },
+    iam::PathRange,
 };
 
 /// A version with its sealed data, where that was asked for and is still there.
@@ -90,8 +91,8 @@ impl Store {
         row.map(SecretWithVersion::try_from).transpose()
     }
 
-    /// Secrets of a domain with their current versions, without data, in the order of the bytes of
-    /// their paths.
+    /// Secrets of a domain whose paths are in a range, with their current versions, without data, in the
+    /// order of the bytes of their paths.
     ///
     /// # Errors
     ///
@@ -99,29 +100,56 @@ impl Store {
     pub async fn list_secrets(
         &self,
         okms_id: OkmsId,
-        after: Option<&SecretPath>,
+        range: &PathRange,
         limit: u32,
     ) -> Result<Vec<SecretWithVersion>, Error> {
-        // The limit comes before the join, or PostgreSQL joins all secrets first. No path is empty,
-        // so the first page begins after the empty one.
+        // The limit comes before the join, or PostgreSQL joins all secrets first.
         let sql = select_secrets!(
             "CASE WHEN 1 = 0 THEN v.sealed_data END AS sealed_data \
-                   FROM (SELECT * FROM secrets WHERE okms_id = $1 AND path > $2 \
-                   ORDER BY path LIMIT $3) s \
+                   FROM (SELECT * FROM secrets WHERE okms_id = $1 AND path >= $2 AND path < $3 \
+                   ORDER BY path LIMIT $4) s \
                    LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
                    AND v.version = s.current_version ORDER BY s.path"
         );
-        let after = after.map_or("", SecretPath::as_str).to_owned();
+        let range = range.clone();
         let rows = self
             .read(move |connection| {
-                let after = after.clone();
+                let PathRange { from, to } = range.clone();
                 Box::pin(async move {
                     let (okms_id, limit) = (okms_id.to_string(), i64::from(limit));
-                    fetch_all!(connection, SecretRow, sql, &okms_id, after, limit)
+                    fetch_all!(connection, SecretRow, sql, &okms_id, from, to, limit)
                 })
             })
             .await?;
         rows.into_iter().map(SecretWithVersion::try_from).collect()
+    }
+
+    /// Paths of the secrets of a domain in a range, in the order of their bytes: what is looked at to
+    /// find the few that somebody may see, from an index alone.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list_paths(
+        &self,
+        okms_id: OkmsId,
+        range: &PathRange,
+        limit: u32,
+    ) -> Result<Vec<SecretPath>, Error> {
+        let sql = "SELECT path FROM secrets WHERE okms_id = $1 AND path >= $2 AND path < $3 \
+                   ORDER BY path LIMIT $4";
+        let range = range.clone();
+        let rows = self
+            .read(move |connection| {
+                let PathRange { from, to } = range.clone();
+                Box::pin(async move {
+                    let (okms_id, limit) = (okms_id.to_string(), i64::from(limit));
+                    fetch_all!(connection, (String,), sql, &okms_id, from, to, limit)
+                })
+            })
+            .await?;
+        let broken = |_| Error::Internal("stored path".into());
+        rows.into_iter().map(|(path,)| SecretPath::parse(&path).map_err(broken)).collect()
     }
 
     /// Versions of a secret above the number `after`, ascending; `None` where there is no such

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{Secret, SecretConfig, SecretData, VersionState},
+    domain::{Secret, SecretConfig, SecretData, VersionState, resource_urn},
     service::{Caller, SecretView, VersionView},
 };
 
@@ -137,7 +136,6 @@ impl WrittenSecretV2Response {
 impl SecretV2Metadata {
     fn new(caller: &Caller, secret: &Secret) -> Self {
         let region = &caller.principal().region;
-        let path = utf8_percent_encode(secret.path.as_str(), URN_ENCODED);
         Self {
             cas_required: secret.config.cas_required,
             created_at: secret.created_at.to_rfc3339_seconds(),
@@ -147,7 +145,7 @@ impl SecretV2Metadata {
             max_versions: secret.config.max_versions,
             oldest_version: secret.oldest_version,
             updated_at: secret.updated_at.to_rfc3339_seconds(),
-            urn: format!("urn:v1:{region}:resource:okms:{}/secret/{path}", caller.okms_id()),
+            urn: resource_urn(region, caller.okms_id(), Some(&secret.path)),
         }
     }
 }
@@ -195,7 +193,3 @@ fn raw_json<S: Serializer>(data: &Option<SecretData>, serializer: S) -> Result<S
         .map_err(|_| S::Error::custom("stored data is not JSON"))?;
     raw.serialize(serializer)
 }
-
-/// All but the unreserved characters of RFC 3986, so that a URN reads the same in every client.
-const URN_ENCODED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');

@@ -60,12 +60,12 @@ async fn write(store: &Store, number: i64, then: Then) -> Result<i64, Error> {
         .write(move |tx| {
             async move {
                 if then == Then::RefuseFirst {
-                    return Err(Error::Forbidden.into());
+                    return Err(Error::Forbidden("x").into());
                 }
                 insert(tx, number).await?;
                 match then {
                     Then::Succeed | Then::RefuseFirst => Ok(number),
-                    Then::Refuse => Err(Error::Forbidden.into()),
+                    Then::Refuse => Err(Error::Forbidden("x").into()),
                     Then::Panic => panic!("as the test wants it"),
                     Then::Repeat => insert(tx, number).await.map(|()| number),
                 }
@@ -90,7 +90,7 @@ async fn in_one_batch<T>(store: &Store, work: impl Future<Output = T>) -> T {
         let (begun, go_on) = (has_begun.clone(), may_go_on.clone());
         async move {
             begun.add_permits(1);
-            go_on.acquire().await.map(drop).map_err(|_| Error::Forbidden)?;
+            go_on.acquire().await.map(drop).map_err(|_| Error::Forbidden("x"))?;
             Ok(())
         }
         .boxed()
@@ -124,7 +124,7 @@ async fn a_unit_that_fails_harms_no_other_of_its_batch() {
                     assert_ne!(number % 10, 7);
                 }
                 (Then::Refuse | Then::RefuseFirst, Err(error)) => {
-                    assert_eq!((number % 10, error), (7, Error::Forbidden));
+                    assert_eq!((number % 10, error), (7, Error::Forbidden("x")));
                 }
                 (_, Err(Error::Internal(_))) => assert_eq!(number % 10, 7),
                 (_, Err(error)) => panic!("{failing:?} {number}: {error:?}"),

@@ -1,0 +1,311 @@
+//! Statements about policies and groups.
+
+use sqlx::FromRow;
+
+use super::{
+    Store, StoreError,
+    connection::{execute, fetch_all, fetch_optional},
+    transaction::Tx,
+};
+use crate::{
+    domain::{Error, IdentityUrn, Timestamp},
+    iam::{MAX_GROUP_MEMBERS, MAX_POLICIES},
+};
+
+/// A policy as it is stored.
+#[derive(Debug, Clone)]
+pub struct StoredPolicy {
+    /// Its name.
+    pub name: String,
+    /// The text that was applied.
+    pub document: String,
+    /// When a policy of this name was first applied.
+    pub created_at: Timestamp,
+    /// When it was last applied.
+    pub updated_at: Timestamp,
+}
+
+/// All policies and groups at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct StoredIam {
+    /// How often they had changed.
+    pub revision: i64,
+    /// The documents of the policies.
+    pub documents: Vec<String>,
+    /// The members of groups, as pairs of group and member.
+    pub members: Vec<(String, String)>,
+}
+
+/// What applying a policy did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// There was none of this name.
+    Created,
+    /// It took the place of another one.
+    Replaced,
+    /// It was there already.
+    Unchanged,
+}
+
+impl Store {
+    /// All policies and groups, as of one moment.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn load_iam(&self) -> Result<StoredIam, Error> {
+        // One statement sees one state, on both engines.
+        let sql = "SELECT CAST(0 AS BIGINT) AS kind, CAST(iam AS TEXT) AS one, '' AS other \
+                   FROM revisions WHERE id = 1 \
+                   UNION ALL SELECT CAST(1 AS BIGINT), name, document FROM policies \
+                   UNION ALL SELECT CAST(2 AS BIGINT), group_urn, member_urn FROM group_members";
+        let rows = self
+            .read(|connection| {
+                Box::pin(async move { fetch_all!(connection, (i64, String, String), sql) })
+            })
+            .await?;
+        let mut found = StoredIam::default();
+        for (kind, one, other) in rows {
+            match kind {
+                0 => {
+                    let broken = |_| Error::Internal("stored revision".into());
+                    found.revision = one.parse().map_err(broken)?;
+                }
+                1 => found.documents.push(other),
+                _ => found.members.push((one, other)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// All policies.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list_policies(&self) -> Result<Vec<StoredPolicy>, Error> {
+        let sql = "SELECT name, document, created_at, updated_at FROM policies";
+        let rows = self
+            .read(|connection| Box::pin(async move { fetch_all!(connection, PolicyRow, sql) }))
+            .await?;
+        let mut policies: Vec<_> = rows.into_iter().map(StoredPolicy::from).collect();
+        policies.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(policies)
+    }
+
+    /// A policy.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn find_policy(&self, name: &str) -> Result<Option<StoredPolicy>, Error> {
+        let sql = "SELECT name, document, created_at, updated_at FROM policies WHERE name = $1";
+        let name = name.to_owned();
+        let row = self
+            .read(move |connection| {
+                let name = name.clone();
+                Box::pin(async move { fetch_optional!(connection, PolicyRow, sql, name) })
+            })
+            .await?;
+        Ok(row.map(StoredPolicy::from))
+    }
+
+    /// Makes policies, or puts them in the place of those of the same name: all of them or none. They
+    /// are pairs of name and document.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] where there would be too many; or when storage fails.
+    pub async fn apply_policies(
+        &self,
+        policies: Vec<(String, String)>,
+        now: Timestamp,
+    ) -> Result<Vec<Applied>, Error> {
+        self.write(move |tx| {
+            let policies = policies.clone();
+            Box::pin(async move {
+                bump(tx).await?;
+                let mut applied = Vec::new();
+                for (name, document) in &policies {
+                    applied.push(apply(tx, name, document, now).await?);
+                }
+                let count = "SELECT COUNT(*) FROM policies";
+                refuse_more_than(tx, MAX_POLICIES, count, "policies").await?;
+                Ok(applied)
+            })
+        })
+        .await
+    }
+
+    /// Removes a policy; `false` where there is none of that name.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn delete_policy(&self, name: &str) -> Result<bool, Error> {
+        let name = name.to_owned();
+        self.write(move |tx| {
+            let name = name.clone();
+            Box::pin(async move {
+                bump(tx).await?;
+                let sql = "DELETE FROM policies WHERE name = $1";
+                Ok(execute!(&mut tx.connection, sql, name)? > 0)
+            })
+        })
+        .await
+    }
+
+    /// The members of all groups, as pairs of group and member.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list_group_members(&self) -> Result<Vec<(String, String)>, Error> {
+        let sql = "SELECT group_urn, member_urn FROM group_members";
+        let mut members = self
+            .read(|connection| {
+                Box::pin(async move { fetch_all!(connection, (String, String), sql) })
+            })
+            .await?;
+        members.sort_unstable();
+        Ok(members)
+    }
+
+    /// Adds members to a group, and gives the number of those who were none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] where there would be too many; or when storage fails.
+    pub async fn add_group_members(
+        &self,
+        group: IdentityUrn,
+        members: Vec<IdentityUrn>,
+        now: Timestamp,
+    ) -> Result<u64, Error> {
+        self.write(move |tx| {
+            let (group, members) = (group.clone(), members.clone());
+            Box::pin(async move {
+                bump(tx).await?;
+                let mut added = 0;
+                for member in &members {
+                    let sql = "INSERT INTO group_members (group_urn, member_urn, created_at) \
+                               VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+                    let (group, member) = (group.as_str(), member.as_str());
+                    added += execute!(&mut tx.connection, sql, group, member, now.as_millis())?;
+                }
+                let count = "SELECT COUNT(*) FROM group_members";
+                refuse_more_than(tx, MAX_GROUP_MEMBERS, count, "members of groups").await?;
+                Ok(added)
+            })
+        })
+        .await
+    }
+
+    /// Takes members out of a group, and gives the number of those who were members.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn remove_group_members(
+        &self,
+        group: IdentityUrn,
+        members: Vec<IdentityUrn>,
+    ) -> Result<u64, Error> {
+        self.write(move |tx| {
+            let (group, members) = (group.clone(), members.clone());
+            Box::pin(async move {
+                bump(tx).await?;
+                let mut removed = 0;
+                for member in &members {
+                    let sql = "DELETE FROM group_members WHERE group_urn = $1 AND member_urn = $2";
+                    let (group, member) = (group.as_str(), member.as_str());
+                    removed += execute!(&mut tx.connection, sql, group, member)?;
+                }
+                Ok(removed)
+            })
+        })
+        .await
+    }
+
+    /// Takes all members out of a group, and gives their number.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn delete_group(&self, group: IdentityUrn) -> Result<u64, Error> {
+        self.write(move |tx| {
+            let group = group.clone();
+            Box::pin(async move {
+                bump(tx).await?;
+                let sql = "DELETE FROM group_members WHERE group_urn = $1";
+                Ok(execute!(&mut tx.connection, sql, group.as_str())?)
+            })
+        })
+        .await
+    }
+}
+
+/// Says to all servers that policies or groups have changed. On PostgreSQL it also is the lock under
+/// which one change follows the other, so it comes first.
+async fn bump(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    tx.wrote = true;
+    execute!(&mut tx.connection, "UPDATE revisions SET iam = iam + 1 WHERE id = 1")?;
+    Ok(())
+}
+
+async fn apply(
+    tx: &mut Tx<'_>,
+    name: &str,
+    document: &str,
+    now: Timestamp,
+) -> Result<Applied, StoreError> {
+    let sql = "SELECT document FROM policies WHERE name = $1";
+    let row = fetch_optional!(&mut tx.connection, (String,), sql, name)?;
+    let applied = match row {
+        None => Applied::Created,
+        Some((present,)) if present == document => return Ok(Applied::Unchanged),
+        Some(_) => Applied::Replaced,
+    };
+    execute!(
+        &mut tx.connection,
+        "INSERT INTO policies (name, document, created_at, updated_at) VALUES ($1, $2, $3, $3) \
+         ON CONFLICT (name) DO UPDATE SET document = excluded.document, \
+         updated_at = excluded.updated_at",
+        name,
+        document,
+        now.as_millis(),
+    )?;
+    Ok(applied)
+}
+
+async fn refuse_more_than(
+    tx: &mut Tx<'_>,
+    limit: u32,
+    count: &'static str,
+    what: &str,
+) -> Result<(), StoreError> {
+    let row = fetch_optional!(&mut tx.connection, (i64,), count)?;
+    if row.is_some_and(|(found,)| found > i64::from(limit)) {
+        return Err(Error::malformed(format!("a store has at most {limit} {what}")).into());
+    }
+    Ok(())
+}
+
+#[derive(FromRow)]
+struct PolicyRow {
+    name: String,
+    document: String,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl From<PolicyRow> for StoredPolicy {
+    fn from(row: PolicyRow) -> Self {
+        Self {
+            name: row.name,
+            document: row.document,
+            created_at: Timestamp::from_millis(row.created_at),
+            updated_at: Timestamp::from_millis(row.updated_at),
+        }
+    }
+}
