@@ -22,7 +22,7 @@ mod secrets;
 pub use self::{
     authentication::{Authenticated, Authentication},
     caller::Caller,
-    credentials::{Credentials, IssuedCredential, NewCredential},
+    credentials::{Credentials, IssuedCredential, NewCredential, NewRegistration},
     domains::Domains,
     keyring::Keyring,
     secrets::{Page, SecretView, Secrets, VersionView, Written},

@@ -361,13 +361,15 @@ macro_rules! migration {
     };
 }
 
-const SQLITE_MIGRATIONS: [(i64, &str, &str); 2] = [
+const SQLITE_MIGRATIONS: [(i64, &str, &str); 3] = [
     migration!("sqlite", 1, "0001_domains_credentials_secrets"),
     migration!("sqlite", 2, "0002_revisions"),
+    migration!("sqlite", 5, "0005_registered_certificates"),
 ];
-const POSTGRES_MIGRATIONS: [(i64, &str, &str); 2] = [
+const POSTGRES_MIGRATIONS: [(i64, &str, &str); 3] = [
     migration!("postgres", 1, "0001_domains_credentials_secrets"),
     migration!("postgres", 2, "0002_revisions"),
+    migration!("postgres", 5, "0005_registered_certificates"),
 ];
 
 /// Readers of SQLite do not wait for each other; each costs a thread and a page cache. Four are

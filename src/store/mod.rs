@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use self::{connection::Connection, engine::Engine, error::StoreError};
 pub use self::{
-    credentials::FoundCredential,
+    credentials::{FoundCredential, FoundExternal, FoundRegistration},
     engine::{DatabaseUrl, DatabaseUrlError},
     keys::StoredKey,
     secrets::{SecretWithVersion, StoredVersion},
