@@ -10,8 +10,8 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use crate::{
     api::{ApiState, api_router, docs_router},
     domain::Clock,
-    server::{self, Limits, TlsMaterial, api_tls, docs_tls},
-    service::{Authentication, Keyring, PolicyCache, Secrets},
+    server::{self, CertificateStatus, ExpiryWarnings, Limits, LiveTls, TlsMaterial},
+    service::{Authentication, Credentials, Keyring, PolicyCache, Secrets},
     store::Store,
 };
 
@@ -23,7 +23,7 @@ pub struct AppOptions {
     pub keyring: Arc<Keyring>,
     /// Where "now" comes from: for versions, credentials and certificates alike.
     pub clock: Arc<dyn Clock>,
-    /// The server's certificate and the authorities of access certificates.
+    /// The server's certificate, the authorities of client certificates and what they revoked.
     pub tls: TlsMaterial,
     /// Whether a handshake without client certificate fails, so that the caller does not even get a
     /// 401.
@@ -44,9 +44,12 @@ pub struct RunningApp {
     pub api_address: SocketAddr,
     /// Where the public documentation listens.
     pub docs_address: Option<SocketAddr>,
+    tls: Arc<LiveTls>,
     store: Store,
     shutdown: watch::Sender<bool>,
     listeners: JoinSet<()>,
+    /// Ends with this value.
+    background: JoinSet<()>,
 }
 
 impl RunningApp {
@@ -56,9 +59,8 @@ impl RunningApp {
     ///
     /// When certificates or keys cannot be used, or a socket has no address.
     pub fn start(options: AppOptions) -> Result<Self, server::Error> {
-        let api_config =
-            api_tls(&options.tls, options.require_client_certificate, options.clock.clone())?;
-        let docs_config = docs_tls(&options.tls, options.clock.clone())?;
+        let required = options.require_client_certificate;
+        let tls = LiveTls::new(&options.tls, required, options.clock.clone())?;
         let address = |listener: &TcpListener| {
             let address: io::Result<SocketAddr> = listener.local_addr();
             address.map_err(|error| server::Error::new(format!("a listener's address: {error}")))
@@ -67,6 +69,9 @@ impl RunningApp {
         let docs_address = options.docs_listener.as_ref().map(address).transpose()?;
 
         let (store, keyring, clock) = (options.store, options.keyring, options.clock);
+        let mut background = JoinSet::new();
+        let credentials = Credentials::new(store.clone(), clock.clone());
+        background.spawn(warn_of_expiry(tls.clone(), credentials, clock.clone()));
         let policies = Arc::new(PolicyCache::new(store.clone()));
         let authentication =
             Authentication::new(store.clone(), keyring.clone(), policies, clock.clone());
@@ -76,7 +81,7 @@ impl RunningApp {
         let mut listeners = JoinSet::new();
         listeners.spawn(server::serve(
             options.api_listener,
-            api_config,
+            tls.api(),
             api_router(state),
             options.limits.clone(),
             until_told(told.clone()),
@@ -84,13 +89,24 @@ impl RunningApp {
         if let Some(listener) = options.docs_listener {
             let limits = options.limits;
             let docs = docs_router(&options.api_url);
-            listeners.spawn(server::serve(listener, docs_config, docs, limits, until_told(told)));
+            listeners.spawn(server::serve(listener, tls.docs(), docs, limits, until_told(told)));
         }
-        Ok(Self { api_address, docs_address, store, shutdown, listeners })
+        Ok(Self { api_address, docs_address, tls, store, shutdown, listeners, background })
+    }
+
+    /// The TLS settings in use, to be replaced when their files change.
+    pub const fn tls(&self) -> &Arc<LiveTls> {
+        &self.tls
+    }
+
+    /// The certificates and revocation lists in use, and when they end.
+    pub fn certificates(&self) -> Arc<CertificateStatus> {
+        self.tls.status().borrow().clone()
     }
 
     /// Stops to accept, lets requests under way finish, and closes the store.
     pub async fn shutdown(mut self) {
+        self.background.abort_all();
         self.shutdown.send_replace(true);
         while let Some(ended) = self.listeners.join_next().await {
             if let Err(error) = ended {
@@ -102,6 +118,45 @@ impl RunningApp {
         }
     }
 }
+
+/// Warns of what ends soon: certificates and lists at the start, at each change and by the hour, as
+/// lists may live for a day only; credentials once a day.
+async fn warn_of_expiry(tls: Arc<LiveTls>, credentials: Credentials, clock: Arc<dyn Clock>) {
+    let mut warnings = ExpiryWarnings::default();
+    let mut status = tls.status();
+    let mut hours = tokio::time::interval(HOUR);
+    let mut days = tokio::time::interval(24 * HOUR);
+    loop {
+        let day = tokio::select! {
+            changed = status.changed() => match changed {
+                Ok(()) => false,
+                // The server is gone.
+                Err(_) => return,
+            },
+            _ = hours.tick() => false,
+            _ = days.tick() => true,
+        };
+        let present = status.borrow_and_update().clone();
+        warnings.warn(&present, clock.now());
+        if day {
+            match credentials.expiring().await {
+                Ok(expiring) => expiring.iter().for_each(|credential| {
+                    tracing::warn!(
+                        credential.id = %credential.id,
+                        okms.id = %credential.okms_id,
+                        ends = credential.expires_at.to_rfc3339_seconds(),
+                        "a credential ends soon"
+                    );
+                }),
+                Err(error) => {
+                    tracing::warn!(?error, "cannot look for credentials that end soon");
+                }
+            }
+        }
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// How long the database may take to close. What is acknowledged is safe by then; a database server
 /// that does not answer must not keep this one from ending.

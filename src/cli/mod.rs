@@ -18,6 +18,7 @@
 //! | `act` | what somebody does with a subcommand, as it is recorded |
 //! | `services` | the use cases of a configuration's store, without a server |
 //! | `bootstrap` | what the folder of a server needs before there is a store |
+//! | `reload` | certificates, authorities and revocation lists, read again when they change |
 //! | `certificates` | whether certificates on disk still serve |
 //! | `access_files` | the files of an access certificate |
 //! | `files` | private files and folders: modes, whole or not at all |
@@ -42,6 +43,7 @@ mod listen_flags;
 mod output;
 mod process;
 mod quote;
+mod reload;
 mod serve;
 mod services;
 mod settings;
@@ -92,7 +94,7 @@ enum Command {
     /// OKMS domains: create, list, show, delete
     #[command(subcommand)]
     Domain(domain::Command),
-    /// Credentials and their access certificates: create, list, show, revoke
+    /// Credentials and their access certificates: create, register, renew, list, show, revoke
     #[command(subcommand)]
     Credential(credential::Command),
     /// Settings: print the example, check a configuration

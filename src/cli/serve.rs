@@ -9,29 +9,30 @@ use std::{
 use clap::Args;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
-    Failure, bootstrap, config_args,
+    Failure, config_args,
     listen_flags::{ListenFlags, LogFlags},
     process,
+    reload::{self, Reloader, TlsFiles},
     services::{self, Services},
 };
 use crate::{
     app::{AppOptions, RunningApp},
     clock::SystemClock,
-    config::{ClientCertificate, Config, Environment, Tls, read_private_file},
-    domain::Clock,
-    server::{Limits, TlsMaterial, api_tls, server_certificate_end},
+    config::{ClientCertificate, Config, Environment, Tls},
+    server::{Limits, api_tls},
     telemetry,
 };
 
 /// Run the server
 ///
 /// Settings come from the configuration file, then the environment, then these flags; `okmsd config
-/// example` tells them all. SIGTERM and Ctrl-C end it after the requests under way.
+/// example` tells them all. SIGTERM and Ctrl-C end it after the requests under way; SIGHUP has it read
+/// certificates, authorities and revocation lists again, as it does when their files change.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Configuration file [env: OKMSD_CONFIG] [default: the environment alone]
@@ -45,11 +46,15 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
-        let file = self.config.clone().or_else(|| config_args::of_environment(environment));
-        let flags = self.log.add_to(self.listen.flags());
-        let config = Config::load(file.as_deref(), environment, &flags)?;
-        telemetry::start(&config.log).map_err(|error| Failure::because("log", &error))?;
-        services::block_on(async { Server::start(&config).await?.run().await })
+        services::block_on(async {
+            // First of all: who sends SIGHUP means "read again", at whatever moment it comes.
+            let _hangup = reload::hangup()?;
+            let file = self.config.clone().or_else(|| config_args::of_environment(environment));
+            let flags = self.log.add_to(self.listen.flags());
+            let config = Config::load(file.as_deref(), environment, &flags)?;
+            telemetry::start(&config.log).map_err(|error| Failure::because("log", &error))?;
+            Server::start(&config).await?.run().await
+        })
     }
 }
 
@@ -57,13 +62,18 @@ impl Arguments {
 pub(super) struct Server {
     app: RunningApp,
     api_url: String,
+    reloader: Reloader,
+    hangup: Signal,
 }
 
 impl Server {
     /// Starts the server of a configuration.
     pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
-        let tls = tls_material(config)?;
-        warn_of_expiry(&tls);
+        let hangup = reload::hangup()?;
+        let files = TlsFiles::new(config);
+        // The state from before they are read: what changes meanwhile is read again.
+        let used = files.stamp();
+        let tls = files.read()?;
         // Before the store: of two servers by mistake, the second should touch nothing.
         let api_listener = bind("the API", config.server.api_listen.0).await?;
         let docs_listener = match config.server.docs_listen.0 {
@@ -90,7 +100,8 @@ impl Server {
         .map_err(|error| Failure::because("cannot start the server", &error))?;
         let (api, docs) = (app.api_address, app.docs_address);
         info!(api.address = %api, docs.address = docs.map(tracing::field::display), "serving");
-        Ok(Self { app, api_url })
+        let reloader = Reloader::new(files, app.tls().clone(), used);
+        Ok(Self { app, api_url, reloader, hangup })
     }
 
     /// Where the API listens.
@@ -114,6 +125,7 @@ impl Server {
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         tokio::select! {
+            () = self.reloader.run(self.hangup) => {}
             _ = terminate.recv() => info!("SIGTERM: shutting down"),
             _ = interrupt.recv() => info!("Ctrl-C: shutting down"),
         }
@@ -125,21 +137,10 @@ impl Server {
     }
 }
 
-/// Warns of a server certificate that ends soon, while there is time to do something.
-fn warn_of_expiry(tls: &TlsMaterial) {
-    let Some(end) = server_certificate_end(tls) else { return };
-    let ends = end.to_rfc3339_seconds();
-    if end <= SystemClock.now() {
-        error!(ends, "the server certificate has ended: clients refuse it");
-    } else if end <= SystemClock.now().plus_seconds(EXPIRY_WARNING_SECONDS) {
-        warn!(ends, "the server certificate ends soon");
-    }
-}
-
 /// Checks that a server could use the certificates and keys of a configuration.
 pub(super) fn check_tls(config: &Config) -> Result<(), Failure> {
     let required = requires_client_certificate(&config.tls);
-    match api_tls(&tls_material(config)?, required, Arc::new(SystemClock)) {
+    match api_tls(&TlsFiles::new(config).read()?, required, Arc::new(SystemClock)) {
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::because("cannot start the server", &error)),
     }
@@ -153,14 +154,6 @@ async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
 
 fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener.local_addr().map_err(|error| Failure::because("a listener has no address", &error))
-}
-
-fn tls_material(config: &Config) -> Result<TlsMaterial, Failure> {
-    Ok(TlsMaterial {
-        certificate_chain_pem: bootstrap::read(&config.tls.certificate_file)?,
-        private_key_pem: read_private_file(&config.tls.private_key_file)?,
-        client_ca_pems: vec![bootstrap::read(&config.pki.ca_certificate_file)?],
-    })
 }
 
 fn requires_client_certificate(tls: &Tls) -> bool {
@@ -207,8 +200,6 @@ pub(super) fn is_localhost(address: IpAddr) -> bool {
 
 /// Files for databases, logs and whatever else is not a connection.
 const RESERVED_FILES: u64 = 128;
-/// 30 days: time for a person to act.
-const EXPIRY_WARNING_SECONDS: u64 = 30 * 86_400;
 /// The name of every machine for itself.
 pub(super) const LOCALHOST: &str = "localhost";
 

@@ -19,7 +19,7 @@
 //! | `limits` | what a client may take of time, memory and connections |
 //! | `storage` | the database |
 //! | `root_key` | where the root key comes from |
-//! | `pki` | the authority that issues access certificates |
+//! | `pki` | the authorities of client certificates |
 //! | `log` | what is logged and in which form |
 //! | `example.toml` | every setting with its meaning, unit and default |
 
@@ -42,7 +42,7 @@ pub use self::{
     error::Error,
     limits::Limits,
     log::{Log, LogFormat},
-    pki::Pki,
+    pki::{ClientCa, ClientCas, Files, Pki},
     private::read_private_file,
     root_key::RootKeySource,
     server::{ApiListen, DocsListen, OperationsListen, Server},
@@ -67,7 +67,7 @@ pub struct Config {
     pub storage: Storage,
     /// Where the root key comes from.
     pub root_key: RootKeySource,
-    /// The authority that issues access certificates.
+    /// The authorities of client certificates.
     pub pki: Pki,
     /// What is logged and in which form.
     pub log: Log,

@@ -78,6 +78,35 @@ fn paths_start_at_the_folder_of_the_file_or_at_the_working_directory() {
 }
 
 #[test]
+fn authorities_of_others_are_a_list_in_the_file_and_in_the_environment() {
+    let (one, other) =
+        ("7e5bb0b2-0a6b-4a0c-9a3f-5c9d0e1f2a3b", "00000000-0000-4000-8000-000000000000");
+    let file = format!(
+        "[pki]\nclient_cas = [\"{one}=a.pem\", \"{other}=/b=c.pem\"]\ncrl_files = [\"a.crl\"]"
+    );
+    let pki = from_text(&file).unwrap().pki;
+    let cas: Vec<_> =
+        pki.client_cas.0.iter().map(|ca| (ca.okms_id.to_string(), &ca.file)).collect();
+    let (a, b) = (Path::new("/etc/okmsd/a.pem").to_owned(), Path::new("/b=c.pem").to_owned());
+    assert_eq!(cas, [(one.to_owned(), &a), (other.to_owned(), &b)]);
+    assert_eq!(pki.crl_files.0, [Path::new("/etc/okmsd/a.crl")]);
+    let value = format!("{one}=a.pem, {other}=/b=c.pem");
+    let environment = [("OKMSD_CLIENT_CAS", &*value), ("OKMSD_CRL_FILES", "x,y")];
+    let pki = load("", &environment, &Flags::default()).unwrap().pki;
+    assert_eq!(pki.client_cas.0[0].file, Path::new("a.pem"));
+    assert_eq!(pki.client_cas.0[1].file, b);
+    assert_eq!(pki.crl_files.0, [Path::new("x"), Path::new("y")]);
+    for bad in ["a.pem", "hunter2=a.pem", &format!("{one}="), &format!("{one}=a,")] {
+        let error =
+            load("", &[("OKMSD_CLIENT_CAS", bad)], &Flags::default()).unwrap_err().to_string();
+        assert!(error.starts_with("OKMSD_CLIENT_CAS must be a list of OKMS_ID=FILE"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    assert!(refusal("[pki]\nclient_cas = \"x\"").starts_with("pki.client_cas in "));
+    assert!(refusal("[pki]\ncrl_files = [\"\"]").starts_with("pki.crl_files in "));
+}
+
+#[test]
 fn unknown_keys_are_refused_by_name() {
     let place = "/etc/okmsd/okmsd.toml has the unknown";
     assert_eq!(refusal("[server]\napi_lisen = \"x\""), format!("{place} key server.api_lisen"));

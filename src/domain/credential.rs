@@ -17,6 +17,8 @@ pub struct Credential {
     pub identity_urns: Vec<String>,
     /// Whether its owner made the key and gave a certificate signing request.
     pub from_csr: bool,
+    /// Whether another authority made the certificate and an operator registered it.
+    pub registered: bool,
     /// The access certificate.
     pub certificate_pem: String,
     /// SHA-256 of the certificate in DER.
@@ -52,13 +54,7 @@ impl Credential {
 
     /// Where the credential stands at the time `now`.
     pub fn status(&self, now: Timestamp) -> CredentialStatus {
-        if self.revoked_at.is_some() {
-            CredentialStatus::Revoked
-        } else if self.expires_at <= now {
-            CredentialStatus::Expired
-        } else {
-            CredentialStatus::Ready
-        }
+        CredentialStatus::at(now, self.expires_at, self.revoked_at)
     }
 
     /// Checks what a person may choose about a new credential.
@@ -98,6 +94,17 @@ impl Credential {
 }
 
 impl CredentialStatus {
+    /// Where a credential stands at the time `now`.
+    pub fn at(now: Timestamp, expires_at: Timestamp, revoked_at: Option<Timestamp>) -> Self {
+        if revoked_at.is_some() {
+            Self::Revoked
+        } else if expires_at <= now {
+            Self::Expired
+        } else {
+            Self::Ready
+        }
+    }
+
     /// The word of the service.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -18,7 +18,8 @@
 //! | `version` | version numbers, states and rows |
 //! | `secret` | a secret and the changes of it |
 //! | `rules` | what a request does to a secret |
-//! | `principal` | who calls, over which connection |
+//! | `peer` | who is at the other end of a connection, by its certificate |
+//! | `principal` | who calls |
 //! | `urn` | URNs of identities and resources |
 //! | `trail` | what a request turns out to be, noted for its record |
 //! | `time` | points in time, and where "now" comes from |
@@ -33,6 +34,7 @@ mod metadata;
 mod okms_domain;
 mod okms_id;
 mod path;
+mod peer;
 mod principal;
 pub mod rules;
 mod secret;
@@ -51,7 +53,8 @@ pub use self::{
     okms_domain::OkmsDomain,
     okms_id::{NotAnOkmsId, OkmsId},
     path::SecretPath,
-    principal::{ConnectionInfo, CredentialId, PeerCertificate, Principal, Revisions},
+    peer::{Claim, ConnectionInfo, Peer, PeerCertificate, external_identity},
+    principal::{CredentialId, Principal, Revisions},
     secret::{Secret, SecretChange, SecretSnapshot},
     settings::{
         DEFAULT_MAX_VERSIONS, EffectiveConfig, MetadataPatch, SecretConfig, SecretConfigPatch,

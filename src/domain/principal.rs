@@ -1,6 +1,6 @@
-//! Who calls, over which connection.
+//! Who calls.
 
-use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
@@ -40,30 +40,6 @@ impl fmt::Debug for CredentialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// What the transport knows of a connection. The one word that `server` and `api` share.
-#[derive(Debug, Clone)]
-pub struct ConnectionInfo {
-    /// The other end of the TCP connection.
-    pub peer_address: SocketAddr,
-    /// The access certificate that the client proved to own, if it gave one.
-    pub certificate: Option<Arc<PeerCertificate>>,
-}
-
-/// An access certificate whose chain the TLS handshake has verified.
-///
-/// It says who the caller claims to be. Whether that credential still counts is looked up at every
-/// request, never here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerCertificate {
-    /// From the serial number.
-    pub credential_id: CredentialId,
-    /// From the subject alternative name `okms.domain:<okmsId>`.
-    pub okms_id: OkmsId,
-    /// SHA-256 of the certificate in DER. The credential is bound to this one certificate, so
-    /// another one with the same serial number is another credential.
-    pub fingerprint: [u8; 32],
 }
 
 /// A caller whose credential was found valid for the request at hand.

@@ -64,8 +64,7 @@ impl Authority {
             AccessKey::Rsa => self.sign_with_new_key(&params, Key::generate_rsa()?)?,
             AccessKey::Csr(pem) => (self.sign(&params, &csr::public_key(pem)?)?, None),
         };
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(digest(&SHA256, certificate.der()).as_ref());
+        let fingerprint = fingerprint(certificate.der());
         Ok(IssuedAccess { certificate_pem: certificate.pem(), private_key_pem, fingerprint })
     }
 
@@ -84,6 +83,13 @@ impl fmt::Debug for IssuedAccess {
             .field("certificate_pem", &self.certificate_pem)
             .finish_non_exhaustive()
     }
+}
+
+/// SHA-256 of a certificate in DER.
+pub(super) fn fingerprint(der: &[u8]) -> [u8; 32] {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest(&SHA256, der).as_ref());
+    fingerprint
 }
 
 fn params(access: &AccessCertificate, validity: Validity) -> Result<CertificateParams, Error> {

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `authority` | a CA: made, loaded, checked, and its server certificates |
 //! | `access` | access certificates, in the form that the okms CLI reads |
+//! | `foreign` | certificates that other authorities made |
 //! | `csr` | certificate signing requests: proof of possession and the public key, nothing else |
 //! | `pkcs12` | key, certificate and CA in one file that a browser imports |
 //! | `key` | private keys that are wiped |
@@ -20,6 +21,7 @@ mod access;
 mod authority;
 mod csr;
 mod error;
+mod foreign;
 mod key;
 mod pem;
 mod pkcs12;
@@ -31,5 +33,6 @@ pub use self::{
     access::{AccessCertificate, AccessKey, IssuedAccess},
     authority::{Authority, Issued},
     error::Error,
+    foreign::ForeignCertificate,
     pkcs12::pkcs12,
 };

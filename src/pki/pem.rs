@@ -27,6 +27,22 @@ pub(super) fn private_key(pkcs8: &[u8]) -> Zeroizing<String> {
     text
 }
 
+/// A certificate as PEM.
+pub(super) fn certificate(der: &[u8]) -> String {
+    let encoded = STANDARD.encode(der);
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        // Base64 is ASCII, so every index is a character boundary.
+        let (line, after) = rest.split_at(rest.len().min(LINE_LEN));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}
+
 /// The one certificate in `text`.
 ///
 /// # Errors

@@ -30,24 +30,25 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceExt;
 use tracing::debug;
 
-use crate::domain::ConnectionInfo;
+use crate::domain::{ConnectionInfo, Peer};
 
 use super::{
     Limits,
     activity::{Activity, FAR, Overdue, Watched, WatchedBody},
-    identity,
+    live::ListenerTls,
+    peer::ConnectedPeer,
 };
 
 /// What all connections of a listener have in common.
 pub(super) struct Shared {
-    tls: TlsAcceptor,
+    tls: ListenerTls,
     limits: Limits,
     http1: auto::Builder<TokioExecutor>,
     http2: auto::Builder<TokioExecutor>,
 }
 
 impl Shared {
-    pub(super) fn new(tls: Arc<rustls::ServerConfig>, limits: Limits) -> Self {
+    pub(super) fn new(tls: ListenerTls, limits: Limits) -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         let max_header_bytes = limits.max_header_bytes;
         builder
@@ -66,12 +67,7 @@ impl Shared {
             .initial_stream_window_size(HTTP2_STREAM_WINDOW)
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .max_send_buf_size(HTTP2_SEND_BUFFER);
-        Self {
-            tls: TlsAcceptor::from(tls),
-            limits,
-            http1: builder.clone().http1_only(),
-            http2: builder.http2_only(),
-        }
+        Self { tls, limits, http1: builder.clone().http1_only(), http2: builder.http2_only() }
     }
 
     /// Serves one connection until its end. Everything that goes wrong with it ends here.
@@ -99,7 +95,7 @@ impl Shared {
             _ = drain.wait_for(|drain| *drain) => None,
         };
         let Some(tls) = tls else { return };
-        let Some((info, http2)) = connection_info(&tls, peer_address) else { return };
+        let (info, http2) = self.connection_info(&tls, peer_address);
 
         let activity = Activity::new(&self.limits, !http2, place);
         let service = PerConnection { service, info, activity: activity.clone() };
@@ -154,7 +150,8 @@ impl Shared {
         socket: TcpStream,
         peer_address: SocketAddr,
     ) -> Option<TlsStream<TcpStream>> {
-        let handshake = self.tls.accept(socket).into_fallible();
+        let acceptor = TlsAcceptor::from(self.tls.current());
+        let handshake = acceptor.accept(socket).into_fallible();
         match timeout(self.limits.handshake_time, handshake).await {
             Ok(Ok(tls)) => Some(tls),
             Ok(Err((error, socket))) => {
@@ -168,28 +165,25 @@ impl Shared {
             }
         }
     }
-}
 
-/// What is known of the client after the handshake, and whether it speaks HTTP/2.
-fn connection_info(
-    tls: &TlsStream<TcpStream>,
-    peer_address: SocketAddr,
-) -> Option<(ConnectionInfo, bool)> {
-    let (_, session) = tls.get_ref();
-    // A resumed session brings its certificate along but does not ask the verifier.
-    let certificate = match session.peer_certificates().and_then(|chain| chain.first()) {
-        None => None,
-        Some(der) => match identity::peer_certificate(der) {
-            Ok(certificate) => Some(Arc::new(certificate)),
-            Err(error) => {
-                debug!(peer.address = %peer_address, %error, "client certificate refused");
-                return None;
-            }
-        },
-    };
-    // RFC 9113: over TLS, HTTP/2 is negotiated or not spoken.
-    let http2 = session.alpn_protocol() == Some(b"h2");
-    Some((ConnectionInfo { peer_address, certificate }, http2))
+    /// What is known of the client after the handshake, and whether it speaks HTTP/2.
+    fn connection_info(
+        &self,
+        tls: &TlsStream<TcpStream>,
+        peer_address: SocketAddr,
+    ) -> (ConnectionInfo, bool) {
+        let (_, session) = tls.get_ref();
+        // A resumed session brings its certificates along but does not ask the verifier. Whether they
+        // count is asked at each request.
+        let peer = session.peer_certificates().map(|chain| {
+            let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
+            let peer: Arc<dyn Peer> = Arc::new(ConnectedPeer::new(chain, self.tls.live().clone()));
+            peer
+        });
+        // RFC 9113: over TLS, HTTP/2 is negotiated or not spoken.
+        let http2 = session.alpn_protocol() == Some(b"h2");
+        (ConnectionInfo { peer_address, peer }, http2)
+    }
 }
 
 /// Lets the client read why the handshake failed. If we closed with its first request unread, the

@@ -1,6 +1,5 @@
-//! From a certificate to credential and domain.
+//! From a certificate of our own authority to credential and domain.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use x509_parser::{
     asn1_rs::{TaggedExplicit, Utf8String},
     certificate::X509Certificate,
@@ -9,9 +8,8 @@ use x509_parser::{
     prelude::FromDer,
 };
 
-use crate::domain::{CredentialId, OkmsId, PeerCertificate};
-
-use super::Error;
+use super::{Error, trust::sha256};
+use crate::domain::{Claim, CredentialId, OkmsId, PeerCertificate};
 
 /// Reads the identity in an access certificate (DER).
 ///
@@ -33,9 +31,8 @@ pub fn peer_certificate(der: &[u8]) -> Result<PeerCertificate, Error> {
     if alternative_name(&certificate)? != okms_id {
         return Err(Error::new("subject and subject alternative name are different domains"));
     }
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(digest(&SHA256, der).as_ref());
-    Ok(PeerCertificate { credential_id, okms_id, fingerprint })
+    let claim = Claim::Issued(credential_id);
+    Ok(PeerCertificate { okms_id, fingerprint: sha256(der), claim })
 }
 
 /// `serial` is the content of a DER integer: signed, big-endian, as short as can be.

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{Limits, connection::Shared};
+use super::{Limits, ListenerTls, connection::Shared};
 
 /// Serves `service` on `listener` until `shutdown` completes and what is in flight then has ended,
 /// or `limits.drain_time` has passed.
@@ -34,7 +34,7 @@ use super::{Limits, connection::Shared};
 /// is open and no request is being worked on, unless one has blocked its thread for a second.
 pub async fn serve<S, B>(
     listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
+    tls: ListenerTls,
     service: S,
     limits: Limits,
     shutdown: impl Future<Output = ()>,

@@ -1,109 +1,80 @@
 //! The TLS settings of our listeners.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rustls::{
-    InconsistentKeys, RootCertStore, ServerConfig,
+    InconsistentKeys, ServerConfig,
     crypto::{CryptoProvider, GetRandomFailed, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    pki_types::{PrivateKeyDer, UnixTime, pem::PemObject},
     server::{
-        NoClientAuth, NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier,
+        ClientHello, NoClientAuth, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
         danger::ClientCertVerifier,
     },
-    sign::{CertifiedKey, SingleCertAndKey},
+    sign::CertifiedKey,
     ticketer::TicketRotator,
     time_provider::TimeProvider,
     version::{TLS12, TLS13},
 };
-use x509_parser::{certificate::X509Certificate, prelude::FromDer};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
-use crate::domain::{Clock, Timestamp};
+use super::{
+    Error, TlsMaterial, material::certificates, trust::TrustSet,
+    verifier::AccessCertificateVerifier,
+};
+use crate::domain::Clock;
 
-use super::{Error, verifier::AccessCertificateVerifier};
-
-/// What a listener's TLS is made of. All PEM.
-#[derive(Clone)]
-pub struct TlsMaterial {
-    /// The server's certificate, then those that lead to a root, if there are any between.
-    pub certificate_chain_pem: String,
-    /// The key of the first of them: PKCS#8, SEC 1 or PKCS#1.
-    pub private_key_pem: Zeroizing<String>,
-    /// The authorities of access certificates; each text may hold several.
-    pub client_ca_pems: Vec<String>,
-}
-
-impl fmt::Debug for TlsMaterial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsMaterial")
-            .field("certificate_chain_pem", &self.certificate_chain_pem)
-            .field("client_ca_pems", &self.client_ca_pems)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The TLS of the API: asks for an access certificate.
+/// The TLS of the API: asks for a client certificate.
 ///
 /// Without one the handshake succeeds, so that the API can answer 401 in its own words, unless
 /// `require_client_certificate`. One that is presented must be good.
 ///
-/// Sessions can be resumed for up to an hour, with the identity they were made with; whether that
+/// Sessions can be resumed for up to an hour, with the certificate they were made with; whether that
 /// still counts is looked up at each request. Ticket keys are made here, live in memory only and
 /// belong to this value: tickets of another set of authorities, or of another listener, are
 /// worthless.
 ///
 /// # Errors
 ///
-/// If a text can't be read, key and certificate do not belong together, or there is no authority.
-pub fn api_tls(
-    material: &TlsMaterial,
+/// If the cryptography refuses the settings.
+pub(super) fn api_config(
+    trust: &Arc<TrustSet>,
     require_client_certificate: bool,
+    key: Arc<CertifiedKey>,
+    provider: &Arc<CryptoProvider>,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<ServerConfig>, Error> {
-    let provider = provider();
-    let roots = Arc::new(client_roots(&material.client_ca_pems)?);
-    // The hints, the names of the roots, let a browser offer only certificates that would do.
-    let mut chain = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
-    if !require_client_certificate {
-        chain = chain.allow_unauthenticated();
-    }
-    let chain = chain
-        .build()
-        .map_err(|error| Error::new(format!("client certificates can't be verified: {error}")))?;
-    let verifier = Arc::new(AccessCertificateVerifier::new(chain));
-    config(material, verifier, provider, clock)
+    let signatures = trust.any_verifier().cloned();
+    let signatures = signatures.ok_or_else(|| Error::new("there is no client authority"))?;
+    let verifier =
+        AccessCertificateVerifier::new(trust.clone(), require_client_certificate, signatures);
+    config(key, Arc::new(verifier), provider.clone(), clock)
 }
 
 /// The TLS of the documentation: the same server certificate, no client certificates.
 ///
 /// # Errors
 ///
-/// If a text can't be read, or key and certificate do not belong together.
-pub fn docs_tls(material: &TlsMaterial, clock: Arc<dyn Clock>) -> Result<Arc<ServerConfig>, Error> {
-    config(material, Arc::new(NoClientAuth), provider(), clock)
-}
-
-/// When the server's certificate ends; `None` where it cannot be read.
-pub fn server_certificate_end(material: &TlsMaterial) -> Option<Timestamp> {
-    let der = CertificateDer::from_pem_slice(material.certificate_chain_pem.as_bytes()).ok()?;
-    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-    let seconds = certificate.validity().not_after.timestamp();
-    Some(Timestamp::from_millis(seconds.saturating_mul(1_000)))
+/// If the cryptography refuses the settings.
+pub(super) fn docs_config(
+    key: Arc<CertifiedKey>,
+    provider: &Arc<CryptoProvider>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<ServerConfig>, Error> {
+    config(key, Arc::new(NoClientAuth), provider.clone(), clock)
 }
 
 fn config(
-    material: &TlsMaterial,
+    key: Arc<CertifiedKey>,
     verifier: Arc<dyn ClientCertVerifier>,
     provider: Arc<CryptoProvider>,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<ServerConfig>, Error> {
-    let key = certified_key(material)?;
     let unusable = |error| Error::new(format!("TLS can't be set up: {error}"));
     let mut config = ServerConfig::builder_with_details(provider, Arc::new(Time(clock)))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(unusable)?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        .with_cert_resolver(Arc::new(ServerCertificate(key)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // RFC 7627: without it a TLS 1.2 session of a client can be made to look like another's.
     config.require_ems = true;
@@ -119,30 +90,16 @@ fn config(
 
 /// Named here and never taken from the process: which cryptography protects secrets must not depend
 /// on what some library installs first. All its suites are forward secret and authenticated.
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn client_roots(pems: &[String]) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    for (number, text) in (1..).zip(pems) {
-        let what = format!("client authority {number}");
-        for certificate in certificates(text, &what)? {
-            // rustls takes any certificate as a root; with an access certificate among them its
-            // holder would be an authority.
-            match X509Certificate::from_der(&certificate) {
-                Ok((_, parsed)) if parsed.is_ca() => {}
-                _ => return Err(Error::new(format!("{what}: not the certificate of a CA"))),
-            }
-            roots
-                .add(certificate)
-                .map_err(|error| Error::new(format!("{what}: not usable: {error}")))?;
-        }
-    }
-    Ok(roots)
-}
-
-fn certified_key(material: &TlsMaterial) -> Result<CertifiedKey, Error> {
+/// The server's certificate and its key.
+///
+/// # Errors
+///
+/// If one can't be read, or they do not belong together.
+pub(super) fn certified_key(material: &TlsMaterial) -> Result<CertifiedKey, Error> {
     let chain = certificates(&material.certificate_chain_pem, "server certificate")?;
     let mut der = PrivateKeyDer::from_pem_slice(material.private_key_pem.as_bytes())
         .map_err(|_| Error::new("server key: no unencrypted PEM private key found"))?;
@@ -156,14 +113,14 @@ fn certified_key(material: &TlsMaterial) -> Result<CertifiedKey, Error> {
     }
 }
 
-fn certificates(text: &str, what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|error| Error::new(format!("{what}: not valid PEM: {error}")))?;
-    if found.is_empty() {
-        return Err(Error::new(format!("{what}: no PEM certificate found")));
+/// The same certificate for every client, whatever name it asks for.
+#[derive(Debug)]
+struct ServerCertificate(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for ServerCertificate {
+    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
     }
-    Ok(found)
 }
 
 /// Our clock, as rustls asks for it.

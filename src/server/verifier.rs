@@ -3,29 +3,38 @@
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     pki_types::{CertificateDer, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
-use super::identity;
+use super::trust::TrustSet;
+use crate::domain::Timestamp;
 
-/// Asks the verifier of rustls first, then wants to be able to read who the client is.
+/// Asks the trust set, which also wants to be able to read who the client is.
 ///
-/// The chain proves that an authority of ours vouches for the certificate; only its form proves
-/// that it was meant as an access certificate. One that is valid but unreadable must not become
-/// "no certificate": its holder would get the answers for anonymous callers, and a mistake in
-/// issuing would stay unseen.
+/// The chain proves that an authority vouches for the certificate; only its form proves that it was
+/// meant for this. One that is valid but unreadable must not become "no certificate": its holder would
+/// get the answers for anonymous callers, and a mistake in issuing would stay unseen.
 #[derive(Debug)]
 pub(super) struct AccessCertificateVerifier {
-    chain: Arc<dyn ClientCertVerifier>,
+    trust: Arc<TrustSet>,
+    names: Vec<DistinguishedName>,
+    required: bool,
+    /// Checks the signatures of handshakes.
+    signatures: Arc<dyn ClientCertVerifier>,
 }
 
 impl AccessCertificateVerifier {
-    /// Reads identities in what `chain` lets pass.
-    pub(super) fn new(chain: Arc<dyn ClientCertVerifier>) -> Self {
-        Self { chain }
+    /// Lets pass what `trust` vouches for, and nobody without a certificate where one is `required`.
+    pub(super) fn new(
+        trust: Arc<TrustSet>,
+        required: bool,
+        signatures: Arc<dyn ClientCertVerifier>,
+    ) -> Self {
+        let names = trust.names();
+        Self { trust, names, required, signatures }
     }
 }
 
@@ -36,22 +45,19 @@ impl ClientCertVerifier for AccessCertificateVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        identity::peer_certificate(end_entity)
-            .map_err(|error| CertificateError::Other(OtherError(Arc::new(error))))?;
-        Ok(verified)
-    }
-
-    fn offer_client_auth(&self) -> bool {
-        self.chain.offer_client_auth()
+        let chain = [end_entity].into_iter().chain(intermediates);
+        let chain: Vec<_> = chain.map(|der| CertificateDer::from(der.as_ref())).collect();
+        let millis = i64::try_from(now.as_secs().saturating_mul(1_000)).unwrap_or(i64::MAX);
+        self.trust.verify(&chain, Timestamp::from_millis(millis))?;
+        Ok(ClientCertVerified::assertion())
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        self.chain.client_auth_mandatory()
+        self.required
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
+        &self.names
     }
 
     fn verify_tls12_signature(
@@ -60,7 +66,7 @@ impl ClientCertVerifier for AccessCertificateVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, certificate, signature)
+        self.signatures.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -69,10 +75,10 @@ impl ClientCertVerifier for AccessCertificateVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, certificate, signature)
+        self.signatures.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.signatures.supported_verify_schemes()
     }
 }

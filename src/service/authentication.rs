@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::{Keyring, PolicyCache};
 use crate::{
-    domain::{Clock, ConnectionInfo, CredentialStatus, Error, Principal, Revisions},
+    domain::{
+        Claim, Clock, ConnectionInfo, CredentialId, CredentialStatus, Error, PeerCertificate,
+        Principal, Revisions, Timestamp,
+    },
     iam::PolicySet,
     store::Store,
 };
@@ -42,20 +45,35 @@ impl Authentication {
 
     /// The principal behind a connection, as of now.
     ///
-    /// The handshake proved that the caller holds the key of a certificate of ours, once. All else is
-    /// asked of the store at every request, since a connection, or a resumed session, may be older
-    /// than a revocation: that the credential exists, belongs to this very certificate and domain,
-    /// and is neither revoked nor expired.
+    /// The handshake proved that the caller holds the key of a certificate, once. All else is asked at
+    /// every request, since a connection, or a resumed session, may be older than a revocation: that an
+    /// authority still vouches for the certificate, and what the store says about it.
     ///
     /// # Errors
     ///
     /// [`Error::Unauthenticated`], or when storage fails.
     pub async fn authenticate(&self, connection: &ConnectionInfo) -> Result<Authenticated, Error> {
-        let refuse = |why| Err(Error::Unauthenticated(why));
-        let Some(certificate) = &connection.certificate else {
-            return refuse("no client certificate");
+        let Some(peer) = &connection.peer else {
+            return Err(Error::Unauthenticated("no client certificate"));
         };
-        let found = self.store.find_credential(certificate.credential_id).await?;
+        let now = self.clock.now();
+        let certificate = peer.certificate(now).map_err(Error::Unauthenticated)?;
+        match &certificate.claim {
+            Claim::Issued(id) => self.issued(&certificate, *id, now).await,
+            Claim::External(identities) => self.external(&certificate, identities, now).await,
+        }
+    }
+
+    /// A certificate of our own authority: that its credential exists, belongs to this very certificate
+    /// and domain, and is neither revoked nor expired.
+    async fn issued(
+        &self,
+        certificate: &PeerCertificate,
+        id: CredentialId,
+        now: Timestamp,
+    ) -> Result<Authenticated, Error> {
+        let refuse = |why| Err(Error::Unauthenticated(why));
+        let found = self.store.find_credential(id).await?;
         let Some(found) = found else {
             // Credentials go with their domain only, and so do its keys, here in memory too.
             self.keyring.forget(certificate.okms_id);
@@ -68,7 +86,7 @@ impl Authentication {
         if credential.okms_id != certificate.okms_id {
             return refuse("the certificate names another domain than the credential");
         }
-        match credential.status(self.clock.now()) {
+        match credential.status(now) {
             CredentialStatus::Ready => {
                 let policies = self.policies.at(found.revisions.iam).await?;
                 let principal = Principal {
@@ -84,5 +102,43 @@ impl Authentication {
             CredentialStatus::Expired => refuse("expired credential"),
             CredentialStatus::Revoked => refuse("revoked credential"),
         }
+    }
+
+    /// A certificate of another authority: the credential that it is registered as, else the identities
+    /// that it names. One whose credential is revoked does not fall back on its names.
+    async fn external(
+        &self,
+        certificate: &PeerCertificate,
+        identities: &[String],
+        now: Timestamp,
+    ) -> Result<Authenticated, Error> {
+        let refuse = |why| Err(Error::Unauthenticated(why));
+        let (okms_id, fingerprint) = (certificate.okms_id, certificate.fingerprint);
+        let Some(found) = self.store.find_external(okms_id, fingerprint).await? else {
+            self.keyring.forget(okms_id);
+            return refuse("the authority is bound to a domain that does not exist");
+        };
+        let (credential_id, identity_urns) = match found.credential {
+            Some(credential) => {
+                if credential.okms_id != okms_id || !credential.registered {
+                    return refuse("the certificate is registered in another domain");
+                }
+                match CredentialStatus::at(now, credential.expires_at, credential.revoked_at) {
+                    CredentialStatus::Ready => (Some(credential.id), credential.identity_urns),
+                    CredentialStatus::Expired => return refuse("expired credential"),
+                    CredentialStatus::Revoked => return refuse("revoked credential"),
+                }
+            }
+            None if identities.is_empty() => {
+                return refuse("the certificate is not registered and names no identity");
+            }
+            None => (None, identities.to_vec()),
+        };
+        let policies = self.policies.at(found.revisions.iam).await?;
+        let identity_urns = policies.with_groups(identity_urns);
+        let region = found.region;
+        let principal = Principal { credential_id, fingerprint, okms_id, region, identity_urns };
+        let (principal, revisions) = (Arc::new(principal), found.revisions);
+        Ok(Authenticated { principal, revisions, policies })
     }
 }

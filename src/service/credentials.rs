@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     domain::{Clock, Credential, CredentialId, Error, OkmsId},
-    pki::{AccessCertificate, AccessKey, Authority},
+    pki::{AccessCertificate, AccessKey, Authority, ForeignCertificate},
     store::Store,
 };
 
@@ -33,6 +33,21 @@ pub struct NewCredential {
     pub validity_days: u32,
     /// The key of the certificate.
     pub key: AccessKey,
+}
+
+/// What a person chooses about a certificate that another authority made.
+#[derive(Debug)]
+pub struct NewRegistration {
+    /// The domain in which it will count.
+    pub okms_id: OkmsId,
+    /// See [`Credential::name`].
+    pub name: String,
+    /// See [`Credential::description`].
+    pub description: String,
+    /// See [`Credential::identity_urns`].
+    pub identity_urns: Vec<String>,
+    /// The certificate, PEM; what follows it in the text is not looked at.
+    pub certificate_pem: String,
 }
 
 /// A credential just made, with what is shown only once.
@@ -81,6 +96,7 @@ impl Credentials {
             description: new.description,
             identity_urns: new.identity_urns,
             from_csr,
+            registered: false,
             certificate_pem: issued.certificate_pem,
             fingerprint: issued.fingerprint,
             created_at: now,
@@ -89,6 +105,91 @@ impl Credentials {
         };
         self.store.insert_credential(credential.clone()).await?;
         Ok(IssuedCredential { credential, private_key_pem: issued.private_key_pem })
+    }
+
+    /// Makes a credential of a certificate that another authority made. It ends with the certificate.
+    ///
+    /// That an authority which may vouch for the domain made it is for the caller to check; the server
+    /// does at each request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DomainNotFound`]; when a choice breaks a rule, the certificate can't be read, has ended
+    /// or is registered already, or storage fails.
+    pub async fn register(&self, new: NewRegistration) -> Result<Credential, Error> {
+        Credential::check(&new.name, &new.description, &new.identity_urns, 1)?;
+        let certificate = ForeignCertificate::read(&new.certificate_pem)
+            .map_err(|error| Error::malformed(error.to_string()))?;
+        let now = self.clock.now();
+        if certificate.not_after <= now {
+            return Err(Error::malformed("the certificate has ended"));
+        }
+        if let Some(other) = self.store.find_credential_of(certificate.fingerprint).await? {
+            let id = other.credential.id;
+            return Err(Error::malformed(format!("the certificate is that of credential {id}")));
+        }
+        let credential = Credential {
+            id: CredentialId::new(Uuid::new_v4()),
+            okms_id: new.okms_id,
+            name: new.name,
+            description: new.description,
+            identity_urns: new.identity_urns,
+            from_csr: false,
+            registered: true,
+            certificate_pem: certificate.certificate_pem,
+            fingerprint: certificate.fingerprint,
+            created_at: now,
+            expires_at: certificate.not_after,
+            revoked_at: None,
+        };
+        self.store.insert_credential(credential.clone()).await?;
+        Ok(credential)
+    }
+
+    /// Makes a successor of a credential: the same domain, name, description and identities, another
+    /// id, key and certificate. The old one counts on.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that id, it is revoked (nobody should come back in this way) or another
+    /// authority's, or as [`Credentials::create`].
+    pub async fn renew(
+        &self,
+        authority: &Authority,
+        id: CredentialId,
+        validity_days: u32,
+        key: AccessKey,
+    ) -> Result<IssuedCredential, Error> {
+        let Some(old) = self.find(id).await? else {
+            return Err(Error::malformed("there is no such credential"));
+        };
+        if old.revoked_at.is_some() {
+            return Err(Error::malformed("it is revoked; create another one"));
+        }
+        if old.registered {
+            let why = "its certificate is of another authority; register the one that follows it";
+            return Err(Error::malformed(why));
+        }
+        let new = NewCredential {
+            okms_id: old.okms_id,
+            name: old.name,
+            description: old.description,
+            identity_urns: old.identity_urns,
+            validity_days,
+            key,
+        };
+        self.create(authority, new).await
+    }
+
+    /// The credentials that count now and end within a month, the first to end first; at most a hundred.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn expiring(&self) -> Result<Vec<Credential>, Error> {
+        let now = self.clock.now();
+        let before = now.plus_seconds(WARNING_DAYS * SECONDS_PER_DAY);
+        self.store.list_expiring(now, before, MAX_WARNINGS).await
     }
 
     /// The credentials of a domain.
@@ -126,3 +227,7 @@ impl Credentials {
 /// The clock of the machine that makes a certificate may be ahead of that of a server.
 const BACKDATED_SECONDS: u32 = 3_600;
 const SECONDS_PER_DAY: u64 = 86_400;
+/// Days in which a person can act.
+const WARNING_DAYS: u64 = 30;
+/// Credentials that are warned of at a time: who has more needs no list in a log.
+const MAX_WARNINGS: u32 = 100;

@@ -26,7 +26,7 @@ mod secrets;
 pub use self::{
     authentication::{Authenticated, Authentication},
     caller::Caller,
-    credentials::{Credentials, IssuedCredential, NewCredential},
+    credentials::{Credentials, IssuedCredential, NewCredential, NewRegistration},
     domains::Domains,
     keyring::Keyring,
     policies::{AppliedPolicy, Group, Policies, PolicyCache},

@@ -19,12 +19,40 @@ pub struct FoundCredential {
     pub revisions: Revisions,
 }
 
+/// What a request with the certificate of another authority needs to know.
+#[derive(Debug, Clone)]
+pub struct FoundExternal {
+    /// The credential that the certificate is registered as.
+    pub credential: Option<FoundRegistration>,
+    /// The region of the domain.
+    pub region: String,
+    /// As of now.
+    pub revisions: Revisions,
+}
+
+/// The credential of a certificate, as far as a request needs it.
+#[derive(Debug, Clone)]
+pub struct FoundRegistration {
+    /// Its id.
+    pub id: CredentialId,
+    /// See [`Credential::okms_id`].
+    pub okms_id: OkmsId,
+    /// See [`Credential::registered`].
+    pub registered: bool,
+    /// See [`Credential::identity_urns`].
+    pub identity_urns: Vec<String>,
+    /// See [`Credential::expires_at`].
+    pub expires_at: Timestamp,
+    /// See [`Credential::revoked_at`].
+    pub revoked_at: Option<Timestamp>,
+}
+
 /// The statement for rows of [`CredentialRow`].
 macro_rules! select_credentials {
     ($which:literal) => {
         concat!(
             "SELECT c.credential_id, c.okms_id, c.name, c.description, c.identity_urns, \
-             c.from_csr, c.certificate_pem, c.fingerprint, c.created_at, c.expires_at, \
+             c.from_csr, c.registered, c.certificate_pem, c.fingerprint, c.created_at, c.expires_at, \
              c.revoked_at, d.region, r.iam AS iam_revision, r.keys AS keys_revision \
              FROM credentials c JOIN domains d ON d.okms_id = c.okms_id \
              JOIN revisions r ON r.id = 1 ",
@@ -50,9 +78,10 @@ impl Store {
                 let rows = execute!(
                     &mut tx.connection,
                     "INSERT INTO credentials (credential_id, okms_id, name, description, \
-                     identity_urns, from_csr, certificate_pem, fingerprint, created_at, expires_at) \
+                     identity_urns, from_csr, certificate_pem, fingerprint, created_at, expires_at, \
+                     registered) \
                      SELECT $1, okms_id, $3, $4, $5, CAST($6 AS BIGINT), $7, $8, CAST($9 AS BIGINT), \
-                     CAST($10 AS BIGINT) \
+                     CAST($10 AS BIGINT), CAST($11 AS BIGINT) \
                      FROM domains WHERE okms_id = $2",
                     credential.id.to_string(),
                     credential.okms_id.to_string(),
@@ -64,6 +93,7 @@ impl Store {
                     &credential.fingerprint[..],
                     credential.created_at.as_millis(),
                     credential.expires_at.as_millis(),
+                    i64::from(credential.registered),
                 )?;
                 if rows == 0 { Err(Error::DomainNotFound.into()) } else { Ok(()) }
             })
@@ -109,6 +139,80 @@ impl Store {
         row.map(CredentialRow::into_credential).transpose()
     }
 
+    /// The credential of a certificate.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn find_credential_of(
+        &self,
+        fingerprint: [u8; 32],
+    ) -> Result<Option<FoundCredential>, Error> {
+        let sql = select_credentials!("WHERE c.fingerprint = $1");
+        let row = self
+            .read(move |connection| {
+                Box::pin(async move {
+                    fetch_optional!(connection, CredentialRow, sql, &fingerprint[..])
+                })
+            })
+            .await?;
+        row.map(CredentialRow::into_credential).transpose()
+    }
+
+    /// What a request with the certificate of another authority needs to know: of the domain that the
+    /// authority is bound to, and of the credential that the certificate may be registered as, in
+    /// whichever domain that is. `None` where there is no such domain.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn find_external(
+        &self,
+        okms_id: OkmsId,
+        fingerprint: [u8; 32],
+    ) -> Result<Option<FoundExternal>, Error> {
+        let sql = "SELECT c.credential_id, c.okms_id, c.identity_urns, c.registered, c.expires_at, \
+                   c.revoked_at, d.region, r.iam AS iam_revision, r.keys AS keys_revision \
+                   FROM domains d JOIN revisions r ON r.id = 1 \
+                   LEFT JOIN credentials c ON c.fingerprint = $2 WHERE d.okms_id = $1";
+        let row = self
+            .read(move |connection| {
+                Box::pin(async move {
+                    let okms_id = okms_id.to_string();
+                    fetch_optional!(connection, ExternalRow, sql, okms_id, &fingerprint[..])
+                })
+            })
+            .await?;
+        row.map(ExternalRow::into_external).transpose()
+    }
+
+    /// The credentials that are neither revoked nor expired at `now` and expire before `before`, the
+    /// first to expire first; at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list_expiring(
+        &self,
+        now: Timestamp,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Credential>, Error> {
+        let sql = select_credentials!(
+            "WHERE c.revoked_at IS NULL AND c.expires_at > $1 AND c.expires_at < $2 \
+             ORDER BY c.expires_at, c.credential_id LIMIT $3"
+        );
+        let rows = self
+            .read(move |connection| {
+                Box::pin(async move {
+                    let (now, before) = (now.as_millis(), before.as_millis());
+                    fetch_all!(connection, CredentialRow, sql, now, before, i64::from(limit))
+                })
+            })
+            .await?;
+        rows.into_iter().map(|row| row.into_credential().map(|found| found.credential)).collect()
+    }
+
     /// Revokes a credential, once: a second revocation keeps the time of the first. `false` where
     /// there is none of that id.
     ///
@@ -141,6 +245,7 @@ struct CredentialRow {
     description: String,
     identity_urns: String,
     from_csr: i64,
+    registered: i64,
     certificate_pem: String,
     fingerprint: Vec<u8>,
     created_at: i64,
@@ -162,6 +267,7 @@ impl CredentialRow {
             identity_urns: serde_json::from_str(&self.identity_urns)
                 .map_err(|_| broken("identity URNs"))?,
             from_csr: self.from_csr != 0,
+            registered: self.registered != 0,
             certificate_pem: self.certificate_pem,
             fingerprint: self.fingerprint.try_into().map_err(|_| broken("fingerprint"))?,
             created_at: Timestamp::from_millis(self.created_at),
@@ -170,5 +276,48 @@ impl CredentialRow {
         };
         let revisions = Revisions { iam: self.iam_revision, keys: self.keys_revision };
         Ok(FoundCredential { credential, region: self.region, revisions })
+    }
+}
+
+/// The columns of a credential are all there or all NULL.
+#[derive(FromRow)]
+struct ExternalRow {
+    credential_id: Option<String>,
+    okms_id: Option<String>,
+    identity_urns: Option<String>,
+    registered: Option<i64>,
+    expires_at: Option<i64>,
+    revoked_at: Option<i64>,
+    region: String,
+    iam_revision: i64,
+    keys_revision: i64,
+}
+
+impl ExternalRow {
+    fn into_external(self) -> Result<FoundExternal, Error> {
+        let broken = |what: &str| Error::Internal(format!("stored credential: {what}"));
+        let of_credential = (
+            self.credential_id,
+            self.okms_id,
+            self.identity_urns,
+            self.registered,
+            self.expires_at,
+        );
+        let credential = match of_credential {
+            (Some(id), Some(okms_id), Some(urns), Some(registered), Some(expires_at)) => {
+                Some(FoundRegistration {
+                    id: id.parse().map_err(|_| broken("id"))?,
+                    okms_id: okms_id.parse().map_err(|_| broken("okmsId"))?,
+                    registered: registered != 0,
+                    identity_urns: serde_json::from_str(&urns)
+                        .map_err(|_| broken("identity URNs"))?,
+                    expires_at: Timestamp::from_millis(expires_at),
+                    revoked_at: self.revoked_at.map(Timestamp::from_millis),
+                })
+            }
+            _ => None,
+        };
+        let revisions = Revisions { iam: self.iam_revision, keys: self.keys_revision };
+        Ok(FoundExternal { credential, region: self.region, revisions })
     }
 }

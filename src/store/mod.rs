@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use self::{connection::Connection, engine::Engine, error::StoreError};
 pub use self::{
-    credentials::FoundCredential,
+    credentials::{FoundCredential, FoundExternal, FoundRegistration},
     engine::{DatabaseUrl, DatabaseUrlError},
     keys::StoredKey,
     policies::{Applied, StoredIam, StoredPolicy},

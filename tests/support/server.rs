@@ -247,6 +247,8 @@ impl Server {
                 certificate_chain_pem: issued.certificate_pem,
                 private_key_pem: issued.private_key_pem,
                 client_ca_pems: vec![authority.certificate_pem().to_owned()],
+                external_authorities: Vec::new(),
+                revocation_lists: Vec::new(),
             },
             require_client_certificate: false,
             limits,

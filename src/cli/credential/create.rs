@@ -70,7 +70,7 @@ pub(in crate::cli) struct Create {
 
 /// The kind of a key.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum KeyType {
+pub(super) enum KeyType {
     /// ECDSA on P-256
     Ecdsa,
     /// RSA of 3072 bits
@@ -78,7 +78,7 @@ enum KeyType {
 }
 
 /// What was made, where it is, and the password that is shown once.
-struct Made {
+pub(super) struct Made {
     credential: Credential,
     files: AccessFiles,
     private_key: bool,
@@ -90,7 +90,7 @@ impl Create {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
         // All that can be wrong with what is given is found before there is a credential.
-        let key = self.key()?;
+        let key = access_key(self.csr.as_deref(), self.key_type)?;
         let password = self.password()?;
         let authority = bootstrap::load_authority(&config.pki)?;
         let folder = bootstrap::absolute(&self.out_dir)?;
@@ -118,14 +118,6 @@ impl Create {
             },
         )?;
         output::answer(self.format, || made.text(), || made.json())
-    }
-
-    fn key(&self) -> Result<AccessKey, Failure> {
-        Ok(match (&self.csr, self.key_type) {
-            (Some(path), _) => AccessKey::Csr(bootstrap::read(path)?),
-            (None, KeyType::Ecdsa) => AccessKey::Ecdsa,
-            (None, KeyType::Rsa) => AccessKey::Rsa,
-        })
     }
 
     /// The password for a PKCS#12 file, if one is to be made.
@@ -174,9 +166,18 @@ impl Create {
     }
 }
 
+/// The key that a certificate is to have.
+pub(super) fn access_key(csr: Option<&Path>, key_type: KeyType) -> Result<AccessKey, Failure> {
+    Ok(match (csr, key_type) {
+        (Some(path), _) => AccessKey::Csr(bootstrap::read(path)?),
+        (None, KeyType::Ecdsa) => AccessKey::Ecdsa,
+        (None, KeyType::Rsa) => AccessKey::Rsa,
+    })
+}
+
 /// Revokes a credential whose key could not be handed over: nobody could use it, and nobody would
 /// miss it in the list.
-async fn take_back(
+pub(super) async fn take_back(
     services: &Services,
     id: crate::domain::CredentialId,
     failure: Failure,
@@ -190,7 +191,20 @@ async fn take_back(
 }
 
 impl Made {
-    fn text(&self) -> String {
+    /// Writes certificate and key, the certificate last.
+    pub(super) fn write(folder: &Path, issued: IssuedCredential) -> Result<Self, Failure> {
+        let IssuedCredential { credential, private_key_pem } = issued;
+        let files = AccessFiles::new(folder, credential.id);
+        quote::path(&files.private_key)?;
+        if let Some(private_key) = &private_key_pem {
+            files::create(&files.private_key, private_key.as_bytes())?;
+        }
+        files::create(&files.certificate, credential.certificate_pem.as_bytes())?;
+        let private_key = private_key_pem.is_some();
+        Ok(Self { private_key, pkcs12: false, generated_password: None, credential, files })
+    }
+
+    pub(super) fn text(&self) -> String {
         let mut text = super::text(&self.credential, SystemClock.now());
         text.push_str(&format!("\nCertificate: {}\n", self.files.certificate.display()));
         if self.private_key {
@@ -208,7 +222,7 @@ impl Made {
         text
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let path = |made: bool, path: &Path| made.then(|| path.display().to_string());
         let mut json = super::json(&self.credential, SystemClock.now());
         json["files"] = json!({

@@ -1,11 +1,13 @@
 //! `okmsd credential`: credentials and their access certificates.
 
 mod create;
+mod register;
+mod renew;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use self::create::Create;
+use self::{create::Create, register::Register, renew::Renew};
 use super::{
     Failure,
     act::Act,
@@ -25,6 +27,10 @@ use crate::{
 pub(super) enum Command {
     /// Make a credential and the access certificate that stands for it
     Create(Create),
+    /// Make a credential of a certificate that another authority made
+    Register(Register),
+    /// Make the successor of a credential: the same identities, another key and certificate
+    Renew(Renew),
     /// List the credentials of a domain
     List(List),
     /// Show a credential
@@ -70,6 +76,8 @@ impl Command {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
         match self {
             Self::Create(arguments) => arguments.run(environment),
+            Self::Register(arguments) => arguments.run(environment),
+            Self::Renew(arguments) => arguments.run(environment),
             Self::List(arguments) => arguments.run(environment),
             Self::Show(arguments) => arguments.run(environment),
             Self::Revoke(arguments) => arguments.run(environment),
@@ -157,6 +165,7 @@ fn text(credential: &Credential, now: Timestamp) -> String {
         ("Status", credential.status(now).as_str().to_owned()),
         ("Identities", identities),
         ("From CSR", if credential.from_csr { "yes" } else { "no" }.to_owned()),
+        ("Registered", if credential.registered { "yes" } else { "no" }.to_owned()),
         ("Created", credential.created_at.to_rfc3339_seconds()),
         ("Expires", credential.expires_at.to_rfc3339_seconds()),
     ];
@@ -176,6 +185,7 @@ fn json(credential: &Credential, now: Timestamp) -> Value {
         "status": credential.status(now).as_str(),
         "identityURNs": credential.identity_urns,
         "fromCSR": credential.from_csr,
+        "registered": credential.registered,
         "certificatePEM": credential.certificate_pem,
         "createdAt": credential.created_at.to_rfc3339_seconds(),
         "expiredAt": credential.expires_at.to_rfc3339_seconds(),

@@ -36,7 +36,7 @@ use super::{
     config_args::{DEV_FOLDER, FILE_NAME},
     files::{self, FolderLock},
     listen_flags::{ListenFlags, LogFlags},
-    output, serve,
+    output, reload, serve,
     services::{self, Services},
 };
 use crate::{
@@ -92,6 +92,7 @@ impl Arguments {
 }
 
 async fn run(mut config: Config, folder: &Path, authority: &Authority) -> Result<(), Failure> {
+    let _hangup = reload::hangup()?;
     let access = ensure_access(&config, folder, authority).await?;
     let server = serve::Server::start(&config).await?;
     config.server.api_listen.0 = server.api_address();

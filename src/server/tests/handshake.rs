@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::Timestamp,
     pki::{AccessKey, Authority},
-    server::{Limits, api_tls, docs_tls},
+    server::{Limits, LiveTls, api_tls},
 };
 
 /// Whatever `params` say, signed by the server's authority.
@@ -158,7 +158,7 @@ async fn a_certificate_can_be_required() {
 async fn the_documentation_asks_for_no_certificate() {
     let authority = Authority::generate("okmsd test CA", NOW, 3650).unwrap();
     let clock = ManualClock::new();
-    let tls = docs_tls(&material(&authority), clock.clone()).unwrap();
+    let tls = LiveTls::new(&material(&authority), false, clock.clone()).unwrap().docs();
     let server = Server::with_tls(Limits::default(), authority, clock, tls).await;
     let client = server.client(Some(server.access()));
     assert_eq!(server.who(client).await.unwrap(), "HTTP/1.1 nobody");

@@ -5,6 +5,7 @@ use rcgen::{
 
 use super::{CREDENTIAL_ID, NOW, OKMS_ID, access_from, certificate};
 use crate::{
+    domain::{Claim, CredentialId},
     pki::{AccessCertificate, AccessKey, Authority},
     server::peer_certificate,
 };
@@ -55,7 +56,7 @@ fn what_pki_issues_is_read_back() {
             })
             .unwrap();
         let read = peer_certificate(&certificate(&issued.certificate_pem)).unwrap();
-        assert_eq!(read.credential_id.to_string(), id);
+        assert_eq!(read.claim, Claim::Issued(id.parse().unwrap()));
         assert_eq!(read.okms_id.to_string(), OKMS_ID);
         assert_eq!(read.fingerprint, issued.fingerprint);
     }
@@ -69,14 +70,15 @@ fn two_certificates_of_one_credential_have_two_fingerprints() {
         peer_certificate(&certificate(&pem)).unwrap()
     };
     let (one, other) = (read(), read());
-    assert_eq!(one.credential_id, other.credential_id);
+    assert_eq!(one.claim, other.claim);
     assert_ne!(one.fingerprint, other.fingerprint);
 }
 
 #[test]
 fn the_same_form_made_by_others_is_read() {
     let der = params().self_signed(&KeyPair::generate().unwrap()).unwrap();
-    assert_eq!(peer_certificate(der.der()).unwrap().credential_id.as_bytes(), &[1; 16]);
+    let id = CredentialId::new(uuid::Uuid::from_bytes([1; 16]));
+    assert_eq!(peer_certificate(der.der()).unwrap().claim, Claim::Issued(id));
 }
 
 #[test]

@@ -36,9 +36,9 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    domain::{Clock, ConnectionInfo, Timestamp},
+    domain::{Claim, Clock, ConnectionInfo, Timestamp},
     pki::{AccessCertificate, AccessKey, Authority},
-    server::{Limits, TlsMaterial, api_tls, serve},
+    server::{Limits, ListenerTls, TlsMaterial, api_tls, serve},
 };
 
 const OKMS_ID: &str = "7e5bb0b2-0a6b-4a0c-9a3f-5c9d0e1f2a3b";
@@ -112,14 +112,16 @@ impl Server {
         limits: Limits,
         authority: Authority,
         clock: Arc<ManualClock>,
-        tls: Arc<rustls::ServerConfig>,
+        tls: ListenerTls,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
         let (shutdown, stop) = oneshot::channel::<()>();
         let for_service = seen.clone();
-        let service = tower::service_fn(move |request| answer(for_service.clone(), request));
+        let time = clock.clone();
+        let service =
+            tower::service_fn(move |request| answer(for_service.clone(), time.clone(), request));
         let task = tokio::spawn(serve(listener, tls, service, limits, async {
             let _ = stop.await;
         }));
@@ -204,16 +206,21 @@ type Connection = TlsStream<TcpStream>;
 
 async fn answer(
     seen: Arc<Seen>,
+    clock: Arc<ManualClock>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let info = request.extensions().get::<ConnectionInfo>().unwrap().clone();
     assert!(info.peer_address.ip().is_loopback());
     let body = match request.uri().path() {
         "/who" => {
-            let who = info.certificate.map_or_else(
-                || "nobody".to_owned(),
-                |certificate| format!("{} {}", certificate.credential_id, certificate.okms_id),
-            );
+            let who = match info.peer.map(|peer| peer.certificate(clock.now())) {
+                None => "nobody".to_owned(),
+                Some(Err(reason)) => reason.to_owned(),
+                Some(Ok(certificate)) => match &certificate.claim {
+                    Claim::Issued(id) => format!("{id} {}", certificate.okms_id),
+                    Claim::External(urns) => format!("{urns:?} {}", certificate.okms_id),
+                },
+            };
             format!("{:?} {who}", request.version()).into()
         }
         "/slow" => {
@@ -250,6 +257,8 @@ fn material(authority: &Authority) -> TlsMaterial {
         certificate_chain_pem: issued.certificate_pem,
         private_key_pem: issued.private_key_pem,
         client_ca_pems: vec![authority.certificate_pem().to_owned()],
+        external_authorities: Vec::new(),
+        revocation_lists: Vec::new(),
     }
 }
 

@@ -1,0 +1,158 @@
+//! Certificates, authorities and revocation lists are read again when their files change, and on
+//! SIGHUP.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{info, warn};
+
+use super::{Failure, bootstrap};
+use crate::{
+    config::{Config, Pki, Tls, read_private_file},
+    server::{ExternalAuthority, LiveTls, RevocationList, TlsMaterial},
+};
+
+/// The files that the TLS of a server is made of.
+#[derive(Debug, Clone)]
+pub(super) struct TlsFiles {
+    tls: Tls,
+    pki: Pki,
+}
+
+/// What tells one state of the files from another: for each, where it lies, its size and its times. A
+/// link that points to another file shows as well.
+pub(super) type Stamp = Vec<Option<(u64, u64, u64, i64, i64, i64, i64)>>;
+
+impl TlsFiles {
+    /// The files of a configuration.
+    pub(super) fn new(config: &Config) -> Self {
+        Self { tls: config.tls.clone(), pki: config.pki.clone() }
+    }
+
+    /// Reads them.
+    pub(super) fn read(&self) -> Result<TlsMaterial, Failure> {
+        let external = self.pki.client_cas.0.iter().map(|ca| {
+            let (name, pem) = (ca.file.display().to_string(), bootstrap::read(&ca.file)?);
+            Ok(ExternalAuthority { name, okms_id: ca.okms_id, pem })
+        });
+        let lists = self.pki.crl_files.0.iter().map(|file| {
+            let name = file.display().to_string();
+            let content = fs::read(file)
+                .map_err(|error| Failure::because(format!("cannot read {name}"), &error))?;
+            Ok(RevocationList { name, content })
+        });
+        Ok(TlsMaterial {
+            certificate_chain_pem: bootstrap::read(&self.tls.certificate_file)?,
+            private_key_pem: read_private_file(&self.tls.private_key_file)?,
+            client_ca_pems: vec![bootstrap::read(&self.pki.ca_certificate_file)?],
+            external_authorities: external.collect::<Result<_, Failure>>()?,
+            revocation_lists: lists.collect::<Result<_, Failure>>()?,
+        })
+    }
+
+    /// Their present state.
+    pub(super) fn stamp(&self) -> Stamp {
+        self.paths().map(|path| stamp_of(path)).collect()
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        let own =
+            [&self.tls.certificate_file, &self.tls.private_key_file, &self.pki.ca_certificate_file];
+        let others = self.pki.client_cas.0.iter().map(|ca| &ca.file);
+        own.into_iter().chain(others).chain(&self.pki.crl_files.0)
+    }
+}
+
+/// Reads the files again for as long as the server runs.
+pub(super) struct Reloader {
+    files: TlsFiles,
+    live: Arc<LiveTls>,
+    /// The state that is in use.
+    used: Stamp,
+    /// Why the last attempt failed: said once, not every second.
+    failed: Option<String>,
+}
+
+impl Reloader {
+    /// `used` is the state of the files from before they were read for `live`.
+    pub(super) const fn new(files: TlsFiles, live: Arc<LiveTls>, used: Stamp) -> Self {
+        Self { files, live, used, failed: None }
+    }
+
+    /// Never ends by itself.
+    pub(super) async fn run(mut self, mut hangup: Signal) {
+        let mut ticks = interval(LOOK_TIME);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = self.used.clone();
+        loop {
+            let asked = tokio::select! {
+                _ = hangup.recv() => true,
+                _ = ticks.tick() => false,
+            };
+            let present = self.files.stamp();
+            // Files are written one after the other: only what has come to rest is read.
+            let rests = present == seen;
+            seen = present;
+            if asked || (rests && seen != self.used) {
+                self.reload(asked).await;
+            }
+        }
+    }
+
+    async fn reload(&mut self, asked: bool) {
+        let (files, live) = (self.files.clone(), self.live.clone());
+        let before = files.stamp();
+        // Reading and verifying large lists must not hold up requests.
+        let done = spawn_blocking(move || {
+            let material = files.read().map_err(|failure| failure.to_string())?;
+            live.replace(&material).map_err(|error| error.to_string())
+        });
+        let done = done.await.unwrap_or_else(|_| Err("the attempt panicked".to_owned()));
+        match done {
+            Ok(changed) => {
+                self.used = before;
+                self.failed = None;
+                if changed {
+                    info!("certificates, authorities and revocation lists were read again");
+                } else if asked {
+                    info!("certificates, authorities and revocation lists are unchanged");
+                }
+            }
+            Err(reason) => {
+                if asked || self.failed.as_ref() != Some(&reason) {
+                    warn!(
+                        reason,
+                        "the files of certificates, authorities or revocation lists can't be used; \
+                         what was in use stays in use"
+                    );
+                }
+                self.failed = Some(reason);
+            }
+        }
+    }
+}
+
+/// From now on SIGHUP does not end the process.
+pub(super) fn hangup() -> Result<Signal, Failure> {
+    signal(SignalKind::hangup())
+        .map_err(|error| Failure::because("cannot wait for signals", &error))
+}
+
+fn stamp_of(path: &Path) -> Option<(u64, u64, u64, i64, i64, i64, i64)> {
+    let found = fs::metadata(path).ok()?;
+    let (modified, changed) = (found.mtime_nsec(), found.ctime_nsec());
+    Some((found.dev(), found.ino(), found.size(), found.mtime(), modified, found.ctime(), changed))
+}
+
+/// Between two looks at the files. A change is in use after two of them.
+const LOOK_TIME: Duration = Duration::from_secs(1);

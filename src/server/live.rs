@@ -1,0 +1,215 @@
+//! The TLS settings in use, replaced as a whole while the server runs.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rustls::ServerConfig;
+use tokio::sync::watch;
+
+use super::{
+    Error, TlsMaterial,
+    status::{CertificateExpiry, CertificateKind, CertificateStatus},
+    tls::{self, provider},
+    trust::{TrustSet, sha256},
+};
+use crate::domain::{Clock, Timestamp};
+
+/// The TLS settings of both listeners.
+///
+/// A handshake uses those of its beginning; a request, whatever its connection began with, is checked
+/// against the authorities and lists of its own time.
+pub struct LiveTls {
+    clock: Arc<dyn Clock>,
+    require_client_certificate: bool,
+    current: RwLock<Arc<Loaded>>,
+    /// That of `current`, to be read without its lock.
+    epoch: AtomicU64,
+    status: watch::Sender<Arc<CertificateStatus>>,
+}
+
+/// One set of settings.
+struct Loaded {
+    /// How many sets there were before.
+    epoch: u64,
+    trust: Arc<TrustSet>,
+    api: Arc<ServerConfig>,
+    docs: Arc<ServerConfig>,
+    status: Arc<CertificateStatus>,
+    digest: [u8; 32],
+}
+
+impl LiveTls {
+    /// Starts with `material`.
+    ///
+    /// # Errors
+    ///
+    /// If a text can't be read, key and certificate do not belong together, there is no authority, or a
+    /// revocation list can't be used.
+    pub fn new(
+        material: &TlsMaterial,
+        require_client_certificate: bool,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, Error> {
+        let loaded = load(material, require_client_certificate, &clock, 0)?;
+        loaded.status.log();
+        let status = watch::Sender::new(loaded.status.clone());
+        Ok(Arc::new(Self {
+            clock,
+            require_client_certificate,
+            current: RwLock::new(Arc::new(loaded)),
+            epoch: AtomicU64::new(0),
+            status,
+        }))
+    }
+
+    /// Puts `material` in the place of what is in use; says whether that changed anything.
+    ///
+    /// Open connections go on. Tickets of the set before are worthless from then on, and each request
+    /// is checked against the new authorities and lists.
+    ///
+    /// # Errors
+    ///
+    /// As [`LiveTls::new`]; nothing is changed then.
+    pub fn replace(&self, material: &TlsMaterial) -> Result<bool, Error> {
+        // The lock of the writer, so that two replacements do not get one epoch.
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let epoch = current.epoch + 1;
+        let loaded = load(material, self.require_client_certificate, &self.clock, epoch)?;
+        if loaded.digest == current.digest {
+            return Ok(false);
+        }
+        loaded.status.log();
+        let status = loaded.status.clone();
+        *current = Arc::new(loaded);
+        self.epoch.store(epoch, Ordering::Release);
+        drop(current);
+        self.status.send_replace(status);
+        Ok(true)
+    }
+
+    /// For the listener of the API, which asks for client certificates.
+    pub fn api(self: &Arc<Self>) -> ListenerTls {
+        ListenerTls { live: self.clone(), listener: Listener::Api }
+    }
+
+    /// For the listener of the documentation: the same server certificate, no client certificates.
+    pub fn docs(self: &Arc<Self>) -> ListenerTls {
+        ListenerTls { live: self.clone(), listener: Listener::Docs }
+    }
+
+    /// The certificates and lists in use, and a way to wait for their change.
+    pub fn status(&self) -> watch::Receiver<Arc<CertificateStatus>> {
+        self.status.subscribe()
+    }
+
+    /// How often the settings were replaced.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The authorities and lists in use, and the epoch that they belong to.
+    pub(super) fn trust(&self) -> (u64, Arc<TrustSet>) {
+        let loaded = self.loaded();
+        (loaded.epoch, loaded.trust.clone())
+    }
+
+    fn loaded(&self) -> Arc<Loaded> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for LiveTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveTls").field("epoch", &self.epoch()).finish_non_exhaustive()
+    }
+}
+
+/// The TLS settings of one listener.
+#[derive(Debug, Clone)]
+pub struct ListenerTls {
+    live: Arc<LiveTls>,
+    listener: Listener,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Listener {
+    Api,
+    Docs,
+}
+
+impl ListenerTls {
+    /// The settings for a handshake that begins now.
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        let loaded = self.live.loaded();
+        match self.listener {
+            Listener::Api => loaded.api.clone(),
+            Listener::Docs => loaded.docs.clone(),
+        }
+    }
+
+    /// All settings.
+    pub(super) const fn live(&self) -> &Arc<LiveTls> {
+        &self.live
+    }
+}
+
+/// The TLS of an API: see [`LiveTls`].
+///
+/// # Errors
+///
+/// As [`LiveTls::new`].
+pub fn api_tls(
+    material: &TlsMaterial,
+    require_client_certificate: bool,
+    clock: Arc<dyn Clock>,
+) -> Result<ListenerTls, Error> {
+    Ok(LiveTls::new(material, require_client_certificate, clock)?.api())
+}
+
+/// Verifies a client's certificate, PEM, its own first, as the server would at `now`, and gives what it
+/// says.
+///
+/// # Errors
+///
+/// Why it would be refused.
+pub fn check_client_certificate(
+    material: &TlsMaterial,
+    chain_pem: &str,
+    now: Timestamp,
+) -> Result<crate::domain::PeerCertificate, Error> {
+    let chain = super::material::certificates(chain_pem, "certificate")?;
+    let trust = TrustSet::new(material, &provider(), now)?;
+    trust.verify(&chain, now).map_err(|error| Error::new(format!("certificate: {error}")))
+}
+
+fn load(
+    material: &TlsMaterial,
+    require_client_certificate: bool,
+    clock: &Arc<dyn Clock>,
+    epoch: u64,
+) -> Result<Loaded, Error> {
+    let provider = provider();
+    let trust = Arc::new(TrustSet::new(material, &provider, clock.now())?);
+    let key = tls::certified_key(material)?;
+    let mut all = Vec::from(trust.digest());
+    all.extend(key.cert.iter().flat_map(|der| sha256(der)));
+    let mut certificates: Vec<CertificateExpiry> = Vec::new();
+    let server = key.cert.first();
+    certificates.extend(
+        server.and_then(|der| {
+            CertificateExpiry::of(CertificateKind::Server, "server certificate", der)
+        }),
+    );
+    certificates.extend_from_slice(trust.expiries());
+    let key = Arc::new(key);
+    let api =
+        tls::api_config(&trust, require_client_certificate, key.clone(), &provider, clock.clone())?;
+    let docs = tls::docs_config(key, &provider, clock.clone())?;
+    let status = Arc::new(CertificateStatus { certificates });
+    Ok(Loaded { epoch, trust, api, docs, status, digest: sha256(&all) })
+}
