@@ -9,6 +9,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     api::{ApiState, api_router, docs_router},
+    audit::AuditLog,
     domain::Clock,
     server::{self, Limits, TlsMaterial, api_tls, docs_tls},
     service::{Authentication, Keyring, Secrets},
@@ -21,6 +22,8 @@ pub struct AppOptions {
     pub store: Store,
     /// The keys of its domains.
     pub keyring: Arc<Keyring>,
+    /// Where each request is recorded. It ends with the server.
+    pub audit: AuditLog,
     /// Where "now" comes from: for versions, credentials and certificates alike.
     pub clock: Arc<dyn Clock>,
     /// The server's certificate and the authorities of access certificates.
@@ -45,6 +48,7 @@ pub struct RunningApp {
     /// Where the public documentation listens.
     pub docs_address: Option<SocketAddr>,
     store: Store,
+    audit: AuditLog,
     shutdown: watch::Sender<bool>,
     listeners: JoinSet<()>,
 }
@@ -70,6 +74,7 @@ impl RunningApp {
         let state = ApiState {
             authentication: Authentication::new(store.clone(), keyring.clone(), clock.clone()),
             secrets: Secrets::new(store.clone(), keyring, clock),
+            audit: options.audit.clone(),
         };
         let (shutdown, told) = watch::channel(false);
         let mut listeners = JoinSet::new();
@@ -85,10 +90,10 @@ impl RunningApp {
             let docs = docs_router(&options.api_url);
             listeners.spawn(server::serve(listener, docs_config, docs, limits, until_told(told)));
         }
-        Ok(Self { api_address, docs_address, store, shutdown, listeners })
+        Ok(Self { api_address, docs_address, store, audit: options.audit, shutdown, listeners })
     }
 
-    /// Stops to accept, lets requests under way finish, and closes the store.
+    /// Stops to accept, lets requests under way finish, and closes audit log and store.
     pub async fn shutdown(mut self) {
         self.shutdown.send_replace(true);
         while let Some(ended) = self.listeners.join_next().await {
@@ -96,6 +101,7 @@ impl RunningApp {
                 tracing::error!(%error, "a listener ended by a panic");
             }
         }
+        self.audit.close().await;
         if tokio::time::timeout(CLOSING_TIME, self.store.close()).await.is_err() {
             tracing::warn!("the database did not close in time");
         }

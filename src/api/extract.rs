@@ -6,8 +6,9 @@ use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::request::Parts,
 };
+use percent_encoding::utf8_percent_encode;
 
-use super::{error::ApiError, query::number};
+use super::{error::ApiError, query::number, v2::URN_ENCODED};
 use crate::{
     domain::{Argument, Error, RequestTrail, SecretPath, VersionId},
     service::{Authenticated, Caller},
@@ -33,7 +34,9 @@ impl<S: Send + Sync> FromRequestParts<S> for SecretPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        Ok(Self::parse(&path_param(parts, state, "path").await?)?)
+        let path = Self::parse(&path_param(parts, state, "path").await?)?;
+        note_resource(parts, &path);
+        Ok(path)
     }
 }
 
@@ -51,6 +54,19 @@ impl<S: Send + Sync> FromRequestParts<S> for VersionId {
             )
         })?;
         Ok(Self::new(number)?)
+    }
+}
+
+/// Notes the secret that the request names; what may be done with it is decided later.
+fn note_resource(parts: &Parts, path: &SecretPath) {
+    let authenticated = parts.extensions.get::<Authenticated>();
+    let trail = parts.extensions.get::<Arc<RequestTrail>>();
+    if let (Some(Authenticated { principal, .. }), Some(trail)) = (authenticated, trail) {
+        let path = utf8_percent_encode(path.as_str(), URN_ENCODED);
+        trail.note_resource(format!(
+            "urn:v1:{}:resource:okms:{}/secret/{path}",
+            principal.region, principal.okms_id
+        ));
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     app::{AppOptions, RunningApp},
+    audit::AuditLog,
     clock::SystemClock,
     config::{ClientCertificate, Config, Environment, Tls, read_private_file},
     domain::Clock,
@@ -75,10 +76,14 @@ impl Server {
             Some(url) => url.as_str().to_owned(),
             None => origin(api_address),
         };
+        let clock = Arc::new(SystemClock);
+        let audit = AuditLog::start(&config.audit.options(), clock)
+            .map_err(|error| Failure::because("cannot start the server", &error))?;
         let Services { store, keyring, clock, .. } = Services::open(config).await?;
         let app = RunningApp::start(AppOptions {
             store,
             keyring,
+            audit,
             clock,
             tls,
             require_client_certificate: requires_client_certificate(&config.tls),

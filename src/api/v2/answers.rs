@@ -197,5 +197,5 @@ fn raw_json<S: Serializer>(data: &Option<SecretData>, serializer: S) -> Result<S
 }
 
 /// All but the unreserved characters of RFC 3986, so that a URN reads the same in every client.
-const URN_ENCODED: &AsciiSet =
+pub(in crate::api) const URN_ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');

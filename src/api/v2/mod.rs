@@ -10,6 +10,8 @@ mod schemas;
 mod secrets;
 mod versions;
 
+pub(super) use self::answers::URN_ENCODED;
+
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::ApiState;
