@@ -9,6 +9,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     api::{ApiState, api_router, docs_router},
+    audit::AuditLog,
     domain::Clock,
     server::{self, CertificateStatus, ExpiryWarnings, Limits, LiveTls, TlsMaterial},
     service::{Authentication, Credentials, Keyring, PolicyCache, Secrets},
@@ -21,6 +22,8 @@ pub struct AppOptions {
     pub store: Store,
     /// The keys of its domains.
     pub keyring: Arc<Keyring>,
+    /// Where each request is recorded. It ends with the server.
+    pub audit: AuditLog,
     /// Where "now" comes from: for versions, credentials and certificates alike.
     pub clock: Arc<dyn Clock>,
     /// The server's certificate, the authorities of client certificates and what they revoked.
@@ -46,6 +49,7 @@ pub struct RunningApp {
     pub docs_address: Option<SocketAddr>,
     tls: Arc<LiveTls>,
     store: Store,
+    audit: AuditLog,
     shutdown: watch::Sender<bool>,
     listeners: JoinSet<()>,
     /// Ends with this value.
@@ -75,8 +79,8 @@ impl RunningApp {
         let policies = Arc::new(PolicyCache::new(store.clone()));
         let authentication =
             Authentication::new(store.clone(), keyring.clone(), policies, clock.clone());
-        let state =
-            ApiState { authentication, secrets: Secrets::new(store.clone(), keyring, clock) };
+        let secrets = Secrets::new(store.clone(), keyring, clock);
+        let state = ApiState { authentication, secrets, audit: options.audit.clone() };
         let (shutdown, told) = watch::channel(false);
         let mut listeners = JoinSet::new();
         listeners.spawn(server::serve(
@@ -91,7 +95,8 @@ impl RunningApp {
             let docs = docs_router(&options.api_url);
             listeners.spawn(server::serve(listener, tls.docs(), docs, limits, until_told(told)));
         }
-        Ok(Self { api_address, docs_address, tls, store, shutdown, listeners, background })
+        let audit = options.audit;
+        Ok(Self { api_address, docs_address, tls, store, audit, shutdown, listeners, background })
     }
 
     /// The TLS settings in use, to be replaced when their files change.
@@ -104,7 +109,7 @@ impl RunningApp {
         self.tls.status().borrow().clone()
     }
 
-    /// Stops to accept, lets requests under way finish, and closes the store.
+    /// Stops to accept, lets requests under way finish, and closes audit log and store.
     pub async fn shutdown(mut self) {
         self.background.abort_all();
         self.shutdown.send_replace(true);
@@ -113,6 +118,7 @@ impl RunningApp {
                 tracing::error!(%error, "a listener ended by a panic");
             }
         }
+        self.audit.close().await;
         if tokio::time::timeout(CLOSING_TIME, self.store.close()).await.is_err() {
             tracing::warn!("the database did not close in time");
         }

@@ -14,6 +14,7 @@
 //! | [`iam`] | rights: policies, groups, decisions; no I/O |
 //! | [`crypto`] | envelope encryption: root key → domain key → data |
 //! | [`store`] | all SQL, for SQLite and PostgreSQL; sees ciphertext only |
+//! | [`audit`] | the record of all that was asked and done, chained and signed |
 //! | [`pki`] | certificates: made, not stored |
 //! | [`app`] | joins the parts into a running server |
 //! | [`clock`] | the time of the system |
@@ -26,6 +27,7 @@
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

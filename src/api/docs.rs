@@ -40,7 +40,7 @@ pub fn docs_router(api_url: &str) -> Router {
     ));
     document.servers = Some(vec![ServerBuilder::new().url(api_url).build()]);
     let config = ui_config().supported_submit_methods(NO_METHODS);
-    envelope::wrap(ui_router(document, config).fallback(error::route_not_found))
+    envelope::wrap(ui_router(document, config).fallback(error::route_not_found), None)
 }
 
 /// The Swagger UI of the API listener, still without its guard.

@@ -1,4 +1,5 @@
-//! Around every request: its id, the access log, panics, security headers, the form of errors.
+//! Around every request: its id, the access log, its audit record, panics, security headers, the form of
+//! errors.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -9,7 +10,7 @@ use std::{
 use axum::{
     Router,
     extract::{MatchedPath, Request},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -19,76 +20,157 @@ use uuid::Uuid;
 use super::{
     drain::KeptBody,
     error::{ApiError, error_response},
+    operations::Operations,
 };
-use crate::domain::{ConnectionInfo, Error, RequestTrail};
+use crate::{
+    audit::{AuditLog, NotRecorded, RequestRecord, known_method},
+    domain::{ConnectionInfo, Error, RequestTrail},
+};
 
-/// Puts the envelope around all routes.
-pub(super) fn wrap(routes: Router) -> Router {
-    routes.layer(middleware::from_fn(envelope))
+/// Puts the envelope around all routes. Requests of the public documentation are not recorded: they
+/// reach nothing.
+pub(super) fn wrap(routes: Router, recorder: Option<Recorder>) -> Router {
+    routes
+        .layer(middleware::from_fn(move |request, next| envelope(recorder.clone(), request, next)))
 }
 
-async fn envelope(mut request: Request, next: Next) -> Response {
+/// Records requests.
+#[derive(Clone)]
+pub(super) struct Recorder {
+    log: AuditLog,
+    operations: Operations,
+}
+
+impl Recorder {
+    pub(super) fn new(log: AuditLog) -> Self {
+        Self { log, operations: Operations::of_document() }
+    }
+}
+
+async fn envelope(recorder: Option<Recorder>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     // Random: it must not tell how many came before.
     let request_id = format!("OKMS.{}", Uuid::new_v4());
-    let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    // No path of a route is longer; the log is not for others to fill.
-    let path: String = request.uri().path().chars().take(MAX_LOGGED_PATH).collect();
     let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer_address);
-
     let trail = Arc::new(RequestTrail::default());
     request.extensions_mut().insert(Arc::clone(&trail));
-    let left = KeptBody::keep(&mut request);
 
+    // The path itself is neither logged nor recorded: one that is no secret's may be a secret that
+    // somebody pasted into the wrong place. The trail has the URN of what it named.
+    let method = known_method(request.method().as_str());
+    let mut unrecorded = recorder.map(|recorder| {
+        let route = route.as_ref().map(MatchedPath::as_str);
+        let operation = route.and_then(|route| recorder.operations.id(request.method(), route));
+        let operation = operation.map(str::to_owned);
+        let (id, route) = (request_id.clone(), route.map(str::to_owned));
+        let record = RequestRecord::new(id, peer, request.method().as_str(), route, operation);
+        Unrecorded { log: recorder.log, record: Some(record), trail: Arc::clone(&trail) }
+    });
+
+    let left = KeptBody::keep(&mut request);
+    let mut response = match &mut unrecorded {
+        Some(unrecorded) if !unrecorded.log.admits() => {
+            // Nothing was done, and nothing can be recorded. The log counts it.
+            unrecorded.record = None;
+            not_recorded()
+        }
+        _ => handle(request, next).await,
+    };
+    if let Some(left) = left {
+        left.drain().await;
+    }
+
+    let error_code = render(&mut response, &request_id);
+    if let Some(unrecorded) = unrecorded
+        && unrecorded.finish(response.status(), error_code).await.is_err()
+    {
+        response = not_recorded();
+        render(&mut response, &request_id);
+    }
+    add_headers(&mut response, &request_id);
+    let noted = trail.read();
+    let credential_id = noted.principal.and_then(|principal| principal.credential_id);
+    tracing::info!(target: "okmsd::access", {
+        request.id = request_id,
+        peer.address = peer.map(tracing::field::display),
+        credential.id = credential_id.map(tracing::field::display),
+        http.method = method,
+        http.route = route.as_ref().map(MatchedPath::as_str),
+        resource.urn = noted.resource_urn,
+        http.status = response.status().as_u16(),
+        error.code = error_code,
+        duration_ms = started.elapsed().as_secs_f64() * 1_000.0,
+    }, "request");
+    response
+}
+
+async fn handle(request: Request, next: Next) -> Response {
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let mut response = match tokio::time::timeout(REQUEST_TIME, handled).await {
+    match tokio::time::timeout(REQUEST_TIME, handled).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => ApiError::Panicked.into_response(),
         Err(_) => {
             let error = Error::Unavailable("the request took too long".into());
             ApiError::from(error).into_response()
         }
-    };
-
-    if let Some(left) = left {
-        left.drain().await;
     }
+}
 
+fn not_recorded() -> Response {
+    ApiError::from(Error::Unavailable("the audit log cannot be written".into())).into_response()
+}
+
+/// A request that is not recorded yet. Dropped so, its caller has gone away, and that is recorded.
+struct Unrecorded {
+    log: AuditLog,
+    record: Option<RequestRecord>,
+    trail: Arc<RequestTrail>,
+}
+
+impl Unrecorded {
+    /// Records how the request was answered.
+    async fn finish(
+        mut self,
+        status: StatusCode,
+        error_code: Option<i32>,
+    ) -> Result<(), NotRecorded> {
+        let Some(mut record) = self.record.take() else { return Ok(()) };
+        record.note(self.trail.read());
+        record.answered(status.as_u16(), error_code);
+        self.log.record(record).await
+    }
+}
+
+impl Drop for Unrecorded {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.note(self.trail.read());
+            self.log.record_abandoned(record);
+        }
+    }
+}
+
+/// Gives an error its form, and tells its code.
+fn render(response: &mut Response, request_id: &str) -> Option<i32> {
     let error = match response.extensions_mut().remove::<ApiError>() {
-        Some(error) => Some(error),
-        None => ApiError::of_router(response.status()),
+        Some(error) => error,
+        None => ApiError::of_router(response.status())?,
     };
-    let mut error_code = None;
-    if let Some(error) = error {
-        let rendering = error.render();
-        error_code = Some(rendering.error_code);
-        log_failure(&error, &request_id);
-        let allow = response.headers_mut().remove(header::ALLOW);
-        response = error_response(rendering, request_id.clone());
-        if let Some(allow) = allow {
-            response.headers_mut().insert(header::ALLOW, allow);
-        }
-        if matches!(error, ApiError::BodyTooLarge | ApiError::BodyTimeout) {
-            // The rest of the body is not wanted; over HTTP/2 the header has no meaning.
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
+    let rendering = error.render();
+    let error_code = rendering.error_code;
+    log_failure(&error, request_id);
+    let allow = response.headers_mut().remove(header::ALLOW);
+    *response = error_response(rendering, request_id.to_owned());
+    if let Some(allow) = allow {
+        response.headers_mut().insert(header::ALLOW, allow);
     }
-    add_headers(&mut response, &request_id);
-    let credential_id = trail.read().principal.and_then(|principal| principal.credential_id);
-    tracing::info!(target: "okmsd::access", {
-        request.id = request_id,
-        peer.address = peer.map(tracing::field::display),
-        credential.id = credential_id.map(tracing::field::display),
-        http.method = %method,
-        http.route = route.as_ref().map(MatchedPath::as_str),
-        http.path = path,
-        http.status = response.status().as_u16(),
-        error.code = error_code,
-        duration_ms = started.elapsed().as_secs_f64() * 1_000.0,
-    }, "request");
-    response
+    if matches!(error, ApiError::BodyTooLarge | ApiError::BodyTimeout) {
+        // The rest of the body is not wanted; over HTTP/2 the header has no meaning.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    Some(error_code)
 }
 
 /// Texts that are for the log alone, once. The caller's own mistakes are in the access log.
@@ -120,9 +202,6 @@ fn add_headers(response: &mut Response, request_id: &str) {
 /// time after which a silent connection is closed.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
 
-/// Room for the longest secret path, every character of it percent-encoded, and what is around it.
-const MAX_LOGGED_PATH: usize = 1_024;
-
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers hold secrets: no cache keeps them, no browser guesses their type, shows them inside another
@@ -141,11 +220,7 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
 
 #[cfg(test)]
 mod tests {
-    use axum::{
-        body::Body,
-        http::{Request, StatusCode},
-        routing::get,
-    };
+    use axum::{body::Body, http::Request, routing::get};
     use http_body_util::BodyExt;
     use tower::ServiceExt;
 
@@ -157,7 +232,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_never_ends_is_answered_in_time() {
-        let routes = wrap(Router::new().route("/", get(std::future::pending::<()>)));
+        let routes = wrap(Router::new().route("/", get(std::future::pending::<()>)), None);
         let started = tokio::time::Instant::now();
         let response =
             routes.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
@@ -168,7 +243,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_a_500_in_the_form_of_the_api_and_the_next_request_is_served() {
         let routes = Router::new().route("/panics", get(panics)).route("/works", get(|| async {}));
-        let routes = wrap(routes);
+        let routes = wrap(routes, None);
         let request = |path: &str| Request::get(path).body(Body::empty()).unwrap();
         let response = routes.clone().oneshot(request("/panics")).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

@@ -9,7 +9,7 @@ use axum::{
 
 use super::{error::ApiError, query::number};
 use crate::{
-    domain::{Argument, Error, RequestTrail, SecretPath, VersionId},
+    domain::{Argument, Error, RequestTrail, SecretPath, VersionId, resource_urn},
     service::{Authenticated, Caller},
 };
 
@@ -33,7 +33,9 @@ impl<S: Send + Sync> FromRequestParts<S> for SecretPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        Ok(Self::parse(&path_param(parts, state, "path").await?)?)
+        let path = Self::parse(&path_param(parts, state, "path").await?)?;
+        note_resource(parts, &path);
+        Ok(path)
     }
 }
 
@@ -51,6 +53,15 @@ impl<S: Send + Sync> FromRequestParts<S> for VersionId {
             )
         })?;
         Ok(Self::new(number)?)
+    }
+}
+
+/// Notes the secret that the request names; what may be done with it is decided later.
+fn note_resource(parts: &Parts, path: &SecretPath) {
+    let authenticated = parts.extensions.get::<Authenticated>();
+    let trail = parts.extensions.get::<Arc<RequestTrail>>();
+    if let (Some(Authenticated { principal, .. }), Some(trail)) = (authenticated, trail) {
+        trail.note_resource(resource_urn(&principal.region, principal.okms_id, Some(path)));
     }
 }
 

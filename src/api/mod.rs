@@ -9,7 +9,8 @@
 //! | file | what happens |
 //! |---|---|
 //! | `target` | the raw path is split into secret path and suffix, before anything is decoded |
-//! | `envelope` | request id, access log, panics, security headers, errors in the API's form |
+//! | `envelope` | request id, access log, audit record, panics, security headers, errors in the API's form |
+//! | `operations` | the operation that a record names |
 //! | `drain` | what is left of a body is read, so that no answer is lost |
 //! | `browser` | changes that another web site asks for are refused |
 //! | `authentication` | the certificate's credential is checked; no route is reached without |
@@ -26,6 +27,7 @@ mod envelope;
 mod error;
 mod extract;
 mod fields;
+mod operations;
 mod paging;
 mod query;
 mod target;
@@ -35,7 +37,10 @@ use axum::{Router, middleware};
 
 pub use self::docs::{docs_router, openapi};
 pub use self::target::Folded;
-use crate::service::{Authentication, Secrets};
+use crate::{
+    audit::AuditLog,
+    service::{Authentication, Secrets},
+};
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -44,6 +49,8 @@ pub struct ApiState {
     pub authentication: Authentication,
     /// The use cases of secrets.
     pub secrets: Secrets,
+    /// Where each request is recorded.
+    pub audit: AuditLog,
 }
 
 /// All that the API listener serves.
@@ -51,6 +58,7 @@ pub struct ApiState {
 /// Both forms of address, the regional and the central one, lead to the same routes.
 pub fn api_router(state: ApiState) -> Folded<Router> {
     let (v2, _) = v2::router().split_for_parts();
+    let audit = envelope::Recorder::new(state.audit.clone());
     let routes = Router::new()
         .nest("/api/{okmsId}/v2", v2.clone())
         .nest("/v2/okms/resource/{okmsId}", v2)
@@ -59,5 +67,5 @@ pub fn api_router(state: ApiState) -> Folded<Router> {
         .fallback(error::route_not_found)
         .layer(middleware::from_fn_with_state(state, authentication::authenticate))
         .layer(middleware::from_fn(browser::refuse_other_sites));
-    Folded::new(envelope::wrap(routes))
+    Folded::new(envelope::wrap(routes, Some(audit)))
 }

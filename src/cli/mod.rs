@@ -11,6 +11,7 @@
 //! | `init` | `okmsd init`: make the files of a production server |
 //! | `domain` | `okmsd domain`: OKMS domains in the store |
 //! | `credential` | `okmsd credential`: credentials and their access certificates |
+//! | `audit` | `okmsd audit`: the audit log, verified |
 //! | `settings` | `okmsd config`: the example, and the check of a configuration |
 //! | `healthcheck` | `okmsd healthcheck`: whether the server of this machine answers |
 //! | `config_args` | the options that say which configuration is meant |
@@ -29,6 +30,7 @@
 
 mod access_files;
 mod act;
+mod audit;
 mod bootstrap;
 mod certificates;
 mod config_args;
@@ -97,6 +99,9 @@ enum Command {
     /// Credentials and their access certificates: create, register, renew, list, show, revoke
     #[command(subcommand)]
     Credential(credential::Command),
+    /// The audit log: verify it, print the keys that its chains begin with
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Settings: print the example, check a configuration
     #[command(subcommand)]
     Config(settings::Command),
@@ -111,6 +116,7 @@ impl Command {
             Self::Init(arguments) => arguments.run(),
             Self::Domain(command) => command.run(environment),
             Self::Credential(command) => command.run(environment),
+            Self::Audit(command) => command.run(environment),
             Self::Config(command) => command.run(environment),
             Self::Healthcheck(arguments) => arguments.run(environment),
         }

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     app::{AppOptions, RunningApp},
+    audit::AuditLog,
     clock::SystemClock,
     config::{ClientCertificate, Config, Environment, Tls},
     server::{Limits, api_tls},
@@ -85,10 +86,14 @@ impl Server {
             Some(url) => url.as_str().to_owned(),
             None => origin(api_address),
         };
+        let clock = Arc::new(SystemClock);
+        let audit = AuditLog::start(&config.audit.options(), clock)
+            .map_err(|error| Failure::because("cannot start the server", &error))?;
         let Services { store, keyring, clock, .. } = Services::open(config).await?;
         let app = RunningApp::start(AppOptions {
             store,
             keyring,
+            audit,
             clock,
             tls,
             require_client_certificate: requires_client_certificate(&config.tls),

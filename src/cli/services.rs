@@ -62,18 +62,20 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
         .block_on(work)
 }
 
-/// Opens the store of a configuration, lets `work` use it, and closes it whatever comes of that.
+/// Opens the store of a configuration, lets `work` use it, and closes it whatever comes of that. The
+/// act is recorded, and not done where it could not be.
 pub(super) fn with<T>(
     config: &Config,
     act: Act,
     work: impl AsyncFnOnce(&Services) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    block_on(async {
-        let services = Services::open(config).await?;
-        let done = work(&services).await;
-        services.close().await;
-        tracing::debug!(operation = act.operation, about = ?act.about, "done");
-        done
+    act.recorded(config, || {
+        block_on(async {
+            let services = Services::open(config).await?;
+            let done = work(&services).await;
+            services.close().await;
+            done
+        })
     })
 }
 

@@ -20,9 +20,11 @@
 //! | `storage` | the database |
 //! | `root_key` | where the root key comes from |
 //! | `pki` | the authorities of client certificates |
+//! | `audit` | the audit log |
 //! | `log` | what is logged and in which form |
 //! | `example.toml` | every setting with its meaning, unit and default |
 
+mod audit;
 mod error;
 mod limits;
 mod log;
@@ -39,6 +41,7 @@ use std::{fs, path::Path};
 
 use self::source::{FileSource, Listing, Source};
 pub use self::{
+    audit::Audit,
     error::Error,
     limits::Limits,
     log::{Log, LogFormat},
@@ -69,6 +72,8 @@ pub struct Config {
     pub root_key: RootKeySource,
     /// The authorities of client certificates.
     pub pki: Pki,
+    /// The audit log.
+    pub audit: Audit,
     /// What is logged and in which form.
     pub log: Log,
 }
@@ -83,6 +88,7 @@ impl Config {
             storage: Storage::defaults(base),
             root_key: RootKeySource::defaults(base),
             pki: Pki::defaults(base),
+            audit: Audit::defaults(base),
             log: Log::default(),
         }
     }
@@ -149,6 +155,7 @@ impl Config {
         self.storage.settings(source)?;
         self.root_key.settings(source)?;
         self.pki.settings(source)?;
+        self.audit.settings(source)?;
         self.log.settings(source)
     }
 }

@@ -44,6 +44,12 @@ impl Timestamp {
             .and_then(|time| time.format(&Rfc3339).ok())
             .unwrap_or_default()
     }
+
+    /// RFC 3339 in UTC with milliseconds, the form of records: `2026-11-23T09:30:00.123Z`.
+    pub fn to_rfc3339_millis(self) -> String {
+        let seconds = self.to_rfc3339_seconds();
+        format!("{}.{:03}Z", seconds.trim_end_matches('Z'), self.0.rem_euclid(1_000))
+    }
 }
 
 /// Where "now" comes from: the system in production, a test's own hand in tests.
@@ -67,6 +73,8 @@ mod tests {
             "2026-11-23T09:10:00Z"
         );
         assert_eq!(Timestamp::from_millis(i64::MAX).to_rfc3339_seconds(), "9999-12-31T23:59:59Z");
+        let millis = Timestamp::from_millis(1_795_425_000_009).to_rfc3339_millis();
+        assert_eq!(millis, "2026-11-23T09:10:00.009Z");
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub use self::{
     postgres::{Schema, base_url, postgres_is_at_hand},
     proxy::Proxy,
     raw::send_raw,
-    server::{Database, Domain, Engine, ManualClock, Server},
+    server::{Database, Domain, Engine, ManualClock, Server, audit_lines},
 };
 
 /// Makes each test a test of both engines.

@@ -1,7 +1,8 @@
 //! A server in this process, wired as the program wires it.
 
 use std::{
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -11,6 +12,7 @@ use std::{
 
 use okmsd::{
     app::{AppOptions, RunningApp},
+    audit::{self, AuditLog},
     clock::SystemClock,
     crypto::RootKey,
     domain::{Clock, Credential, OkmsId, Timestamp},
@@ -166,6 +168,8 @@ pub struct Server {
     pub docs_url: String,
     /// As text, since a root key belongs to one server.
     pub root_key: String,
+    /// The folder of the audit log; replicas share one.
+    pub audit_folder: Arc<TempDir>,
     app: Option<RunningApp>,
 }
 
@@ -190,7 +194,9 @@ impl Server {
         let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
         let root_key = RootKey::generate().expect("a root key").to_text().to_string();
         let database = Arc::new(Database::create(engine).await);
-        Self::start_on(engine, database, clock, Arc::new(authority), root_key, limits).await
+        let authority = Arc::new(authority);
+        let audit = Arc::new(tempfile::tempdir().expect("a folder"));
+        Self::start_on(engine, database, clock, authority, root_key, limits, audit).await
     }
 
     /// A server on a database that the test has made.
@@ -203,7 +209,8 @@ impl Server {
         let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
         let root_key = RootKey::generate().expect("a root key").to_text().to_string();
         let (database, authority) = (Arc::new(database), Arc::new(authority));
-        Self::start_on(engine, database, clock, authority, root_key, Limits::default()).await
+        let (limits, audit) = (Limits::default(), Arc::new(tempfile::tempdir().expect("a folder")));
+        Self::start_on(engine, database, clock, authority, root_key, limits, audit).await
     }
 
     /// Another server on the same database, with connections, key cache and sockets of its own: a
@@ -216,10 +223,12 @@ impl Server {
             self.authority.clone(),
             self.root_key.clone(),
             Limits::default(),
+            self.audit_folder.clone(),
         )
         .await
     }
 
+    #[expect(clippy::too_many_arguments, reason = "each is a part of a server")]
     async fn start_on(
         engine: Engine,
         database: Arc<Database>,
@@ -227,6 +236,7 @@ impl Server {
         authority: Arc<Authority>,
         root_key: String,
         limits: Limits,
+        audit_folder: Arc<TempDir>,
     ) -> Self {
         let url = database.url().parse().expect("a database URL");
         let store = Store::open(&url).await.expect("a store");
@@ -239,9 +249,11 @@ impl Server {
         let docs_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let api_url = format!("https://{}", api_listener.local_addr().expect("an address"));
         let docs_url = format!("https://{}", docs_listener.local_addr().expect("an address"));
+        let options = audit::Options::new(audit_folder.path().to_owned());
         let app = RunningApp::start(AppOptions {
             store: store.clone(),
             keyring: keyring.clone(),
+            audit: AuditLog::start(&options, clock.clone()).expect("an audit log"),
             clock: clock.clone(),
             tls: TlsMaterial {
                 certificate_chain_pem: issued.certificate_pem,
@@ -267,6 +279,7 @@ impl Server {
             api_url,
             docs_url,
             root_key,
+            audit_folder,
             app: Some(app.expect("a running server")),
         }
     }
@@ -320,12 +333,39 @@ impl Server {
         tls_config(self.authority.certificate_pem(), identity)
     }
 
+    /// The records of requests so far, of all replicas.
+    pub fn records(&self) -> Vec<serde_json::Value> {
+        let mut lines = audit_lines(self.audit_folder.path());
+        lines.retain(|line| line["kind"] == "request");
+        lines
+    }
+
     /// Ends the server as SIGTERM would, and keeps the database.
     pub async fn stop(&mut self) {
         if let Some(app) = self.app.take() {
             app.shutdown().await;
         }
     }
+}
+
+/// All lines of an audit log.
+pub fn audit_lines(folder: &Path) -> Vec<serde_json::Value> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "jsonl") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort_unstable();
+    let text = files.iter().map(|path| fs::read_to_string(path).expect("text"));
+    let text: String = text.collect();
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 impl Domain {

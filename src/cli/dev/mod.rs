@@ -32,12 +32,13 @@ use clap::Args;
 
 use self::{access::Access, handout::Handout};
 use super::{
-    Failure, bootstrap,
+    Failure,
+    act::Act,
+    bootstrap,
     config_args::{DEV_FOLDER, FILE_NAME},
     files::{self, FolderLock},
     listen_flags::{ListenFlags, LogFlags},
-    output, reload, serve,
-    services::{self, Services},
+    output, reload, serve, services,
 };
 use crate::{
     clock::SystemClock,
@@ -87,13 +88,13 @@ impl Arguments {
         // Whoever waits for this file waits for this run, not for the last one.
         remove(&folder.join(handout::ENVIRONMENT_FILE))?;
         let authority = server_files::ensure(&config, &server_names(&config), SystemClock.now())?;
-        services::block_on(run(config, &folder, &authority))
+        let access = ensure_access(&config, &folder, &authority)?;
+        services::block_on(run(config, &folder, access))
     }
 }
 
-async fn run(mut config: Config, folder: &Path, authority: &Authority) -> Result<(), Failure> {
+async fn run(mut config: Config, folder: &Path, access: Access) -> Result<(), Failure> {
     let _hangup = reload::hangup()?;
-    let access = ensure_access(&config, folder, authority).await?;
     let server = serve::Server::start(&config).await?;
     config.server.api_listen.0 = server.api_address();
     config.server.docs_listen.0 = server.docs_address();
@@ -114,16 +115,11 @@ async fn run(mut config: Config, folder: &Path, authority: &Authority) -> Result
     server.run().await
 }
 
-async fn ensure_access(
-    config: &Config,
-    folder: &Path,
-    authority: &Authority,
-) -> Result<Access, Failure> {
-    let services = Services::open(config).await?;
+fn ensure_access(config: &Config, folder: &Path, authority: &Authority) -> Result<Access, Failure> {
     let region = config.server.region.as_str();
-    let access = access::ensure(&services, folder, authority, region, SystemClock.now()).await;
-    services.close().await;
-    access
+    services::with(config, Act::new("dev"), async |services| {
+        access::ensure(services, folder, authority, region, SystemClock.now()).await
+    })
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {

@@ -1,0 +1,415 @@
+//! A chain that is written: append, checkpoint, rotate, remove.
+//!
+//! Nothing here waits or retries. What fails leaves the chain as it was, ready for another try.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read},
+    num::NonZeroU32,
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
+use tracing::{error, info};
+use uuid::Uuid;
+
+use super::{
+    Options, folder,
+    head::Head,
+    keys::Keys,
+    line::{Entry, FileHead, Follows, LINE_DOMAIN, MAX_LINE, NO_HASH, Pending, hash, sign},
+};
+use crate::domain::Timestamp;
+
+/// When files of a chain end, and how many are kept.
+#[derive(Debug, Clone)]
+pub(super) struct Rotation {
+    max_file_size: u64,
+    max_file_age: Option<Duration>,
+    keep_files: Option<NonZeroU32>,
+}
+
+impl From<&Options> for Rotation {
+    fn from(options: &Options) -> Self {
+        Self {
+            max_file_size: options.max_file_size,
+            max_file_age: options.max_file_age,
+            keep_files: options.keep_files,
+        }
+    }
+}
+
+/// Why a chain cannot be written as it is.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The disk refuses; another try may succeed.
+    Io(io::Error),
+    /// Somebody else has changed the file.
+    Tampered(String),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A chain, at its end.
+pub(super) struct Chain {
+    pub(super) folder: PathBuf,
+    pub(super) writer: String,
+    pub(super) rotation: Rotation,
+    pub(super) id: String,
+    pub(super) keys: Keys,
+    /// The last file, its number, and when it was begun.
+    pub(super) file: File,
+    pub(super) number: u32,
+    pub(super) begun: Timestamp,
+    /// Bytes of whole lines in it.
+    pub(super) length: u64,
+    /// Up to where the disk has room reserved.
+    pub(super) reserved: u64,
+    /// What came after `length` could not be taken back yet.
+    pub(super) torn: bool,
+    /// No room could be reserved: what is left is for requests under way.
+    pub(super) short: bool,
+    /// The number of the next line.
+    pub(super) seq: u64,
+    /// The hash of the last line.
+    pub(super) prev: String,
+    /// Lines since the last checkpoint.
+    pub(super) unsigned: u64,
+    pub(super) head: File,
+}
+
+impl Chain {
+    /// Begins a chain of that number in the folder of its writer.
+    ///
+    /// It is made under another name first: a chain that is there is whole.
+    pub(super) fn begin(
+        writer_folder: &Path,
+        number: u32,
+        follows: Option<Follows>,
+        rotation: Rotation,
+        now: Timestamp,
+    ) -> io::Result<Self> {
+        let writer = writer_folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let unfinished = writer_folder.join(".new");
+        match fs::remove_dir_all(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&unfinished)?;
+        let mut keys = Keys::generate()?;
+        keys.save(&unfinished)?;
+        let head = folder::create(&Head::path(&unfinished))?;
+        let file = folder::create(&unfinished.join(folder::file_name(1)))?;
+        let mut chain = Self {
+            folder: unfinished,
+            writer,
+            rotation,
+            id: Uuid::new_v4().to_string(),
+            keys,
+            file,
+            number: 0,
+            begun: now,
+            length: 0,
+            reserved: 0,
+            torn: false,
+            short: false,
+            seq: 0,
+            prev: NO_HASH.to_owned(),
+            unsigned: 0,
+            head,
+        };
+        let line = chain.file_head(now, follows)?;
+        chain.file.write_all_at(line.as_bytes(), 0)?;
+        chain.begun_file(1, now, &line)?;
+        chain.head.sync_all()?;
+        let finished = writer_folder.join(folder::chain_name(number));
+        fs::rename(&chain.folder, &finished)?;
+        folder::sync_above(&finished)?;
+        chain.folder = finished;
+        Ok(chain)
+    }
+
+    /// Writes entries, as one piece. Gives the lines.
+    pub(super) fn append(&mut self, entries: &[Pending], sync: bool) -> Result<Vec<u8>, Fault> {
+        self.check_file()?;
+        let mut lines = Vec::with_capacity(entries.len() * 512);
+        let (mut seq, mut prev) = (self.seq, self.prev.clone());
+        for entry in entries {
+            let line = entry.render(seq, &prev);
+            lines.extend_from_slice(line.as_bytes());
+            lines.push(b'\n');
+            prev = hash(line.as_bytes());
+            seq += 1;
+        }
+        self.write(&lines, sync)?;
+        (self.seq, self.prev) = (seq, prev);
+        self.unsigned += entries.len() as u64;
+        self.write_head();
+        Ok(lines)
+    }
+
+    /// Signs all lines that are not signed yet, and destroys the key. Gives the line.
+    pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<Vec<u8>, Fault> {
+        if self.unsigned == 0 {
+            return Ok(Vec::new());
+        }
+        self.keys.save(&self.folder)?;
+        self.check_file()?;
+        let next_key = self.keys.line.next.public()?;
+        let object = Pending::new(now, Entry::Checkpoint { next_key }).render(self.seq, &self.prev);
+        let line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.line.current)?;
+        let mut lines = line.clone().into_bytes();
+        lines.push(b'\n');
+        self.write(&lines, true)?;
+        self.seq += 1;
+        self.prev = hash(line.as_bytes());
+        self.unsigned = 0;
+        self.keys.advance_line()?;
+        let saved = self.keys.save(&self.folder);
+        self.write_head();
+        saved?;
+        Ok(lines)
+    }
+
+    /// Begins a new file, if the present one is large or old enough.
+    pub(super) fn rotate_if_due(&mut self, now: Timestamp) -> Result<Vec<u8>, Fault> {
+        let age = self.rotation.max_file_age;
+        let old = age.is_some_and(|age| self.begun.plus_seconds(age.as_secs()) <= now);
+        // A file of nothing but its own first line is not worth another.
+        if self.length < self.rotation.max_file_size && !(old && self.unsigned > 0) {
+            return Ok(Vec::new());
+        }
+        let mut lines = self.checkpoint(now)?;
+        self.release();
+        lines.extend(self.next_file(now)?);
+        if let Some(kept) = self.rotation.keep_files {
+            match self.remove_files(kept, now) {
+                Ok(more) => lines.extend(more),
+                // Nothing is lost by what stays.
+                Err(Fault::Io(error)) => error!(%error, "old audit files cannot be removed"),
+                Err(tampered) => return Err(tampered),
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Goes on in a new file, because somebody has removed or changed the present one, which is left as
+    /// it is.
+    pub(super) fn leave_file(&mut self, why: &str, now: Timestamp) -> Result<Vec<u8>, Fault> {
+        if self.folder.exists() {
+            return self.next_file(now);
+        }
+        // With the folder, the keys are gone as well.
+        let writer = self.folder.parent().unwrap_or(Path::new("")).to_owned();
+        let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        let number = name.parse().unwrap_or(0);
+        let follows = Follows { chain_number: number, why: why.to_owned() };
+        let rotation = self.rotation.clone();
+        *self = Self::begin(&writer, number + 1, Some(follows), rotation, now)?;
+        Ok(Vec::new())
+    }
+
+    /// Reserves room for requests under way, if there is less than half of what there should be.
+    pub(super) fn reserve(&mut self) -> io::Result<()> {
+        if self.length + RESERVED / 2 <= self.reserved {
+            self.short = false;
+            return Ok(());
+        }
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.length, RESERVED) {
+            // Some file systems cannot; then the writes themselves tell when the disk is full.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.reserved = self.length + RESERVED;
+                self.short = false;
+                Ok(())
+            }
+            Err(error) => {
+                self.short = true;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives back the room that was reserved.
+    pub(super) fn release(&mut self) {
+        // It would be given back when the file is next cut; nothing depends on it.
+        let _reserved = self.file.set_len(self.length);
+        self.reserved = self.length;
+    }
+
+    /// Tells where the chain ends. Behind the log, it is of no harm: a start looks further.
+    pub(super) fn write_head(&self) {
+        let written = self.keys.file.current.public().and_then(|next_file_key| {
+            let head = Head {
+                chain: self.id.clone(),
+                file: self.number,
+                begun: self.begun.as_millis(),
+                next_file_key,
+                length: self.length,
+                seq: self.seq.saturating_sub(1),
+                hash: self.prev.clone(),
+            };
+            head.write(&self.head, &self.keys.line.current)
+        });
+        if let Err(error) = written {
+            error!(%error, "the head of the audit log cannot be written");
+        }
+    }
+
+    fn write(&mut self, lines: &[u8], sync: bool) -> io::Result<()> {
+        if self.torn {
+            self.take_back()?;
+        }
+        // Noticed, and told by `short`; where the write itself succeeds, it counts.
+        let _full = self.reserve();
+        let written = self.file.write_all_at(lines, self.length);
+        let written = written.and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
+        if let Err(error) = written {
+            self.torn = true;
+            // Tried again before the next write.
+            let _torn = self.take_back();
+            return Err(error);
+        }
+        self.length += lines.len() as u64;
+        self.reserved = self.reserved.max(self.length);
+        Ok(())
+    }
+
+    /// Cuts what a failed write may have left.
+    fn take_back(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.reserved = self.length;
+        self.torn = false;
+        Ok(())
+    }
+
+    /// Checks that the file is still the one at its name, and ends where this process left it.
+    fn check_file(&mut self) -> Result<(), Fault> {
+        if self.torn {
+            self.take_back()?;
+        }
+        let name = folder::file_name(self.number);
+        let own = self.file.metadata()?;
+        match fs::metadata(self.folder.join(&name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Fault::Tampered(format!("{name} was removed")))
+            }
+            Err(error) => Err(error.into()),
+            Ok(named) if (named.dev(), named.ino()) != (own.dev(), own.ino()) => {
+                Err(Fault::Tampered(format!("{name} was replaced")))
+            }
+            Ok(named) if named.len() != self.length => {
+                let (found, expected) = (named.len(), self.length);
+                Err(Fault::Tampered(format!("{name} has {found} bytes instead of {expected}")))
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Begins the next file. The present one ends as it is.
+    fn next_file(&mut self, now: Timestamp) -> Result<Vec<u8>, Fault> {
+        self.keys.save(&self.folder)?;
+        let path = self.folder.join(folder::file_name(self.number + 1));
+        let line = self.file_head(now, None)?;
+        let made = folder::create(&path).and_then(|file| {
+            file.write_all_at(line.as_bytes(), 0)?;
+            file.sync_all()?;
+            folder::sync_above(&path)?;
+            Ok(file)
+        });
+        let file = made.inspect_err(|_| {
+            // A file without a whole first line; a start removes it too.
+            let _unfinished = fs::remove_file(&path);
+        })?;
+        self.file = file;
+        self.reserved = 0;
+        self.torn = false;
+        self.begun_file(self.number + 1, now, &line)?;
+        info!(file = %path.display(), "a new file of the audit log begins");
+        Ok(line.into_bytes())
+    }
+
+    fn file_head(&self, now: Timestamp, follows: Option<Follows>) -> io::Result<String> {
+        let entry = Entry::File(FileHead {
+            chain: self.id.clone(),
+            writer: self.writer.clone(),
+            program: PROGRAM,
+            file: self.number + 1,
+            file_key: self.keys.file.current.public()?,
+            next_file_key: self.keys.file.next.public()?,
+            key: self.keys.line.current.public()?,
+            follows,
+        });
+        let object = Pending::new(now, entry).render(self.seq, &self.prev);
+        let mut line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.file.current)?;
+        line.push('\n');
+        Ok(line)
+    }
+
+    /// Takes note of a file whose first line is on the disk.
+    fn begun_file(&mut self, number: u32, now: Timestamp, line: &str) -> io::Result<()> {
+        self.number = number;
+        self.begun = now;
+        self.length = line.len() as u64;
+        self.seq += 1;
+        self.prev = hash(line.trim_end().as_bytes());
+        self.keys.advance_file()?;
+        let saved = self.keys.save(&self.folder);
+        self.file.sync_all()?;
+        self.write_head();
+        saved
+    }
+
+    /// Removes the oldest files beyond `kept`. Their first lines stay, as the way from the first key to
+    /// the present one; and the chain says so before it is done.
+    fn remove_files(&mut self, kept: NonZeroU32, now: Timestamp) -> Result<Vec<u8>, Fault> {
+        let files = folder::files(&self.folder)?;
+        let surplus = files.len().saturating_sub(kept.get() as usize);
+        let Some((last, _)) = surplus.checked_sub(1).and_then(|at| files.get(at)) else {
+            return Ok(Vec::new());
+        };
+        let files_through = *last;
+        let entry = Pending::new(now, Entry::Removed { files_through });
+        let mut lines = self.append(&[entry], true)?;
+        lines.extend(self.checkpoint(now)?);
+        let kept_heads = self.folder.join(KEPT_HEADS);
+        for (_, path) in &files[..surplus] {
+            keep_head(path, &kept_heads)?;
+            fs::remove_file(path)?;
+        }
+        folder::sync_above(&kept_heads)?;
+        Ok(lines)
+    }
+}
+
+/// Copies the first line of a file to those of files that are gone.
+fn keep_head(file: &Path, kept_heads: &Path) -> io::Result<()> {
+    let mut kept = match fs::read(kept_heads) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read?,
+    };
+    let mut line = Vec::new();
+    BufReader::new(File::open(file)?).take(MAX_LINE as u64).read_until(b'\n', &mut line)?;
+    // It is there already where a process was killed before it removed the file.
+    if !kept.ends_with(&line) {
+        kept.extend(line);
+        folder::replace_and_wipe(kept_heads, &kept)?;
+    }
+    Ok(())
+}
+
+/// The first lines of files that were removed by age.
+pub(super) const KEPT_HEADS: &str = "removed_files";
+
+/// Bytes that are reserved ahead: some thousand records, more than requests are usually under way.
+const RESERVED: u64 = 4 * 1024 * 1024;
+
+const PROGRAM: &str = concat!("okmsd ", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,142 @@
+//! Names, modes and locks of folders and files.
+
+use std::{
+    ffi::OsString,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::Error;
+
+/// Makes a folder and those above it, for its owner alone, and checks one that is there.
+pub(super) fn ensure_private(path: &Path) -> Result<(), Error> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io(path))?;
+    check_private(path)
+}
+
+/// Checks that nobody else can write to a file or folder, and others cannot read it.
+pub(super) fn check_private(path: &Path) -> Result<(), Error> {
+    let mode = fs::metadata(path).map_err(Error::io(path))?.permissions().mode();
+    if mode & FORBIDDEN_BITS != 0 {
+        return Err(Error::NotPrivate(path.to_owned(), mode & 0o7777));
+    }
+    Ok(())
+}
+
+/// Makes a private file, which must not be there yet.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Opens a file to read and write.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// A lock on a folder, held until it is dropped or the process ends.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "holds the lock")] File);
+
+impl Lock {
+    /// Takes the lock; nothing where another process has it.
+    pub(super) fn take(folder: &Path) -> Result<Option<Self>, Error> {
+        let path = folder.join("lock");
+        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let file = opened.map_err(Error::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(Error::Io(path, error)),
+        }
+    }
+}
+
+/// Puts a private file in the place of another, and overwrites what that one held, as well as the file
+/// system lets us.
+pub(super) fn replace_and_wipe(path: &Path, content: &[u8]) -> io::Result<()> {
+    let old = match open(path) {
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let mut name = OsString::from(".new.");
+    name.push(path.file_name().unwrap_or_default());
+    let new = path.with_file_name(name);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = create(&new)?;
+    file.write_all_at(content, 0)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    sync_above(path)?;
+    if let Some(old) = old {
+        let length = usize::try_from(old.metadata()?.len()).unwrap_or_default();
+        old.write_all_at(&vec![0; length.min(MAX_WIPED)], 0)?;
+        old.sync_data()?;
+    }
+    Ok(())
+}
+
+/// Makes the name of a file durable.
+pub(super) fn sync_above(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Reads a small file of text.
+pub(super) fn read_text(path: &Path, max_bytes: usize) -> io::Result<String> {
+    let mut text = String::with_capacity(max_bytes + 1);
+    File::open(path)?.take(max_bytes as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > max_bytes {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    Ok(text)
+}
+
+/// The name of the file of that number.
+pub(super) fn file_name(number: u32) -> String {
+    format!("{number:06}.jsonl")
+}
+
+/// The name of the chain of that number.
+pub(super) fn chain_name(number: u32) -> String {
+    format!("{number:06}")
+}
+
+/// The files of a chain, by number.
+pub(super) fn files(folder: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+    numbered(folder, |name| {
+        let number = name.strip_suffix(".jsonl")?.parse().ok()?;
+        (file_name(number) == name).then_some(number)
+    })
+}
+
+/// The chains of a writer, by number.
+pub(super) fn chains(folder: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+    numbered(folder, |name| {
+        let number = name.parse().ok()?;
+        (chain_name(number) == name).then_some(number)
+    })
+}
+
+fn numbered(
+    folder: &Path,
+    number: impl Fn(&str) -> Option<u32>,
+) -> io::Result<Vec<(u32, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        found.extend(entry.file_name().to_str().and_then(&number).map(|at| (at, entry.path())));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Group write, and everything for others. A group may read: that is how records are collected.
+const FORBIDDEN_BITS: u32 = 0o027;
+
+/// Bytes that are overwritten of an old file: more than the largest that is replaced.
+const MAX_WIPED: usize = 64 * 1024;

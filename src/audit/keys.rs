@@ -1,0 +1,134 @@
+//! The signing keys, and their destruction.
+//!
+//! Two keys evolve: one with each checkpoint, one with each file. The next key of each is made ahead and
+//! kept beside the present one, because its public half stands in the line that the present one signs:
+//! a process that is killed between writing that line and putting its keys forward finds both.
+
+use std::{io, path::Path};
+
+use aws_lc_rs::{
+    rand,
+    signature::{Ed25519KeyPair, KeyPair},
+};
+use zeroize::Zeroizing;
+
+use super::{
+    folder,
+    line::{hex, unhex},
+};
+
+/// The private half of a signing key.
+#[derive(Clone)]
+pub(super) struct Seed(Zeroizing<[u8; 32]>);
+
+impl Seed {
+    fn generate() -> io::Result<Self> {
+        let mut seed = Zeroizing::new([0; 32]);
+        rand::fill(seed.as_mut()).map_err(|_| io::Error::other("no randomness"))?;
+        Ok(Self(seed))
+    }
+
+    fn pair(&self) -> io::Result<Ed25519KeyPair> {
+        Ed25519KeyPair::from_seed_unchecked(self.0.as_ref())
+            .map_err(|_| io::Error::other("a signing key is refused"))
+    }
+
+    /// The public half, hex.
+    pub(super) fn public(&self) -> io::Result<String> {
+        Ok(hex(self.pair()?.public_key().as_ref()))
+    }
+
+    /// Signs, in hex.
+    pub(super) fn sign(&self, message: &[u8]) -> io::Result<String> {
+        Ok(hex(self.pair()?.sign(message).as_ref()))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let bytes = Zeroizing::new(unhex(text)?);
+        Some(Self(Zeroizing::new(bytes.as_slice().try_into().ok()?)))
+    }
+}
+
+/// A key and the one that follows on it.
+pub(super) struct Evolving {
+    pub(super) current: Seed,
+    pub(super) next: Seed,
+}
+
+impl Evolving {
+    fn generate() -> io::Result<Self> {
+        Ok(Self { current: Seed::generate()?, next: Seed::generate()? })
+    }
+
+    fn advance(&mut self) -> io::Result<()> {
+        let after = Seed::generate()?;
+        self.current = std::mem::replace(&mut self.next, after);
+        Ok(())
+    }
+}
+
+/// The signing keys of a chain.
+pub(super) struct Keys {
+    /// Of checkpoints, and of `head`.
+    pub(super) line: Evolving,
+    /// Of the first lines of files.
+    pub(super) file: Evolving,
+    /// Whether the disk has them.
+    saved: bool,
+}
+
+impl Keys {
+    pub(super) fn generate() -> io::Result<Self> {
+        Ok(Self { line: Evolving::generate()?, file: Evolving::generate()?, saved: false })
+    }
+
+    /// Reads the keys of the chain `folder`.
+    ///
+    /// # Errors
+    ///
+    /// Where there are none, or what is there is not such keys.
+    pub(super) fn load(folder: &Path) -> io::Result<Self> {
+        let text = Zeroizing::new(folder::read_text(&folder.join(FILE), MAX_BYTES)?);
+        let mut seeds = text.lines().map(Seed::parse);
+        let mut next = || seeds.next().flatten().ok_or(io::ErrorKind::InvalidData);
+        Ok(Self {
+            line: Evolving { current: next()?, next: next()? },
+            file: Evolving { current: next()?, next: next()? },
+            saved: true,
+        })
+    }
+
+    /// Puts the checkpoint's key forward: the present one is gone.
+    pub(super) fn advance_line(&mut self) -> io::Result<()> {
+        self.saved = false;
+        self.line.advance()
+    }
+
+    /// Puts the file's key forward: the present one is gone.
+    pub(super) fn advance_file(&mut self) -> io::Result<()> {
+        self.saved = false;
+        self.file.advance()
+    }
+
+    /// Puts these keys in the place of those on the disk, which are overwritten. Until that is done, none
+    /// may sign again: a crash would lose the key that is named as the next one.
+    pub(super) fn save(&mut self, folder: &Path) -> io::Result<()> {
+        if self.saved {
+            return Ok(());
+        }
+        let mut text = Zeroizing::new(String::with_capacity(MAX_BYTES));
+        for seed in [&self.line.current, &self.line.next, &self.file.current, &self.file.next] {
+            text.push_str(&Zeroizing::new(hex(seed.0.as_ref())));
+            text.push('\n');
+        }
+        folder::replace_and_wipe(&folder.join(FILE), text.as_bytes())?;
+        self.saved = true;
+        Ok(())
+    }
+}
+
+/// The name of the file of keys. An auditor's copy of a chain does without it.
+pub(super) const FILE: &str = "signing_keys";
+
+/// Four keys of 64 digits, a line each.
+const MAX_BYTES: usize = 4 * 65;

@@ -1,0 +1,180 @@
+//! The record of all that was asked and done: one JSON line each, chained, signed, verifiable.
+//!
+//! What it owns: the form of a record, the files, the thread that writes them, their verification. What
+//! it must not do: decide what happened; others hand it a [`RequestRecord`] or an [`ActRecord`], whose
+//! fields are all there is to record. It knows no HTTP and no SQL. It meets `api` in
+//! [`AuditLog::admits`] and [`AuditLog::record`], and the command line in [`record_act`].
+//!
+//! # Form
+//! Each process writes a chain of its own, in `FOLDER/WRITER/CHAIN/NNNNNN.jsonl`. Each line carries
+//! `seq` and `prev`, the SHA-256 (hex) of the whole line before it without its newline, so that a
+//! chain can be checked with `sha256sum`. Whoever changes, removes or swaps a line must write all that
+//! follow anew.
+//!
+//! What keeps them from that are checkpoints, about one a second: lines that carry an Ed25519 signature
+//! over themselves and the chain's id, and the public key of the next checkpoint. The key that signed is
+//! then destroyed, so that whoever takes the machine later, its operator included, has no key that
+//! could sign history again. The first line of each file is signed in the same way, by keys that change
+//! once a file, so that files can be removed by age without breaking the line of keys from the very
+//! first one. That one is what an auditor keeps elsewhere.
+//!
+//! `head` is written anew for each batch, signed by the present key. It tells where the chain ends, so
+//! a tail that was cut off is missed. The key of an older end is gone, so a cut that takes a checkpoint
+//! away cannot be covered by an older `head` made anew.
+//!
+//! # What it does not prove
+//! Who holds the machine while it runs holds the present keys: they can rewrite what came after the
+//! last checkpoint, and write lies from then on. A folder put back as a whole to an earlier copy looks
+//! as it looked then: keep the last line's number and hash elsewhere (`okmsd audit verify` prints
+//! them, and checks them with `--seen`). Keys on a disk are overwritten before they are unlinked, which
+//! file systems that copy on write do not honour.
+//!
+//! # When it cannot be written
+//! A request that comes in while the log is known to be broken is refused before anything is done.
+//! Space is reserved ahead, so that a disk that fills up is noticed while there still is room for
+//! requests under way. Where their records cannot be written all the same, they are kept in memory and
+//! written with `late` when there is room; their callers got a 503. What remains: such records are lost
+//! if the process is killed before that, and a process that is killed between a change and its record
+//! leaves a change without one.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `record` | what is recorded of a request and of an act |
+//! | `line` | the lines of a file: written, read, hashed, signed |
+//! | `keys` | the signing keys, and their destruction |
+//! | `folder` | names, modes and locks of folders and files |
+//! | `head` | the file that tells where the chain ends |
+//! | `chain` | a chain that is written: append, checkpoint, rotate, remove |
+//! | `recovery` | what a start finds, and goes on with |
+//! | `writer` | the thread, its queue, trouble and its end |
+//! | `act` | acts of the command line, written without a thread |
+//! | `sinks` | further places for the same lines |
+//! | `verify` | whether a chain is whole, and where it first is not |
+
+mod act;
+mod chain;
+mod folder;
+mod head;
+mod keys;
+mod line;
+mod record;
+mod recovery;
+mod sinks;
+mod verify;
+mod writer;
+
+use std::{fmt, io, num::NonZeroU32, path::PathBuf, time::Duration};
+
+pub use self::{
+    act::{check, record_act},
+    record::{ActRecord, RequestRecord, known_method},
+    verify::{Broken, ChainReport, Seen, verify},
+    writer::{AuditLog, NotRecorded},
+};
+
+/// How an audit log is written.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder of all chains.
+    pub folder: PathBuf,
+    /// What is on the disk before an answer leaves.
+    pub sync: Sync,
+    /// The longest time for which a record stays unsigned.
+    pub checkpoint_interval: Duration,
+    /// Bytes after which a new file is begun.
+    pub max_file_size: u64,
+    /// Age after which a new file is begun, where that is wanted.
+    pub max_file_age: Option<Duration>,
+    /// How many files of a chain are kept; all, where this is not set.
+    pub keep_files: Option<NonZeroU32>,
+    /// Whether standard output gets the lines too.
+    pub stdout: bool,
+    /// Whether the system log gets the lines too.
+    pub syslog: bool,
+}
+
+impl Options {
+    /// The defaults, in the folder `folder`.
+    pub fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            sync: Sync::Changes,
+            checkpoint_interval: DEFAULT_CHECKPOINT_INTERVAL,
+            max_file_size: DEFAULT_MAX_FILE_SIZE,
+            max_file_age: Some(DEFAULT_MAX_FILE_AGE),
+            keep_files: None,
+            stdout: false,
+            syslog: false,
+        }
+    }
+}
+
+/// What is on the disk, not only in the memory of the system, before an answer leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Every record.
+    Each,
+    /// The records of changes, and with them all before.
+    Changes,
+    /// What the last checkpoint has signed.
+    Interval,
+}
+
+/// Why an audit log cannot be used.
+#[derive(Debug)]
+pub enum Error {
+    /// A file or folder cannot be read or written.
+    Io(PathBuf, io::Error),
+    /// A file or folder is open to others.
+    NotPrivate(PathBuf, u32),
+    /// Other processes write all the chains that this one could.
+    Busy(PathBuf),
+    /// The system gives no randomness.
+    Random,
+}
+
+impl Error {
+    fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        |error| Self::Io(path, error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(path, _) => write!(f, "the audit log cannot use {}", path.display()),
+            Self::NotPrivate(path, mode) => write!(
+                f,
+                "{path} is a part of the audit log and must not be open to others, but its mode is \
+                 {mode:04o}; mend it with: chmod go= {path}",
+                path = path.display(),
+            ),
+            Self::Busy(path) => {
+                write!(f, "another process is writing the audit log of {}", path.display())
+            }
+            Self::Random => f.write_str("the system gives no randomness"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(_, error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// 64 MiB: some hundred thousand records, and no trouble for any tool.
+pub const DEFAULT_MAX_FILE_SIZE: u64 = 64 * 1024 * 1024;
+
+/// A day: files can then be found by their date.
+pub const DEFAULT_MAX_FILE_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// A second: what an intruder could still rewrite, against a few writes to the disk a second.
+pub const DEFAULT_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

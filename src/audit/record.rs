@@ -1,0 +1,195 @@
+//! What is recorded of a request and of an act.
+//!
+//! An allow-list: there is no field for data, a body, a header, a query or a raw path, which may hold
+//! a secret that somebody typed into the wrong place.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use serde::Serialize;
+
+use crate::domain::{Noted, NotedDecision};
+
+/// A request that reached the API.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct RequestRecord {
+    /// The id that the answer carries too.
+    request_id: String,
+    /// The other end of the TCP connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential_id: Option<String>,
+    /// SHA-256 of the client's certificate, hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    identities: Vec<String>,
+    /// What was asked for: the operation's id in the OpenAPI document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<String>,
+    method: &'static str,
+    /// The pattern of the path, such as `/api/{okmsId}/v2/secret/{path}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    decisions: Vec<Decision>,
+    /// How many decisions or identities there were beyond those that are listed.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_urn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
+    /// The answer's status; none where the caller went away before there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<i32>,
+    /// The caller went away before its answer: whether the request was done is not known.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    abandoned: bool,
+}
+
+/// A decision about the caller's rights.
+#[derive(Debug, Clone, Serialize)]
+struct Decision {
+    action: &'static str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided_by: Option<String>,
+}
+
+/// An act of the command line.
+#[derive(Debug, Clone, Serialize)]
+pub struct ActRecord {
+    /// The subcommand.
+    pub operation: &'static str,
+    /// What it was about: names of things.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub about: BTreeMap<&'static str, String>,
+    /// Who ran it: the user id of the process.
+    pub user_id: u32,
+    /// Whether it was done.
+    pub done: bool,
+}
+
+impl RequestRecord {
+    /// The record of a request as it comes in.
+    pub fn new(
+        request_id: String,
+        client_address: Option<SocketAddr>,
+        method: &str,
+        route: Option<String>,
+        operation: Option<String>,
+    ) -> Self {
+        Self {
+            request_id,
+            client_address: client_address.map(|address| address.to_string()),
+            method: known_method(method),
+            route,
+            operation,
+            ..Self::default()
+        }
+    }
+
+    /// Adds what was noted on the way of the request.
+    pub fn note(&mut self, noted: Noted) {
+        if let Some(principal) = noted.principal {
+            self.credential_id = principal.credential_id.map(|id| id.to_string());
+            self.certificate = Some(super::line::hex(&principal.fingerprint));
+            self.left_out += principal.identity_urns.len().saturating_sub(MAX_LISTED);
+            self.identities =
+                principal.identity_urns.iter().take(MAX_LISTED).map(|urn| bounded(urn)).collect();
+        }
+        self.left_out += noted.decisions.len().saturating_sub(MAX_LISTED);
+        self.decisions = noted.decisions.into_iter().take(MAX_LISTED).map(Decision::from).collect();
+        self.resource_urn = noted.resource_urn.as_deref().map(bounded);
+        self.version = noted.version.map(|version| version.get());
+    }
+
+    /// Adds how the request was answered.
+    pub fn answered(&mut self, status: u16, error_code: Option<i32>) {
+        self.status = Some(status);
+        self.error_code = error_code;
+    }
+
+    /// Says that the caller went away before its answer.
+    pub fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
+    /// Whether the request may have changed something.
+    pub(super) fn is_change(&self) -> bool {
+        let refused = self.status.is_some_and(|status| (400..500).contains(&status));
+        !matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "TRACE") && !refused
+    }
+}
+
+impl From<NotedDecision> for Decision {
+    fn from(noted: NotedDecision) -> Self {
+        let decided_by = noted.decided_by.as_deref().map(bounded);
+        Self { action: noted.action, allowed: noted.allowed, decided_by }
+    }
+}
+
+/// The method of a request where it is one of HTTP's own; any other token is the caller's free text.
+pub fn known_method(method: &str) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method).unwrap_or("other")
+}
+
+/// A text no longer than a record can hold.
+fn bounded(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+const METHODS: [&str; 9] =
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"];
+
+/// Identities and decisions of one record: a list decides about each of its items, and a line must stay
+/// below the longest that a reader takes.
+const MAX_LISTED: usize = 32;
+
+/// Characters of a text: the longest URN of a secret, every character of its path encoded, is shorter.
+const MAX_TEXT: usize = 2_048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_of_the_callers_own_making_is_not_recorded() {
+        assert_eq!(known_method("PUT"), "PUT");
+        assert_eq!(known_method("hunter2"), "other");
+        assert_eq!(known_method("get"), "other");
+    }
+
+    #[test]
+    fn lists_and_texts_of_a_record_are_bounded_and_it_says_so() {
+        let mut record = RequestRecord::new("id".into(), None, "GET", None, None);
+        let decision =
+            NotedDecision { action: "a", allowed: true, decided_by: Some("x".repeat(5_000)) };
+        let decisions = vec![decision; MAX_LISTED + 7];
+        record.note(Noted { decisions, ..Noted::default() });
+        assert_eq!((record.decisions.len(), record.left_out), (MAX_LISTED, 7));
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(text.contains(r#""left_out":7"#));
+        assert!(text.len() < super::super::line::MAX_LINE, "{}", text.len());
+        assert_eq!(record.decisions[0].decided_by.as_ref().unwrap().len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn what_may_have_changed_something_is_a_change() {
+        let record = |method, status: Option<u16>| {
+            let mut record = RequestRecord::new(String::new(), None, method, None, None);
+            record.status = status;
+            record.is_change()
+        };
+        assert!(record("PUT", Some(200)) && record("DELETE", Some(500)) && record("POST", None));
+        assert!(!record("GET", Some(200)) && !record("PUT", Some(403)));
+    }
+}

@@ -1,0 +1,607 @@
+//! Logs that are really written, and what can befall them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::{
+    chain::{Chain, Rotation},
+    line::{Entry, LINE_DOMAIN, Notice, Parsed, Pending, What, hash, is_signed, sign},
+    verify::verify_chain,
+    *,
+};
+use crate::{
+    clock::SystemClock,
+    domain::{Clock, Timestamp},
+};
+
+fn record(number: usize) -> RequestRecord {
+    let id = format!("OKMS.{number}");
+    let mut record = RequestRecord::new(id, None, "PUT", Some("/x".into()), Some("X".into()));
+    record.answered(200, None);
+    record
+}
+
+fn options(folder: &Path) -> Options {
+    Options::new(folder.to_owned())
+}
+
+async fn write(options: &Options, numbers: std::ops::Range<usize>) {
+    let log = AuditLog::start(options, Arc::new(SystemClock)).unwrap();
+    for number in numbers {
+        log.record(record(number)).await.unwrap();
+    }
+    log.close().await;
+}
+
+/// The only chain of a folder, whole or not.
+fn report(folder: &Path) -> ChainReport {
+    verify_chain(&folder.join("server-1/000001"), &[])
+}
+
+#[track_caller]
+fn whole(folder: &Path) -> ChainReport {
+    let report = report(folder);
+    assert_eq!(report.broken, None, "{report:?}");
+    report
+}
+
+fn lines(folder: &Path) -> Vec<Parsed> {
+    let files = folder::files(folder).unwrap();
+    let text: String = files.iter().map(|(_, path)| fs::read_to_string(path).unwrap()).collect();
+    text.lines().map(|line| Parsed::read(line.as_bytes()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_chain_goes_on_after_a_restart_and_is_whole_and_signed_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    write(&options, 0..10).await;
+    let first = whole(folder.path());
+    // Head, started, ten records, stopped, checkpoint.
+    assert_eq!((first.lines, first.unsigned, first.notes.len()), (14, 0, 0), "{first:?}");
+    write(&options, 10..20).await;
+    let second = whole(folder.path());
+    assert_eq!((second.lines, second.unsigned), (27, 0), "{second:?}");
+    assert_eq!((first.chain, first.first_key), (second.chain, second.first_key));
+    let mode = |name: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        let metadata = fs::metadata(folder.path().join("server-1").join(name)).unwrap();
+        metadata.permissions().mode() & 0o7777
+    };
+    assert_eq!(mode(""), 0o700);
+    for name in ["lock", "000001/head", "000001/signing_keys", "000001/000001.jsonl"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_open_to_others_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    write(&options, 0..1).await;
+    for name in ["", "server-1", "server-1/000001", "server-1/000001/000001.jsonl"] {
+        let path = folder.path().join(name);
+        let mode = fs::metadata(&path).unwrap().permissions();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o722)).unwrap();
+        let refused = AuditLog::start(&options, Arc::new(SystemClock)).err().expect("refused");
+        assert!(refused.to_string().contains("chmod go="), "{refused}");
+        fs::set_permissions(&path, mode).unwrap();
+    }
+    write(&options, 1..2).await;
+    whole(folder.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_requests_at_once_leave_no_gap_and_each_its_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::start(&options(folder.path()), Arc::new(SystemClock)).unwrap();
+    let tasks = (0..32).map(|task| {
+        let log = log.clone();
+        tokio::spawn(async move {
+            for number in 0..50 {
+                log.record(record(task * 50 + number)).await.unwrap();
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    // Works while the server writes, too.
+    let during = whole(folder.path());
+    log.close().await;
+    let after = whole(folder.path());
+    assert!(during.lines <= after.lines);
+    let lines = lines(&folder.path().join("server-1/000001"));
+    assert_eq!(lines.iter().filter(|line| line.kind == "request").count(), 1_600);
+}
+
+#[tokio::test]
+async fn two_servers_in_one_folder_write_two_chains() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let first = AuditLog::start(&options, Arc::new(SystemClock)).unwrap();
+    write(&options, 0..3).await;
+    first.record(record(3)).await.unwrap();
+    first.close().await;
+    let reports = verify(folder.path(), &[]).unwrap();
+    let writers: Vec<_> = reports.iter().map(|report| report.writer.as_str()).collect();
+    assert_eq!(writers, ["server-1", "server-2"]);
+    assert!(reports.iter().all(|report| report.broken.is_none()), "{reports:?}");
+}
+
+#[test]
+fn acts_share_a_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let act = || ActRecord {
+        operation: "domain create",
+        about: [("name", "a".to_owned())].into(),
+        user_id: 7,
+        done: true,
+    };
+    let threads = (0..8).map(|_| {
+        let options = options.clone();
+        std::thread::spawn(move || {
+            check(&options, &SystemClock).unwrap();
+            record_act(&options, &SystemClock, act()).unwrap();
+        })
+    });
+    threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+    let reports = verify(folder.path(), &[]).unwrap();
+    assert_eq!(reports.len(), 1);
+    assert_eq!((&reports[0].broken, reports[0].unsigned), (&None, 0));
+    let lines = lines(&folder.path().join("cli/000001"));
+    assert_eq!(lines.iter().filter(|line| line.kind == "act").count(), 8);
+}
+
+#[tokio::test]
+async fn files_end_by_size_and_the_oldest_go_without_breaking_the_way_from_the_first_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = options(folder.path());
+    options.max_file_size = 3_000;
+    write(&options, 0..30).await;
+    let chain = folder.path().join("server-1/000001");
+    let before = whole(folder.path());
+    assert!(folder::files(&chain).unwrap().len() > 3);
+    options.keep_files = NonZeroU32::new(2);
+    write(&options, 30..40).await;
+    let after = whole(folder.path());
+    assert_eq!(folder::files(&chain).unwrap().len(), 2);
+    assert_eq!(after.first_key, before.first_key, "the first key still vouches for the rest");
+    assert!(after.notes.iter().any(|note| note.contains("removed by age")), "{after:?}");
+
+    // Whoever removes one more, with or without its first line kept, is found out.
+    let (number, oldest) = folder::files(&chain).unwrap().remove(0);
+    let text = fs::read_to_string(&oldest).unwrap();
+    fs::remove_file(&oldest).unwrap();
+    let broken = report(folder.path()).broken.expect("broken");
+    assert_eq!(broken.file, folder::file_name(number));
+    let kept = chain.join(chain::KEPT_HEADS);
+    let heads = fs::read_to_string(&kept).unwrap();
+    let forged = format!("{heads}{}\n", text.lines().next().unwrap());
+    fs::write(&kept, forged).unwrap();
+    let broken = report(folder.path()).broken.expect("broken");
+    assert_eq!(broken.file, folder::file_name(number), "{broken:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_old_enough_ends_with_the_next_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let writer = folder.path().join("w");
+    fs::create_dir(&writer).unwrap();
+    let now = SystemClock.now();
+    let mut chain = Chain::open_private(&writer, &options, now);
+    append(&mut chain, now, 1);
+    let day = now.plus_seconds(24 * 3600);
+    chain.rotate_if_due(Timestamp::from_millis(day.as_millis() - 1)).unwrap();
+    assert_eq!(chain.number, 1);
+    chain.rotate_if_due(day).unwrap();
+    assert_eq!(chain.number, 2);
+    // Nothing to write, no file.
+    chain.rotate_if_due(day.plus_seconds(24 * 3600)).unwrap();
+    assert_eq!(chain.number, 2);
+    let report = verify_chain(&chain.folder, &[]);
+    assert_eq!(report.broken, None);
+}
+
+impl Chain {
+    /// Opens a chain in a folder of a test.
+    fn open_private(writer: &Path, options: &Options, now: Timestamp) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(writer, fs::Permissions::from_mode(0o700)).unwrap();
+        Self::open(writer, Rotation::from(options), now).unwrap()
+    }
+}
+
+fn append(chain: &mut Chain, now: Timestamp, number: usize) {
+    let entry = Entry::Request(Box::new(record(number)));
+    chain.append(&[Pending::new(now, entry)], false).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_changes_while_it_is_written_is_noticed_and_left_as_it_is() {
+    for (damage, word) in [
+        ((|path| fs::remove_file(path).unwrap()) as fn(&Path), "was removed"),
+        (
+            |path| {
+                let copy = fs::read(path).unwrap();
+                fs::remove_file(path).unwrap();
+                fs::write(path, copy).unwrap();
+            },
+            "was replaced",
+        ),
+        (|path| fs::File::options().write(true).open(path).unwrap().set_len(100).unwrap(), "bytes"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = AuditLog::start(&options(folder.path()), Arc::new(SystemClock)).unwrap();
+        log.record(record(1)).await.unwrap();
+        let chain = folder.path().join("server-1/000001");
+        damage(&chain.join("000001.jsonl"));
+        log.record(record(2)).await.unwrap();
+        log.close().await;
+        let text = fs::read_to_string(chain.join("000002.jsonl")).unwrap();
+        assert!(text.contains(r#""what":"tampered""#) && text.contains(word), "{text}");
+        assert!(text.contains("OKMS.2"), "the record is there: {text}");
+        let report = report(folder.path());
+        if word != "was replaced" {
+            assert_eq!(report.broken.expect("broken").file, "000001.jsonl");
+        } else {
+            assert!(report.notes.iter().any(|note| note.contains("tampered")), "{report:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_gone_while_it_is_written_is_followed_by_another_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::start(&options(folder.path()), Arc::new(SystemClock)).unwrap();
+    log.record(record(1)).await.unwrap();
+    fs::remove_dir_all(folder.path().join("server-1")).unwrap();
+    log.record(record(2)).await.unwrap();
+    log.close().await;
+    let reports = verify(folder.path(), &[]).unwrap();
+    let broken: Vec<_> = reports.iter().map(|report| report.broken.is_some()).collect();
+    assert_eq!(broken, [true, false], "{reports:?}");
+    assert!(reports[1].notes[0].contains("was removed"), "{reports:?}");
+}
+
+/// Copies a folder of files.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+#[test]
+fn a_process_killed_between_any_two_steps_leaves_a_chain_that_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let writer = folder.path().join("w");
+    fs::create_dir(&writer).unwrap();
+    let now = SystemClock.now();
+    let mut chain = Chain::open_private(&writer, &options, now);
+    append(&mut chain, now, 1);
+    let steps: [fn(&mut Chain, Timestamp); 3] = [
+        |chain, now| append(chain, now, 2),
+        |chain, now| drop(chain.checkpoint(now).unwrap()),
+        |chain, now| {
+            chain.rotation =
+                Rotation::from(&Options { max_file_size: 1, ..Options::new(PathBuf::new()) });
+            append(chain, now, 3);
+            chain.rotate_if_due(now).unwrap();
+        },
+    ];
+    let mut cases = 0;
+    for step in steps {
+        let before = folder.path().join("before");
+        let _ = fs::remove_dir_all(&before);
+        copy(&chain.folder, &before);
+        step(&mut chain, now);
+        // Each step writes files, then keys, then head. The log may also end inside of a line.
+        for (keys, head, cut) in [(0, 0, 0), (0, 0, 1), (0, 0, 40), (1, 0, 0), (1, 1, 0), (0, 1, 0)]
+        {
+            let crashed = folder.path().join(format!("crash-{cases}"));
+            let place = crashed.join("000001");
+            copy(&chain.folder, &place);
+            for (name, is_new) in [("signing_keys", keys), ("head", head)] {
+                if is_new == 0 {
+                    fs::copy(before.join(name), place.join(name)).unwrap();
+                }
+            }
+            let (_, last) = folder::files(&place).unwrap().pop().unwrap();
+            let length = fs::metadata(&last).unwrap().len();
+            if cut > 0 {
+                let file = fs::File::options().write(true).open(&last).unwrap();
+                file.set_len(length - cut).unwrap();
+            }
+            // Keys are put forward by checkpoints and new files, and never after `head`.
+            let same = fs::read(before.join("signing_keys")).unwrap()
+                == fs::read(chain.folder.join("signing_keys")).unwrap();
+            if !same && keys < head {
+                continue;
+            }
+            let mut went_on = Chain::open_private(&crashed, &options, now);
+            assert_eq!(went_on.id, chain.id, "{cases}: keys {keys}, head {head}, cut {cut}");
+            append(&mut went_on, now, 9);
+            went_on.checkpoint(now).unwrap();
+            let report = verify_chain(&went_on.folder, &[]);
+            assert_eq!(report.broken, None, "{report:?}");
+            cases += 1;
+        }
+    }
+    assert!(cases >= 14, "{cases}");
+}
+
+#[tokio::test]
+async fn what_a_crash_cannot_explain_begins_a_new_chain_that_says_so() {
+    for (name, damage, word) in [
+        ("cut", (|path| cut(&path.join("000001.jsonl"), 600)) as fn(&Path), "000001.jsonl"),
+        ("line", |path| change(&path.join("000001.jsonl"), "OKMS.9", "OKMS.8"), "OKMS"),
+        ("keys", |path| fs::remove_file(path.join("signing_keys")).unwrap(), "signing_keys"),
+        ("head", |path| fs::remove_file(path.join("head")).unwrap(), "head"),
+        ("log", |path| fs::remove_file(path.join("000001.jsonl")).unwrap(), "000001.jsonl"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        write(&options, 0..10).await;
+        let first = folder.path().join("server-1/000001");
+        damage(&first);
+        write(&options, 10..12).await;
+        if name == "line" {
+            // Not at the end: that is for `verify`.
+            assert_eq!(report(folder.path()).broken.expect("broken").line, Some(12));
+            continue;
+        }
+        let second = verify_chain(&folder.path().join("server-1/000002"), &[]);
+        assert_eq!(second.broken, None);
+        assert!(second.notes[0].contains(word), "{name}: {second:?}");
+        assert!(second.notes[0].contains("goes on for chain 000001"), "{second:?}");
+        let old = verify_chain(&first, &[]);
+        // The keys are not needed to see that the rest is whole.
+        assert_eq!(old.broken.is_some(), name != "keys", "{name}: {old:?}");
+    }
+}
+
+fn cut(path: &Path, bytes: u64) {
+    let length = fs::metadata(path).unwrap().len();
+    fs::File::options().write(true).open(path).unwrap().set_len(length - bytes).unwrap();
+}
+
+fn change(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from));
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+/// Writes a chain anew from a line on, as whoever holds all that is on the disk could.
+fn forge(folder: &Path, from: u64, change: impl Fn(&str) -> String) {
+    let keys = keys::Keys::load(folder).unwrap();
+    let path = folder.join("000001.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let (mut forged, mut prev) = (String::new(), String::new());
+    let mut last = 0;
+    for line in text.lines() {
+        let parsed = Parsed::read(line.as_bytes()).unwrap();
+        let mut line = line.to_owned();
+        if parsed.seq == from {
+            line = change(&line);
+        }
+        if parsed.seq > from {
+            line = line.replace(&parsed.prev, &prev);
+            if let Some((open, _)) = line.clone().split_once(",\"signature\"") {
+                let chain = head::Head::read(folder).unwrap().0.chain;
+                line = sign(&format!("{open}}}"), LINE_DOMAIN, &chain, &keys.line.current).unwrap();
+            }
+        }
+        prev = hash(line.as_bytes());
+        last = parsed.seq;
+        forged.push_str(&line);
+        forged.push('\n');
+    }
+    fs::write(&path, &forged).unwrap();
+    let (mut head, _) = head::Head::read(folder).unwrap();
+    (head.seq, head.hash, head.length) = (last, prev, forged.len() as u64);
+    let file = folder::open(&head::Head::path(folder)).unwrap();
+    head.write(&file, &keys.line.current).unwrap();
+}
+
+#[test]
+fn whoever_takes_all_keys_later_cannot_rewrite_what_was_signed_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = folder.path().join("w");
+    fs::create_dir(&writer).unwrap();
+    let now = SystemClock.now();
+    let mut chain = Chain::open_private(&writer, &options(folder.path()), now);
+    for number in 0..3 {
+        append(&mut chain, now, number);
+        chain.checkpoint(now).unwrap();
+    }
+    append(&mut chain, now, 3);
+    let lines = lines(&chain.folder);
+    let kinds: Vec<_> = lines.iter().map(|line| line.kind.as_str()).collect();
+    assert_eq!(
+        kinds[1..],
+        [&["request", "checkpoint"][..]; 3].concat()[..]
+            .iter()
+            .copied()
+            .chain(["request"])
+            .collect::<Vec<_>>()
+    );
+
+    for seq in [1, 3, 5, 7] {
+        let copied = folder.path().join(format!("copy-{seq}"));
+        copy(&chain.folder, &copied);
+        forge(&copied, seq, |line| line.replace("\"PUT\"", "\"GET\""));
+        let report = verify_chain(&copied, &[]);
+        // Only what came after the last checkpoint is in the hands of who holds the machine.
+        let expected = (seq < 7).then_some(seq + 1);
+        assert_eq!(report.broken.and_then(|broken| broken.seq), expected);
+    }
+    // To end the chain at an earlier checkpoint takes a key that is gone.
+    for kept in [3, 5, 7] {
+        let copied = folder.path().join(format!("cut-{kept}"));
+        copy(&chain.folder, &copied);
+        let path = copied.join("000001.jsonl");
+        let text = fs::read_to_string(&path).unwrap();
+        let text: String = text.split_inclusive('\n').take(kept).collect();
+        fs::write(&path, text).unwrap();
+        forge(&copied, u64::MAX, str::to_owned);
+        let report = verify_chain(&copied, &[]);
+        assert_eq!(report.broken.is_some(), kept < 7, "{kept}: {report:?}");
+        let seen = Seen { chain: chain.id.clone(), seq: 7, hash: chain.prev.clone() };
+        // What an auditor has seen is missed all the same.
+        assert!(verify_chain(&copied, &[seen]).broken.is_some());
+    }
+    // Another chain, begun anew with keys of its own, has another first key.
+    let mut other =
+        Chain::begin(&writer, 7, None, Rotation::from(&options(folder.path())), now).unwrap();
+    append(&mut other, now, 1);
+    let keys = [&chain, &other].map(|chain| verify_chain(&chain.folder, &[]).first_key);
+    assert_ne!(keys[0], keys[1]);
+}
+
+#[test]
+fn a_signature_is_over_the_whole_line_its_chain_and_its_use() {
+    let keys = keys::Keys::generate().unwrap();
+    let key = keys.line.current.public().unwrap();
+    let line = sign(r#"{"a":1}"#, LINE_DOMAIN, "c", &keys.line.current).unwrap();
+    assert!(is_signed(line.as_bytes(), LINE_DOMAIN, "c", &key));
+    assert!(!is_signed(line.as_bytes(), LINE_DOMAIN, "d", &key));
+    assert!(!is_signed(line.as_bytes(), "other", "c", &key));
+    assert!(!is_signed(line.replace('1', "2").as_bytes(), LINE_DOMAIN, "c", &key));
+    let other = keys.line.next.public().unwrap();
+    assert!(!is_signed(line.as_bytes(), LINE_DOMAIN, "c", &other));
+}
+
+/// The files of a chain of two files, with checkpoints in both, as names and contents.
+fn sample() -> &'static [(String, Vec<u8>)] {
+    static SAMPLE: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
+    SAMPLE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = folder.path().join("w");
+        fs::create_dir(&writer).unwrap();
+        let now = SystemClock.now();
+        let mut chain = Chain::open_private(&writer, &options(folder.path()), now);
+        for file in 0..2 {
+            for number in 0..6 {
+                append(&mut chain, now, number);
+                if number == 3 {
+                    chain.checkpoint(now).unwrap();
+                }
+            }
+            if file == 0 {
+                chain.rotation =
+                    Rotation::from(&Options { max_file_size: 1, ..Options::new(PathBuf::new()) });
+                chain.rotate_if_due(now).unwrap();
+            }
+        }
+        let notice = Notice { what: What::Stopped, detail: None };
+        chain.append(&[Pending::new(now, Entry::Notice(notice))], false).unwrap();
+        let mut files: Vec<_> = folder::files(&chain.folder).unwrap();
+        files.push((0, head::Head::path(&chain.folder)));
+        files.push((0, chain.folder.join(keys::FILE)));
+        let content = |(_, path): (u32, PathBuf)| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read(path).unwrap())
+        };
+        let files: Vec<_> = files.into_iter().map(content).collect();
+        assert_eq!(verify_files(&files).1.broken, None);
+        files
+    })
+}
+
+fn verify_files(files: &[(String, Vec<u8>)]) -> (TempDir, ChainReport) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content).unwrap();
+    }
+    let report = verify_chain(folder.path(), &[]);
+    (folder, report)
+}
+
+/// What is done to the sample, and the place where that must be found.
+fn damaged(kind: u8, at: usize, by: u8) -> (Vec<(String, Vec<u8>)>, String, Option<u64>) {
+    let mut files = sample().to_vec();
+    if kind == 0 {
+        // Any byte of any file but the keys, of which those to come are nobody's yet.
+        let lengths = files.iter().filter(|(name, _)| name != keys::FILE);
+        let mut at = at % lengths.map(|(_, content)| content.len()).sum::<usize>();
+        let file = files.iter().position(|(_, content)| {
+            let here = at < content.len();
+            at -= if here { 0 } else { content.len() };
+            here
+        });
+        let (name, content) = &mut files[file.unwrap()];
+        let newlines = content[..at].iter().filter(|byte| **byte == b'\n').count() as u64;
+        content[at] ^= by;
+        let line = (name != "head").then_some(newlines + 1);
+        let name = name.clone();
+        return (files, name, line);
+    }
+    let file = at % 2;
+    let (name, content) = &mut files[file];
+    let name = name.clone();
+    let mut lines: Vec<Vec<u8>> =
+        content.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    let line = (at / 2) % lines.len();
+    let place = Some(line as u64 + 1);
+    match kind {
+        1 => drop(lines.remove(line)),
+        2 => {
+            let line = line.min(lines.len() - 2);
+            lines.swap(line, line + 1);
+            let bytes = lines.concat();
+            files[file].1 = bytes;
+            return (files, name, Some(line as u64 + 1));
+        }
+        3 => lines.truncate(line),
+        4 => {
+            let length: usize = lines[..line].iter().map(Vec::len).sum();
+            content.truncate(length + usize::from(by) % lines[line].len());
+            return (files, name, place);
+        }
+        5 => {
+            let again = lines[line].clone();
+            lines.insert(line, again);
+            *content = lines.concat();
+            return (files, name, place.map(|line| line + 1));
+        }
+        _ => {
+            files.remove(file);
+            return (files, name, None);
+        }
+    }
+    *content = lines.concat();
+    (files, name, place)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn every_change_is_found_and_its_place_is_named(
+        kind in prop_oneof![4 => Just(0_u8), 3 => 1..6_u8, 1 => Just(6_u8)],
+        at in any::<usize>(),
+        by in 1..=255_u8,
+    ) {
+        let (files, name, line) = damaged(kind, at, by);
+        let (_folder, report) = verify_files(&files);
+        let broken = report.broken;
+        prop_assert!(broken.is_some(), "{kind} {name} {line:?}");
+        let broken = broken.unwrap();
+        // A first file without any line is only missed by the next one.
+        if !(matches!(kind, 3 | 4) && line == Some(1)) {
+            prop_assert_eq!((&broken.file, broken.line), (&name, line), "{} {:?}", kind, broken);
+        }
+    }
+}

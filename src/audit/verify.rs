@@ -1,0 +1,621 @@
+//! Whether a chain is whole, and where it first is not.
+//!
+//! Reads only, and works while a server writes: `head` is read before the files, which then hold all that
+//! it speaks of. What a server changes meanwhile may look broken for a moment, so what is found is looked
+//! at once more.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read},
+    iter::Peekable,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use super::{
+    chain::KEPT_HEADS,
+    folder,
+    head::Head,
+    keys::{self, Keys},
+    line::{LINE_DOMAIN, MAX_LINE, NO_HASH, Parsed, hash, is_signed},
+};
+
+/// What became of the verification of one chain.
+#[derive(Debug, Clone)]
+pub struct ChainReport {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Who writes it.
+    pub writer: String,
+    /// Its id; empty where that could not be read.
+    pub chain: String,
+    /// The key that all others follow from, hex; empty where that could not be read.
+    pub first_key: String,
+    /// Lines that were read and are whole.
+    pub lines: u64,
+    /// The last whole line: its number and its hash.
+    pub last: Option<(u64, String)>,
+    /// Lines after the last checkpoint: nothing but `head` is signed over them.
+    pub unsigned: u64,
+    /// What the chain says about itself that somebody should know.
+    pub notes: Vec<String>,
+    /// The first broken place.
+    pub broken: Option<Broken>,
+}
+
+/// A broken place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The file.
+    pub file: String,
+    /// The line in it, from 1, where it is a line that is broken.
+    pub line: Option<u64>,
+    /// The number that the line in that place has or should have.
+    pub seq: Option<u64>,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// A line that somebody has kept the number and hash of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The chain's id.
+    pub chain: String,
+    /// The number of the line.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: String,
+}
+
+/// Verifies all chains in `folder`: the folder of an audit log, of a writer or of a chain.
+///
+/// # Errors
+///
+/// Where folders cannot be read, or there is no chain.
+pub fn verify(folder: &Path, seen: &[Seen]) -> io::Result<Vec<ChainReport>> {
+    let chains = find_chains(folder)?;
+    if chains.is_empty() {
+        let text = format!("there is no audit log in {}", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, text));
+    }
+    Ok(chains.iter().map(|chain| verify_chain_twice(chain, seen)).collect())
+}
+
+fn find_chains(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_chain = |path: &Path| {
+        Head::path(path).exists() || folder::files(path).is_ok_and(|files| !files.is_empty())
+    };
+    if is_chain(folder) {
+        return Ok(vec![folder.to_owned()]);
+    }
+    let mut found = Vec::new();
+    let mut writers = vec![folder.to_owned()];
+    for entry in fs::read_dir(folder)? {
+        writers.extend(Some(entry?.path()).filter(|path| path.is_dir()));
+    }
+    writers.sort_unstable();
+    for writer in writers {
+        let chains = folder::chains(&writer)?;
+        let last = chains.last().map_or(0, |(number, _)| *number);
+        // One that is missing among its like is reported as any other.
+        found.extend((1..=last).map(|number| writer.join(folder::chain_name(number))));
+    }
+    Ok(found)
+}
+
+fn verify_chain_twice(folder: &Path, seen: &[Seen]) -> ChainReport {
+    let first = verify_chain(folder, seen);
+    if first.broken.is_none() {
+        return first;
+    }
+    thread::sleep(AGAIN);
+    verify_chain(folder, seen)
+}
+
+pub(super) fn verify_chain(folder: &Path, seen: &[Seen]) -> ChainReport {
+    let writer = folder.parent().and_then(Path::file_name).unwrap_or_default();
+    let mut walk = Walk {
+        report: ChainReport {
+            folder: folder.to_owned(),
+            writer: writer.to_string_lossy().into_owned(),
+            chain: String::new(),
+            first_key: String::new(),
+            lines: 0,
+            last: None,
+            unsigned: 0,
+            notes: Vec::new(),
+            broken: None,
+        },
+        head: None,
+        seen,
+        place: None,
+        prev: NO_HASH.to_owned(),
+        seq: 0,
+        key: String::new(),
+        keys: VecDeque::new(),
+        file_key: None,
+        number: 0,
+        removed_through: 0,
+        kept_heads: 0,
+    };
+    walk.report.broken = walk.run(folder).err();
+    walk.report
+}
+
+/// A place in a file.
+#[derive(Debug, Clone)]
+struct Place {
+    file: String,
+    line: u64,
+    seq: u64,
+    /// Whether the line is signed by itself, and the signature is right.
+    signed: bool,
+}
+
+impl Place {
+    fn broken(&self, what: impl Into<String>) -> Broken {
+        let (line, seq) = (Some(self.line), Some(self.seq));
+        Broken { file: self.file.clone(), line, seq, what: what.into() }
+    }
+}
+
+fn broken_file(file: impl Into<String>, what: impl Into<String>) -> Broken {
+    Broken { file: file.into(), line: None, seq: None, what: what.into() }
+}
+
+struct Walk<'a> {
+    report: ChainReport,
+    head: Option<(Head, String)>,
+    seen: &'a [Seen],
+    /// The last line that was read.
+    place: Option<Place>,
+    /// Its hash.
+    prev: String,
+    /// The number that the next line must have.
+    seq: u64,
+    /// The key of the next checkpoint.
+    key: String,
+    /// All keys of checkpoints so far.
+    keys: VecDeque<String>,
+    /// The key of the next file.
+    file_key: Option<String>,
+    /// The number of the present file.
+    number: u32,
+    /// Files that the chain says it has removed.
+    removed_through: u32,
+    /// Files whose first line is all that is left.
+    kept_heads: u32,
+}
+
+impl Walk<'_> {
+    fn run(&mut self, folder: &Path) -> Result<(), Broken> {
+        if !folder.exists() {
+            return Err(broken_file(folder.display().to_string(), "the chain is missing"));
+        }
+        // Before the files, which a server goes on writing.
+        let own_key = Keys::load(folder).and_then(|keys| keys.line.current.public());
+        self.head = Some(read_head(folder)?);
+        let files = folder::files(folder)
+            .map_err(|error| broken_file(folder.display().to_string(), error.to_string()))?;
+        let first = files.first().map_or(0, |(number, _)| *number);
+        self.read_kept_heads(folder, first)?;
+        self.check_numbers(&files)?;
+        let mut lines = Lines::new(files).peekable();
+        while let Some(line) = lines.next() {
+            let line = line?;
+            let is_last = lines.peek().is_none();
+            if line.ended {
+                self.check(&line, &mut lines)?;
+            } else if is_last && line.number > 1 {
+                let place = format!("{} line {}", line.file, line.number);
+                self.note(format!("{place} is not whole: it is being written, or never was"));
+            } else {
+                let (file, number) = (line.file, line.number);
+                return Err(Place { file, line: number, seq: self.seq, signed: false }
+                    .broken("the line does not end: it was changed or cut off"));
+            }
+        }
+        self.check_end(own_key.as_ref().ok())?;
+        if self.kept_heads > self.removed_through {
+            let what = "the file is missing, and the chain does not say that it was removed by age";
+            return Err(broken_file(folder::file_name(self.removed_through + 1), what));
+        }
+        self.check_seen()?;
+        self.check_own_key(own_key, folder)
+    }
+
+    /// The way of keys through the files that were removed by age, up to the first that is there. A process
+    /// that was killed may have left the line of a file that it was about to remove.
+    fn read_kept_heads(&mut self, folder: &Path, first: u32) -> Result<(), Broken> {
+        let text = match fs::read(folder.join(KEPT_HEADS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            read => read.map_err(|error| broken_file(KEPT_HEADS, error.to_string()))?,
+        };
+        let lines = text.split_inclusive(|byte| *byte == b'\n').enumerate();
+        for (at, line) in lines.take(first.saturating_sub(1) as usize) {
+            let place =
+                Place { file: KEPT_HEADS.to_owned(), line: at as u64 + 1, seq: 0, signed: false };
+            let line = line.strip_suffix(b"\n");
+            let parsed = line.and_then(|line| Parsed::read(line).map(|parsed| (line, parsed)));
+            let (line, parsed) = parsed.ok_or_else(|| place.broken(CHANGED))?;
+            self.number += 1;
+            self.check_file_head(&parsed, line, &place)?;
+            self.kept_heads += 1;
+        }
+        Ok(())
+    }
+
+    fn check_numbers(&self, files: &[(u32, PathBuf)]) -> Result<(), Broken> {
+        let first = files.first().map_or(0, |(number, _)| *number);
+        if first > self.kept_heads + 1 {
+            let missing = folder::file_name(self.kept_heads + 1);
+            return Err(broken_file(missing, "the file is missing"));
+        }
+        let last = files.last().map_or(0, |(number, _)| *number);
+        match (first.max(1)..=last).find(|number| !files.iter().any(|(at, _)| at == number)) {
+            Some(number) => Err(broken_file(folder::file_name(number), "the file is missing")),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&mut self, line: &Line, rest: &mut Peekable<Lines>) -> Result<(), Broken> {
+        let mut place =
+            Place { file: line.file.clone(), line: line.number, seq: self.seq, signed: false };
+        let parsed = Parsed::read(&line.text).ok_or_else(|| place.broken(CHANGED))?;
+        let own_hash = hash(&line.text);
+        let next = rest.peek().and_then(|next| next.as_ref().ok());
+        let next = next.and_then(|next| Parsed::read(&next.text));
+        if line.number == 1 && parsed.kind != "file" {
+            return Err(place.broken("the first line of the file is missing"));
+        }
+        if self.place.is_none() && self.kept_heads > 0 {
+            // What came before is gone; the signature of the first line stands for it.
+            (self.seq, self.prev) = (parsed.seq, parsed.prev.clone());
+            place.seq = parsed.seq;
+        }
+        self.check_order(&parsed, next.as_ref(), &own_hash, &place)?;
+        if line.number == 1 {
+            self.number = line.file_number;
+            self.check_file_head(&parsed, &line.text, &place)?;
+            place.signed = true;
+        } else if parsed.kind == "file" {
+            return Err(place.broken("the first line of a file stands in its middle"));
+        }
+        match parsed.kind.as_str() {
+            "checkpoint" => {
+                if !is_signed(&line.text, LINE_DOMAIN, &self.report.chain, &self.key) {
+                    return Err(place.broken(format!(
+                        "the signature is not right: this line was changed, or those since line \
+                         {} were written anew",
+                        self.seq.saturating_sub(self.report.unsigned)
+                    )));
+                }
+                let key = parsed.next_key.clone().ok_or_else(|| place.broken(CHANGED))?;
+                self.use_key(key);
+                place.signed = true;
+                self.report.unsigned = 0;
+            }
+            "removed" => {
+                self.removed_through = parsed.files_through.unwrap_or(0).max(self.removed_through);
+                let through = folder::file_name(self.removed_through);
+                self.note(format!(
+                    "line {}: the files up to {through} were removed by age at {}",
+                    parsed.seq, parsed.time
+                ));
+                self.report.unsigned += 1;
+            }
+            "file" => {}
+            _ => self.report.unsigned += 1,
+        }
+        self.note_notice(&parsed);
+        self.check_head(&own_hash, &place)?;
+        (self.seq, self.prev) = (parsed.seq + 1, own_hash);
+        self.report.lines += 1;
+        self.report.last = Some((parsed.seq, self.prev.clone()));
+        self.remember_seen(&place)?;
+        self.place = Some(place);
+        Ok(())
+    }
+
+    /// Checks that a line is the next one.
+    fn check_order(
+        &self,
+        parsed: &Parsed,
+        next: Option<&Parsed>,
+        own_hash: &str,
+        place: &Place,
+    ) -> Result<(), Broken> {
+        let follows = parsed.prev == self.prev;
+        match parsed.seq.cmp(&self.seq) {
+            std::cmp::Ordering::Equal if follows => Ok(()),
+            // All that was changed is the number.
+            _ if follows => Err(place.broken(CHANGED)),
+            std::cmp::Ordering::Equal => Err(self.blame(next, own_hash, place)),
+            std::cmp::Ordering::Less => {
+                Err(place.broken(format!("line {} stands in its place: out of order", parsed.seq)))
+            }
+            std::cmp::Ordering::Greater if next.is_some_and(|next| next.seq == self.seq) => {
+                Err(place.broken(format!("line {} stands in its place: out of order", parsed.seq)))
+            }
+            std::cmp::Ordering::Greater => {
+                let what = match parsed.seq - self.seq {
+                    1 => format!("line {} was removed", self.seq),
+                    _ => format!("lines {} to {} were removed", self.seq, parsed.seq - 1),
+                };
+                match &self.place {
+                    Some(last) if place.line == 1 => Err(Broken {
+                        file: last.file.clone(),
+                        line: Some(last.line + 1),
+                        seq: Some(self.seq),
+                        what: format!("{what}: the file is cut off at its end"),
+                    }),
+                    _ => Err(place.broken(what)),
+                }
+            }
+        }
+    }
+
+    /// Tells which of two lines was changed that do not fit: the one that also does not fit its other
+    /// neighbour.
+    fn blame(&self, next: Option<&Parsed>, own_hash: &str, place: &Place) -> Broken {
+        let head = self.head.as_ref().map(|(head, _)| head);
+        let known = |seq: u64| head.filter(|head| head.seq == seq).map(|head| head.hash.as_str());
+        let before_is_whole = self.place.as_ref().is_some_and(|before| before.signed)
+            || self.seq.checked_sub(1).and_then(known).is_some_and(|hash| hash == self.prev);
+        let this_is_whole = known(self.seq)
+            .or(next.map(|next| next.prev.as_str()))
+            .is_some_and(|hash| hash == own_hash);
+        match &self.place {
+            Some(before) if !before_is_whole && this_is_whole => before.broken(CHANGED),
+            _ => place.broken(CHANGED),
+        }
+    }
+
+    fn check_file_head(
+        &mut self,
+        parsed: &Parsed,
+        line: &[u8],
+        place: &Place,
+    ) -> Result<(), Broken> {
+        if parsed.kind != "file" {
+            return Err(place.broken("the first line of the file is missing"));
+        }
+        let changed = || place.broken(CHANGED);
+        let (Some(chain), Some(key)) = (&parsed.chain, &parsed.key) else { return Err(changed()) };
+        let (Some(file_key), Some(next)) = (&parsed.file_key, &parsed.next_file_key) else {
+            return Err(changed());
+        };
+        let first = self.file_key.is_none();
+        let expected = self.file_key.as_ref().unwrap_or(file_key);
+        let right = parsed.file == Some(self.number)
+            && file_key == expected
+            && (first || *chain == self.report.chain)
+            && (self.place.is_none() || *key == self.key)
+            && is_signed(line, LINE_DOMAIN, chain, file_key);
+        if !right {
+            return Err(place.broken("the signature is not right: the line was changed"));
+        }
+        if first {
+            self.report.chain.clone_from(chain);
+            self.report.first_key.clone_from(file_key);
+            if let Some(writer) = &parsed.writer {
+                self.report.writer.clone_from(writer);
+            }
+            if let Some(follows) = &parsed.follows {
+                let before = folder::chain_name(follows.chain_number);
+                self.note(format!("goes on for chain {before}, because {}", follows.why));
+            }
+        }
+        self.file_key = Some(next.clone());
+        self.use_key(key.clone());
+        Ok(())
+    }
+
+    fn use_key(&mut self, key: String) {
+        if self.keys.back() != Some(&key) {
+            self.keys.push_back(key.clone());
+        }
+        // Only the last ones can be those of a server that goes on meanwhile.
+        if self.keys.len() > MAX_KEYS {
+            self.keys.pop_front();
+        }
+        self.key = key;
+    }
+
+    fn note_notice(&mut self, parsed: &Parsed) {
+        let detail = parsed.detail.as_deref().unwrap_or_default();
+        let text = match parsed.what.as_deref() {
+            Some("cut") => format!("a process was killed while it wrote: {detail}"),
+            Some("tampered") => format!("the file was tampered with: {detail}"),
+            Some("resumed") => format!("the log could not be written for a time: {detail}"),
+            _ => return,
+        };
+        self.note(format!("line {} at {}: {text}", parsed.seq, parsed.time));
+    }
+
+    fn note(&mut self, text: String) {
+        if self.report.notes.len() < MAX_NOTES {
+            self.report.notes.push(text);
+        }
+    }
+
+    /// Compares the line that `head` tells of.
+    fn check_head(&self, own_hash: &str, place: &Place) -> Result<(), Broken> {
+        let Some((head, text)) = self.head.as_ref().filter(|(head, _)| head.seq == place.seq)
+        else {
+            return Ok(());
+        };
+        if !head.is_signed(text, &self.key) || head.chain != self.report.chain {
+            return Err(broken_file("head", "it is not signed by the key that was in force then"));
+        }
+        if head.hash != own_hash {
+            return Err(place.broken(CHANGED));
+        }
+        Ok(())
+    }
+
+    fn check_end(&self, own_key: Option<&String>) -> Result<(), Broken> {
+        let Some((head, text)) = &self.head else { return Ok(()) };
+        if self.report.lines > 0 && self.seq > head.seq {
+            return Ok(());
+        }
+        // The key that has signed `head` may stand in a line that was cut off.
+        let by_known = self.keys.iter().chain(own_key).any(|key| head.is_signed(text, key));
+        if !by_known && own_key.is_some() {
+            return Err(broken_file("head", "it is not signed by a key of this chain"));
+        }
+        if head.file > self.number && self.seq > 0 {
+            return Err(broken_file(folder::file_name(self.number + 1), "the file is missing"));
+        }
+        let missing = match head.seq.saturating_sub(self.seq) {
+            0 => format!("line {} is missing", head.seq),
+            _ => format!("lines {} to {} are missing", self.seq, head.seq),
+        };
+        let (file, line) = match &self.place {
+            Some(place) => (place.file.clone(), Some(place.line + 1)),
+            None => (folder::file_name(self.kept_heads + 1), None),
+        };
+        let doubt = if by_known { "" } else { ", or head was changed" };
+        let what = format!("cut off at the end: {missing}{doubt}");
+        Err(Broken { file, line, seq: Some(self.seq), what })
+    }
+
+    fn remember_seen(&self, place: &Place) -> Result<(), Broken> {
+        let here =
+            self.seen.iter().find(|seen| seen.chain == self.report.chain && seen.seq == place.seq);
+        match here {
+            Some(seen) if seen.hash != self.prev => {
+                Err(place.broken("it is another line than the one that was seen before"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_seen(&self) -> Result<(), Broken> {
+        let later =
+            self.seen.iter().find(|seen| seen.chain == self.report.chain && seen.seq >= self.seq);
+        match (later, &self.place) {
+            (Some(seen), Some(place)) => Err(Broken {
+                file: place.file.clone(),
+                line: Some(place.line + 1),
+                seq: Some(self.seq),
+                what: format!("cut off at the end: line {} was seen before", seen.seq),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that whoever has the keys has written this chain to its end. A copy for an auditor has none.
+    fn check_own_key(&mut self, own: io::Result<String>, folder: &Path) -> Result<(), Broken> {
+        match own {
+            Ok(key) if self.keys.contains(&key) => Ok(()),
+            // The process was killed between the checkpoint and its keys: the next start mends that.
+            _ if Keys::load(folder)
+                .and_then(|keys| keys.line.next.public())
+                .is_ok_and(|next| self.keys.back() == Some(&next)) =>
+            {
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.note("the signing keys are not here: this is a copy, or ended".to_owned());
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.note("the signing keys were not compared: they are private".to_owned());
+                Ok(())
+            }
+            _ => Err(broken_file(keys::FILE, "they are not the keys of the end of this chain")),
+        }
+    }
+}
+
+fn read_head(folder: &Path) -> Result<(Head, String), Broken> {
+    let mut tries = 0;
+    loop {
+        match Head::read(folder) {
+            Ok(head) => return Ok(head),
+            // Read while it was written.
+            Err(error) if error.kind() != io::ErrorKind::NotFound && tries < HEAD_TRIES => {
+                tries += 1;
+                thread::sleep(HEAD_WAIT);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(broken_file("head", "the file is missing: the end cannot be known"));
+            }
+            Err(_) => return Err(broken_file("head", "the file was changed")),
+        }
+    }
+}
+
+/// A line and where it stands.
+struct Line {
+    file: String,
+    file_number: u32,
+    number: u64,
+    text: Vec<u8>,
+    /// Whether it ends in a newline.
+    ended: bool,
+}
+
+/// The lines of all files, one after the other.
+struct Lines {
+    files: std::vec::IntoIter<(u32, PathBuf)>,
+    present: Option<(u32, BufReader<File>, u64)>,
+}
+
+impl Lines {
+    fn new(files: Vec<(u32, PathBuf)>) -> Self {
+        Self { files: files.into_iter(), present: None }
+    }
+
+    fn read(&mut self) -> Result<Option<Line>, (u32, io::Error)> {
+        loop {
+            let Some((file, reader, number)) = &mut self.present else {
+                let Some((number, path)) = self.files.next() else { return Ok(None) };
+                let opened = File::open(path).map_err(|error| (number, error))?;
+                self.present = Some((number, BufReader::new(opened), 0));
+                continue;
+            };
+            let file_number = *file;
+            let mut text = Vec::new();
+            let mut limited = reader.by_ref().take(MAX_LINE as u64);
+            limited.read_until(b'\n', &mut text).map_err(|error| (file_number, error))?;
+            if text.is_empty() {
+                self.present = None;
+                continue;
+            }
+            *number += 1;
+            let ended = text.pop_if(|byte| *byte == b'\n').is_some();
+            let (file, number) = (folder::file_name(file_number), *number);
+            return Ok(Some(Line { file, file_number, number, text, ended }));
+        }
+    }
+}
+
+impl Iterator for Lines {
+    type Item = Result<Line, Broken>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let read = self.read().map_err(|(number, error)| {
+            broken_file(folder::file_name(number), format!("it cannot be read: {error}"))
+        });
+        read.transpose()
+    }
+}
+
+const CHANGED: &str = "the line was changed";
+
+/// How long a server may take to finish what looked broken.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// How often `head` is read that does not read well, and how long it waits between.
+const HEAD_TRIES: u32 = 5;
+const HEAD_WAIT: Duration = Duration::from_millis(20);
+
+/// Keys that are remembered: a verification of one chain takes fewer checkpoints than that.
+const MAX_KEYS: usize = 100_000;
+
+/// Notes that are told of one chain.
+const MAX_NOTES: usize = 100;

@@ -1,0 +1,457 @@
+//! The thread that writes, its queue, trouble and its end.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use super::{
+    Error, Options, Sync,
+    chain::{Chain, Fault, Rotation},
+    folder::{self, Lock},
+    line::{Entry, Notice, Pending, What},
+    record::RequestRecord,
+    sinks::Sinks,
+};
+use crate::domain::{Clock, Timestamp};
+
+/// The audit log of a server. Clones are the same log; it ends when the last one is dropped or
+/// [`AuditLog::close`] is called.
+#[derive(Clone)]
+pub struct AuditLog(Arc<Shared>);
+
+/// The record of a request could not be written, or not in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotRecorded;
+
+struct Shared {
+    queue: SyncSender<Message>,
+    state: Arc<State>,
+    clock: Arc<dyn Clock>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What requests see of the thread.
+#[derive(Default)]
+struct State {
+    /// No request is to begin.
+    refusing: AtomicBool,
+    /// Requests that were refused since then.
+    refused: AtomicU64,
+}
+
+enum Message {
+    Record {
+        pending: Box<Pending>,
+        change: bool,
+        reply: Option<Reply>,
+    },
+    /// Look whether requests can begin again.
+    Wake,
+    Close,
+}
+
+type Reply = oneshot::Sender<Result<(), NotRecorded>>;
+
+impl AuditLog {
+    /// Begins to write the first chain `server-1`, `server-2`, … that no other process writes.
+    ///
+    /// # Errors
+    ///
+    /// Where a folder is open to others or cannot be written, or all chains are taken.
+    pub fn start(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        folder::ensure_private(&options.folder)?;
+        for number in 1..=MAX_SERVERS {
+            let writer = options.folder.join(format!("server-{number}"));
+            folder::ensure_private(&writer)?;
+            let Some(lock) = Lock::take(&writer)? else { continue };
+            let chain = Chain::open(&writer, Rotation::from(options), clock.now())?;
+            info!(chain = %chain.folder.display(), "the audit log is open");
+            return Self::spawn(chain, lock, options, clock);
+        }
+        Err(Error::Busy(options.folder.clone()))
+    }
+
+    fn spawn(
+        chain: Chain,
+        lock: Lock,
+        options: &Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let (queue, messages) = sync_channel(QUEUE);
+        let state = Arc::new(State::default());
+        let mut writer = Writer {
+            chain,
+            _lock: lock,
+            sync: options.sync,
+            interval: options.checkpoint_interval,
+            clock: Arc::clone(&clock),
+            state: Arc::clone(&state),
+            sinks: Sinks::start(options),
+            waiting: VecDeque::new(),
+            lost: 0,
+            trouble: None,
+            checkpoint_at: None,
+        };
+        writer.note(What::Started, None);
+        let thread = thread::Builder::new()
+            .name("okmsd-audit".to_owned())
+            .spawn(move || writer.run(&messages))
+            .map_err(Error::io(&options.folder))?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Self(Arc::new(Shared { queue, state, clock, thread })))
+    }
+
+    /// Whether a request may begin: false while its record could not be written.
+    pub fn admits(&self) -> bool {
+        let refusing = self.0.state.refusing.load(Ordering::Acquire);
+        if refusing {
+            self.0.state.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        !refusing
+    }
+
+    /// Records a request. When this returns, the record is in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`NotRecorded`] where it could not be written, or not within [`MAX_WAIT`]. The record is kept
+    /// and written later, so the caller of the request must be told of an error.
+    pub async fn record(&self, record: RequestRecord) -> Result<(), NotRecorded> {
+        let (reply, answer) = oneshot::channel();
+        self.send(record, Some(reply))?;
+        match tokio::time::timeout(MAX_WAIT, answer).await {
+            Ok(Ok(result)) => result,
+            // The thread is stuck in a disk that does not answer, or gone.
+            _ => {
+                self.0.state.refusing.store(true, Ordering::Release);
+                // Should it have been at the point of ending well: a full queue wakes it, too.
+                let _full = self.0.queue.try_send(Message::Wake);
+                Err(NotRecorded)
+            }
+        }
+    }
+
+    /// Records a request whose caller is gone, without waiting.
+    pub fn record_abandoned(&self, mut record: RequestRecord) {
+        record.abandon();
+        if self.send(record, None).is_err() {
+            error!("the record of a request whose caller went away is lost: the queue is full");
+        }
+    }
+
+    /// Writes what waits, signs it and ends the thread.
+    pub async fn close(&self) {
+        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        // The queue may be full; the thread makes room, or is stuck and the wait below ends.
+        let queue = self.0.queue.clone();
+        let ended = tokio::task::spawn_blocking(move || {
+            let _gone = queue.send(Message::Close);
+            thread.join().is_ok()
+        });
+        match tokio::time::timeout(MAX_WAIT, ended).await {
+            Ok(Ok(true)) => {}
+            _ => error!("the audit log did not end in time"),
+        }
+    }
+
+    fn send(&self, record: RequestRecord, reply: Option<Reply>) -> Result<(), NotRecorded> {
+        let change = record.is_change();
+        let pending = Pending::new(self.0.clock.now(), Entry::Request(Box::new(record)));
+        let message = Message::Record { pending: Box::new(pending), change, reply };
+        self.0.queue.try_send(message).map_err(|_| {
+            self.0.state.refusing.store(true, Ordering::Release);
+            NotRecorded
+        })
+    }
+}
+
+/// What the thread works with.
+struct Writer {
+    chain: Chain,
+    _lock: Lock,
+    sync: Sync,
+    interval: Duration,
+    clock: Arc<dyn Clock>,
+    state: Arc<State>,
+    sinks: Sinks,
+    waiting: VecDeque<Waiting>,
+    /// Records that there was no memory for.
+    lost: u64,
+    trouble: Option<Trouble>,
+    checkpoint_at: Option<Instant>,
+}
+
+struct Waiting {
+    pending: Pending,
+    change: bool,
+    reply: Option<Reply>,
+}
+
+/// The log could not be written.
+struct Trouble {
+    since: Timestamp,
+    retry_at: Instant,
+    /// What is in the way is no more than that no room could be reserved.
+    short: bool,
+}
+
+impl Writer {
+    fn run(mut self, messages: &Receiver<Message>) {
+        let mut open = true;
+        while open {
+            match self.receive(messages) {
+                Ok(first) => {
+                    open = self.take(first);
+                    // All that came meanwhile is written at once.
+                    while open && self.waiting.len() < MAX_BATCH {
+                        let Ok(next) = messages.try_recv() else { break };
+                        open = self.take(next);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => open = false,
+            }
+            self.work();
+        }
+        self.end();
+    }
+
+    fn receive(&self, messages: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
+        if self.trouble.is_none() && !self.waiting.is_empty() {
+            return messages.recv_timeout(Duration::ZERO);
+        }
+        let retry = self.trouble.as_ref().map(|trouble| trouble.retry_at);
+        match [retry, self.checkpoint_at].into_iter().flatten().min() {
+            Some(at) => messages.recv_timeout(at.saturating_duration_since(Instant::now())),
+            None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Takes a message; false where it is the last one.
+    fn take(&mut self, message: Message) -> bool {
+        let (pending, change, reply) = match message {
+            Message::Record { pending, change, reply } => (pending, change, reply),
+            Message::Wake => return true,
+            Message::Close => return false,
+        };
+        if self.waiting.len() >= MAX_WAITING {
+            self.lost += 1;
+            drop(reply);
+            return true;
+        }
+        self.waiting.push_back(Waiting { pending: *pending, change, reply });
+        true
+    }
+
+    fn work(&mut self) {
+        match &self.trouble {
+            None => match self.write_waiting() {
+                Ok(()) if self.chain.short => {
+                    self.fail(Fault::Io(io::ErrorKind::StorageFull.into()))
+                }
+                Ok(()) => self.state.refusing.store(false, Ordering::Release),
+                Err(fault) => self.fail(fault),
+            },
+            Some(trouble) => {
+                let due = trouble.retry_at <= Instant::now();
+                // The room that is left is for requests that were under way.
+                if trouble.short
+                    && let Err(fault) = self.write_waiting()
+                {
+                    self.fail(fault);
+                }
+                self.refuse_waiting();
+                if due {
+                    self.resume();
+                }
+            }
+        }
+        if self.trouble.is_none() && self.checkpoint_at.is_some_and(|at| at <= Instant::now()) {
+            self.sign();
+        }
+    }
+
+    /// Writes what waits, and answers.
+    fn write_waiting(&mut self) -> Result<(), Fault> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let sync = match self.sync {
+            Sync::Each => true,
+            Sync::Changes => self.waiting.iter().any(|waiting| waiting.change),
+            Sync::Interval => false,
+        };
+        let entries: Vec<_> = self.waiting.iter().map(|waiting| waiting.pending.clone()).collect();
+        let lines = self.append(&entries, sync)?;
+        for waiting in self.waiting.drain(..) {
+            // Whoever waited may be gone.
+            let _gone = waiting.reply.map(|reply| reply.send(Ok(())));
+        }
+        self.sinks.send(lines);
+        self.checkpoint_at.get_or_insert_with(|| Instant::now() + self.interval);
+        if self.chain.unsigned >= MAX_UNSIGNED {
+            self.checkpoint_at = Some(Instant::now());
+        }
+        let rotated = self.chain.rotate_if_due(self.clock.now())?;
+        self.sinks.send(rotated);
+        Ok(())
+    }
+
+    /// Appends to the present file, or to a new one where somebody has changed that.
+    fn append(&mut self, entries: &[Pending], sync: bool) -> Result<Vec<u8>, Fault> {
+        match self.chain.append(entries, sync) {
+            Err(Fault::Tampered(why)) => {
+                error!(why, "the audit log was tampered with; it goes on in a new file");
+                let now = self.clock.now();
+                let mut lines = self.chain.leave_file(&why, now)?;
+                let notice = Entry::Notice(Notice { what: What::Tampered, detail: Some(why) });
+                let told = [&[Pending::new(now, notice)], entries].concat();
+                lines.extend(self.chain.append(&told, true)?);
+                Ok(lines)
+            }
+            other => other,
+        }
+    }
+
+    fn sign(&mut self) {
+        let now = self.clock.now();
+        match self.chain.checkpoint(now) {
+            Ok(lines) => {
+                self.checkpoint_at = None;
+                self.sinks.send(lines);
+            }
+            Err(Fault::Io(error)) => self.fail(Fault::Io(error)),
+            // The next record goes to a new file; this one may be a while off.
+            Err(Fault::Tampered(_)) => match self.append(&[], true) {
+                Ok(lines) => {
+                    self.sinks.send(lines);
+                    self.checkpoint_at = Some(Instant::now() + self.interval);
+                }
+                Err(fault) => self.fail(fault),
+            },
+        }
+    }
+
+    /// Notes that the log cannot be written: no request begins until it can.
+    fn fail(&mut self, fault: Fault) {
+        let why = match fault {
+            Fault::Io(error) => error.to_string(),
+            Fault::Tampered(why) => why,
+        };
+        let now = self.clock.now();
+        self.state.refusing.store(true, Ordering::Release);
+        let since = match &self.trouble {
+            Some(trouble) => trouble.since,
+            None => {
+                error!(why, "the audit log cannot be written: requests are refused until it can");
+                now
+            }
+        };
+        let short = self.chain.short && !self.chain.torn && self.waiting.is_empty();
+        self.trouble = Some(Trouble { since, retry_at: Instant::now() + RETRY, short });
+        self.refuse_waiting();
+    }
+
+    /// Tells those who wait that they cannot be recorded now. Their records stay.
+    fn refuse_waiting(&mut self) {
+        for waiting in &mut self.waiting {
+            if let Some(reply) = waiting.reply.take() {
+                waiting.pending.late = true;
+                let _gone = reply.send(Err(NotRecorded));
+            }
+        }
+    }
+
+    /// Tries again, after trouble.
+    fn resume(&mut self) {
+        let Some(since) = self.trouble.as_ref().map(|trouble| trouble.since) else { return };
+        if let Err(fault) = self.try_again(since) {
+            self.fail(fault);
+            return;
+        }
+        self.trouble = None;
+        self.lost = 0;
+        self.state.refusing.store(false, Ordering::Release);
+        info!("the audit log can be written again");
+    }
+
+    fn try_again(&mut self, since: Timestamp) -> Result<(), Fault> {
+        self.refuse_waiting();
+        self.chain.keys.save(&self.chain.folder)?;
+        let refused = self.state.refused.load(Ordering::Relaxed);
+        let detail = format!(
+            "not writable since {}; refused {refused} requests, kept {} records, lost {}",
+            since.to_rfc3339_millis(),
+            self.waiting.len(),
+            self.lost
+        );
+        let notice = Entry::Notice(Notice { what: What::Resumed, detail: Some(detail) });
+        let mut entries = vec![Pending::new(self.clock.now(), notice)];
+        entries.extend(self.waiting.iter().map(|waiting| waiting.pending.clone()));
+        self.chain.reserve()?;
+        let lines = self.append(&entries, true)?;
+        self.waiting.clear();
+        self.state.refused.fetch_sub(refused, Ordering::Relaxed);
+        self.sinks.send(lines);
+        let signed = self.chain.checkpoint(self.clock.now())?;
+        self.checkpoint_at = None;
+        self.sinks.send(signed);
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        if self.trouble.is_some() {
+            self.resume();
+        }
+        self.note(What::Stopped, None);
+        match self.write_waiting().and_then(|()| self.chain.checkpoint(self.clock.now())) {
+            Ok(lines) => self.sinks.send(lines),
+            Err(fault) => {
+                let lost = self.waiting.len();
+                error!(?fault, lost, "the end of the audit log cannot be written");
+            }
+        }
+        self.chain.release();
+        self.sinks.end();
+    }
+
+    fn note(&mut self, what: What, detail: Option<String>) {
+        let pending = Pending::new(self.clock.now(), Entry::Notice(Notice { what, detail }));
+        self.waiting.push_back(Waiting { pending, change: true, reply: None });
+    }
+}
+
+/// How long a request waits for its record to be written: far more than a disk takes, less than clients
+/// wait for an answer.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
+/// Records that wait for the thread. Each is of about a kilobyte.
+const QUEUE: usize = 16_384;
+
+/// Records that are written as one piece: about a megabyte.
+const MAX_BATCH: usize = 1_024;
+
+/// Records that are kept while the log cannot be written: those of requests that were under way when it
+/// broke, and no others.
+const MAX_WAITING: usize = 65_536;
+
+/// Lines after which they are signed, however short a time it took.
+const MAX_UNSIGNED: u64 = 10_000;
+
+/// How often it is tried again: soon enough that nobody notices how long.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Servers that share one folder.
+const MAX_SERVERS: u32 = 64;

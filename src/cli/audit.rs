@@ -1,0 +1,209 @@
+//! `okmsd audit`: the audit log, verified.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{
+    Failure,
+    config_args::ConfigArguments,
+    output::{self, Format},
+};
+use crate::{
+    audit::{self, Broken, ChainReport, Seen},
+    config::Environment,
+};
+
+/// What to do with the audit log.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check that nothing was changed, removed, reordered or cut off, and say where it first was
+    ///
+    /// Ends with 1 where something is broken. Works while a server writes, and on a copy.
+    Verify(Verify),
+    /// Print the key that each chain begins with, to be kept where this machine cannot reach it
+    Key(Key),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    place: Place,
+    /// A key that a chain may begin with, as `okmsd audit key` printed it; can be given several times.
+    /// Then no other chain is accepted, and each of these must be there
+    #[arg(long = "trusted-key", value_name = "KEY")]
+    trusted_keys: Vec<String>,
+    /// A line that must be there, as an earlier run printed it; can be given several times
+    #[arg(long, value_name = "CHAIN:LINE:HASH", value_parser = seen)]
+    seen: Vec<Seen>,
+    /// Form of the answer
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Key {
+    #[command(flatten)]
+    place: Place,
+    /// Form of the answer
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// Which audit log is meant.
+#[derive(Debug, Args)]
+struct Place {
+    /// Folder of an audit log, of one of its writers or of a chain [default: audit.folder of the
+    /// configuration]
+    #[arg(value_name = "FOLDER", conflicts_with_all = ["config", "data_dir"])]
+    folder: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+impl Command {
+    pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        match self {
+            Self::Verify(arguments) => arguments.run(environment),
+            Self::Key(arguments) => arguments.run(environment),
+        }
+    }
+}
+
+impl Verify {
+    fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let mut reports = self.place.verify(environment, &self.seen)?;
+        let mut missing = self.trusted_keys.clone();
+        for report in &mut reports {
+            missing.retain(|key| *key != report.first_key);
+            if report.broken.is_none() && !self.is_trusted(report) {
+                report.broken = Some(Broken {
+                    file: report.folder.display().to_string(),
+                    line: None,
+                    seq: None,
+                    what: format!("it begins with {}, which is no trusted key", report.first_key),
+                });
+            }
+        }
+        let seen = |seen: &&Seen| !reports.iter().any(|report| report.chain == seen.chain);
+        let lost = self.seen.iter().filter(seen).map(|seen| format!("chain {} is", seen.chain));
+        let lost: Vec<_> = missing
+            .iter()
+            .map(|key| format!("no chain begins with {key}: it is"))
+            .chain(lost)
+            .collect();
+        output::answer(
+            self.format,
+            || reports.iter().map(text).collect(),
+            || reports.iter().map(json).collect(),
+        )?;
+        let broken = reports.iter().filter(|report| report.broken.is_some()).count();
+        match (broken, lost.first()) {
+            (0, None) => Ok(()),
+            (0, Some(lost)) => Err(Failure::new(format!("{lost} missing"))),
+            (broken, _) => {
+                Err(Failure::new(format!("{broken} of {} chains are broken", reports.len())))
+            }
+        }
+    }
+
+    fn is_trusted(&self, report: &ChainReport) -> bool {
+        self.trusted_keys.is_empty() || self.trusted_keys.contains(&report.first_key)
+    }
+}
+
+impl Key {
+    fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let reports = self.place.verify(environment, &[])?;
+        output::answer(
+            self.format,
+            || {
+                let row = |report: &ChainReport| {
+                    [report.writer.clone(), report.chain.clone(), report.first_key.clone()]
+                };
+                let rows: Vec<_> = reports.iter().map(row).collect();
+                output::table(["WRITER", "CHAIN", "KEY"], &rows)
+            },
+            || {
+                let json = |report: &ChainReport| {
+                    json!({
+                        "writer": report.writer,
+                        "chain": report.chain,
+                        "key": report.first_key,
+                    })
+                };
+                reports.iter().map(json).collect()
+            },
+        )
+    }
+}
+
+impl Place {
+    fn verify(
+        &self,
+        environment: &Environment,
+        seen: &[Seen],
+    ) -> Result<Vec<ChainReport>, Failure> {
+        let folder = match &self.folder {
+            Some(folder) => folder.clone(),
+            None => self.config.load(environment)?.audit.folder,
+        };
+        audit::verify(&folder, seen).map_err(|error| {
+            Failure::because(format!("cannot verify {}", folder.display()), &error)
+        })
+    }
+}
+
+fn text(report: &ChainReport) -> String {
+    let mut text = format!("{}: ", report.folder.display());
+    match &report.broken {
+        None => text.push_str(&format!("whole, {} lines", report.lines)),
+        Some(broken) => {
+            text.push_str(&format!("BROKEN at {}", broken.file));
+            let line = broken.line.map(|line| format!(", line {line}"));
+            let seq = broken.seq.map(|seq| format!(" (seq {seq})"));
+            text.extend([line, seq].into_iter().flatten());
+            text.push_str(&format!(": {}", broken.what));
+        }
+    }
+    text.push('\n');
+    let unsigned = format!("{} lines at the end are not signed yet", report.unsigned);
+    let notes = report.notes.iter().chain((report.unsigned > 0).then_some(&unsigned));
+    notes.for_each(|note| text.push_str(&format!("  {note}\n")));
+    if let Some((seq, hash)) = &report.last {
+        text.push_str(&format!("  last line {}:{seq}:{hash}\n", report.chain));
+    }
+    text
+}
+
+fn json(report: &ChainReport) -> Value {
+    let broken = report.broken.as_ref().map(|broken| {
+        json!({
+            "file": broken.file,
+            "line": broken.line,
+            "seq": broken.seq,
+            "what": broken.what,
+        })
+    });
+    let last = report.last.as_ref().map(|(seq, hash)| format!("{}:{seq}:{hash}", report.chain));
+    json!({
+        "folder": report.folder,
+        "writer": report.writer,
+        "chain": report.chain,
+        "firstKey": report.first_key,
+        "lines": report.lines,
+        "unsigned": report.unsigned,
+        "last": last,
+        "notes": report.notes,
+        "broken": broken,
+    })
+}
+
+fn seen(text: &str) -> Result<Seen, &'static str> {
+    let parts: Vec<_> = text.split(':').collect();
+    let rule = "a line is CHAIN:LINE:HASH, as verify prints it";
+    let [chain, seq, hash] = parts[..] else { return Err(rule) };
+    let seq = seq.parse().map_err(|_| rule)?;
+    Ok(Seen { chain: chain.to_owned(), seq, hash: hash.to_owned() })
+}
