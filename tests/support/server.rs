@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -15,7 +15,7 @@ use okmsd::{
     crypto::RootKey,
     domain::{Clock, Credential, OkmsId, Timestamp},
     pki::{AccessKey, Authority},
-    server::{Limits, TlsMaterial},
+    server::{CertificateStatus, Limits, TlsMaterial},
     service::{Credentials, Domains, IssuedCredential, Keyring, NewCredential},
     store::Store,
 };
@@ -167,6 +167,7 @@ pub struct Server {
     /// As text, since a root key belongs to one server.
     pub root_key: String,
     app: Option<RunningApp>,
+    tls: Mutex<TlsMaterial>,
 }
 
 /// A domain with a credential that may do everything in it.
@@ -239,17 +240,18 @@ impl Server {
         let docs_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let api_url = format!("https://{}", api_listener.local_addr().expect("an address"));
         let docs_url = format!("https://{}", docs_listener.local_addr().expect("an address"));
+        let tls = TlsMaterial {
+            certificate_chain_pem: issued.certificate_pem,
+            private_key_pem: issued.private_key_pem,
+            client_ca_pems: vec![authority.certificate_pem().to_owned()],
+            external_authorities: Vec::new(),
+            revocation_lists: Vec::new(),
+        };
         let app = RunningApp::start(AppOptions {
             store: store.clone(),
             keyring: keyring.clone(),
             clock: clock.clone(),
-            tls: TlsMaterial {
-                certificate_chain_pem: issued.certificate_pem,
-                private_key_pem: issued.private_key_pem,
-                client_ca_pems: vec![authority.certificate_pem().to_owned()],
-                external_authorities: Vec::new(),
-                revocation_lists: Vec::new(),
-            },
+            tls: tls.clone(),
             require_client_certificate: false,
             limits,
             api_listener,
@@ -268,6 +270,7 @@ impl Server {
             docs_url,
             root_key,
             app: Some(app.expect("a running server")),
+            tls: Mutex::new(tls),
         }
     }
 
@@ -318,6 +321,23 @@ impl Server {
     /// The TLS configuration of such a client.
     pub fn tls(&self, identity: Option<(&str, &str)>) -> rustls::ClientConfig {
         tls_config(self.authority.certificate_pem(), identity)
+    }
+
+    /// Changes what the TLS of the running server is made of, as changed files would. What is refused
+    /// is not kept.
+    pub fn reload(&self, change: impl FnOnce(&mut TlsMaterial)) -> Result<bool, String> {
+        let mut present = self.tls.lock().expect("no panic");
+        let mut material = present.clone();
+        change(&mut material);
+        let app = self.app.as_ref().expect("it runs");
+        let changed = app.tls().replace(&material).map_err(|error| error.to_string())?;
+        *present = material;
+        Ok(changed)
+    }
+
+    /// When its certificates and lists end.
+    pub fn certificates(&self) -> Arc<CertificateStatus> {
+        self.app.as_ref().expect("it runs").certificates()
     }
 
     /// Ends the server as SIGTERM would, and keeps the database.
