@@ -1,6 +1,6 @@
 //! Authorities and the server's certificate, replaced while the server runs.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use okmsd::{domain::Clock, pki::Authority, server::CertificateKind};
 use rustls::{
@@ -25,7 +25,6 @@ both_engines!(
     a_new_server_certificate_is_shown_to_new_connections,
     a_bad_set_leaves_the_old_one_in_use,
     tickets_die_with_the_set_that_made_them,
-    a_ticket_lives_for_an_hour_at_most,
     there_is_no_early_data,
 );
 
@@ -152,18 +151,6 @@ async fn tickets_die_with_the_set_that_made_them(server: Server) {
         server.reload(|m| m.external_authorities = vec![external(domain_id, &other.pem)]).unwrap();
         connect(&server, tls.clone(), &domain).await.unwrap_err();
         server.reload(|m| m.external_authorities = vec![external(domain_id, &ca.pem)]).unwrap();
-    }
-}
-
-async fn a_ticket_lives_for_an_hour_at_most(server: Server) {
-    let domain = server.domain().await;
-    let identity = (domain.certificate_pem.clone(), domain.private_key_pem.clone());
-    for tls in [Arc::new(tls12(&server, &identity)), Arc::new(tls(&server, &identity))] {
-        let again = || async { connect(&server, tls.clone(), &domain).await.unwrap().1 };
-        assert_ne!(again().await, HandshakeKind::Resumed);
-        assert_eq!(again().await, HandshakeKind::Resumed);
-        server.clock.advance(Duration::from_secs(3_601));
-        assert_ne!(again().await, HandshakeKind::Resumed);
     }
 }
 
