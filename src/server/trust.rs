@@ -17,7 +17,7 @@ use rustls::{
     pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer, public_key::PublicKey};
 
 use super::{
     Error, TlsMaterial,
@@ -118,6 +118,7 @@ impl TrustSet {
             return Err(refused(Error::new("more certificates than a chain can have")));
         }
         let vouching = self.vouching(leaf, presented, now)?;
+        check_key(leaf).map_err(refused)?;
         match vouching.domain {
             None => identity::peer_certificate(leaf).map_err(refused),
             Some(okms_id) => {
@@ -311,6 +312,20 @@ impl Period {
     }
 }
 
+/// rustls looks at a client's key only when it verifies the signature of a handshake.
+fn check_key(leaf: &CertificateDer<'_>) -> Result<(), Error> {
+    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
+        return Err(Error::new("not an X.509 certificate"));
+    };
+    match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) if key.key_size() < MIN_RSA_BITS => {
+            Err(Error::new("an RSA key of less than 2048 bits"))
+        }
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::new("an unreadable key")),
+    }
+}
+
 fn boundaries(authorities: &Authorities, lists: &[UsableList]) -> Vec<Timestamp> {
     let of_certificates = authorities.all().filter_map(|(_, der)| Period::of(der));
     let mut boundaries: Vec<Timestamp> = of_certificates.flat_map(Period::boundaries).collect();
@@ -378,3 +393,6 @@ fn more_telling(one: rustls::Error, other: rustls::Error) -> rustls::Error {
 
 /// Certificates beside the client's own. rustls follows six; each is work for a stranger.
 const MAX_PRESENTED: usize = 8;
+
+/// NIST SP 800-131A; also the least that rustls verifies.
+const MIN_RSA_BITS: usize = 2048;

@@ -4,12 +4,15 @@
 
 mod at_rest;
 mod authentication;
+mod authorities;
 mod browser;
 mod codes;
 mod concurrency;
 mod document;
 mod keys;
 mod model;
+mod reload;
+mod revocation;
 mod routes;
 mod schema;
 mod storage_failure;
@@ -17,4 +20,6 @@ mod storage_failure;
 mod support;
 mod swagger;
 mod tls;
+#[path = "../support/tools.rs"]
+mod tools;
 mod v2;

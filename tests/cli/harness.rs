@@ -88,6 +88,11 @@ impl Server {
         self.child.id()
     }
 
+    /// Tells it to read its files again.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// Ends it as a service manager does, and gives its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.signal(Signal::TERM);

@@ -7,6 +7,9 @@ mod crash;
 mod credential;
 mod dev;
 mod domain;
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../support/foreign.rs"]
+mod foreign;
 mod full_disk;
 mod harness;
 mod logs;
@@ -14,6 +17,7 @@ mod logs;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod production;
+mod reload;
 mod replicas;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/tools.rs"]

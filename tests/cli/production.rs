@@ -16,13 +16,13 @@ use crate::{
 };
 
 /// A server as in production, on ports of its own.
-struct Production {
-    cwd: TempDir,
-    port: u16,
+pub struct Production {
+    pub cwd: TempDir,
+    pub port: u16,
 }
 
 impl Production {
-    fn init() -> Self {
+    pub fn init() -> Self {
         let cwd = tempfile::tempdir().unwrap();
         // Free now; nobody else is likely to take it before the server does.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -33,21 +33,21 @@ impl Production {
         Self { cwd, port }
     }
 
-    fn data(&self, name: &str) -> PathBuf {
+    pub fn data(&self, name: &str) -> PathBuf {
         self.cwd.path().join("data").join(name)
     }
 
-    fn is_healthy(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         run(self.cwd.path(), &["healthcheck", "--data-dir", "data"]).status.success()
     }
 
-    fn serve(&self, more: &[&str]) -> Server {
+    pub fn serve(&self, more: &[&str]) -> Server {
         let base = ["serve", "--config", "data/okmsd.toml"];
         let command = okmsd(self.cwd.path(), &[&base[..], more].concat());
         Server::start(command, &self.cwd.path().join("log"), || self.is_healthy())
     }
 
-    fn client(&self, identity: Option<(&str, &str)>) -> Client {
+    pub fn client(&self, identity: Option<(&str, &str)>) -> Client {
         let ca = read(&self.data("ca_certificate.pem"));
         Client::new(&format!("https://localhost:{}", self.port), tls_config(&ca, identity))
     }

@@ -4,13 +4,15 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 mod client;
+mod foreign;
 mod postgres;
 mod proxy;
 mod raw;
 mod server;
 
 pub use self::{
-    client::{Answer, Client},
+    client::{Answer, Client, tls_config},
+    foreign::{Ca, Identity, uri},
     postgres::{Schema, base_url, postgres_is_at_hand},
     proxy::Proxy,
     raw::send_raw,

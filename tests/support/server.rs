@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use okmsd::{
     crypto::RootKey,
     domain::{Clock, Credential, OkmsId, Timestamp},
     pki::{AccessKey, Authority},
-    server::{Limits, TlsMaterial},
+    server::{CertificateStatus, Limits, TlsMaterial},
     service::{Credentials, Domains, IssuedCredential, Keyring, NewCredential},
     store::Store,
 };
@@ -171,6 +171,7 @@ pub struct Server {
     /// The folder of the audit log; replicas share one.
     pub audit_folder: Arc<TempDir>,
     app: Option<RunningApp>,
+    tls: Mutex<TlsMaterial>,
 }
 
 /// A domain with a credential that may do everything in it.
@@ -249,19 +250,20 @@ impl Server {
         let docs_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let api_url = format!("https://{}", api_listener.local_addr().expect("an address"));
         let docs_url = format!("https://{}", docs_listener.local_addr().expect("an address"));
-        let options = audit::Options::new(audit_folder.path().to_owned());
+        let options = audit::Options::new(audit_folder.path().join("audit"));
+        let tls = TlsMaterial {
+            certificate_chain_pem: issued.certificate_pem,
+            private_key_pem: issued.private_key_pem,
+            client_ca_pems: vec![authority.certificate_pem().to_owned()],
+            external_authorities: Vec::new(),
+            revocation_lists: Vec::new(),
+        };
         let app = RunningApp::start(AppOptions {
             store: store.clone(),
             keyring: keyring.clone(),
             audit: AuditLog::start(&options, clock.clone()).expect("an audit log"),
             clock: clock.clone(),
-            tls: TlsMaterial {
-                certificate_chain_pem: issued.certificate_pem,
-                private_key_pem: issued.private_key_pem,
-                client_ca_pems: vec![authority.certificate_pem().to_owned()],
-                external_authorities: Vec::new(),
-                revocation_lists: Vec::new(),
-            },
+            tls: tls.clone(),
             require_client_certificate: false,
             limits,
             api_listener,
@@ -281,6 +283,7 @@ impl Server {
             root_key,
             audit_folder,
             app: Some(app.expect("a running server")),
+            tls: Mutex::new(tls),
         }
     }
 
@@ -335,9 +338,26 @@ impl Server {
 
     /// The records of requests so far, of all replicas.
     pub fn records(&self) -> Vec<serde_json::Value> {
-        let mut lines = audit_lines(self.audit_folder.path());
+        let mut lines = audit_lines(&self.audit_folder.path().join("audit"));
         lines.retain(|line| line["kind"] == "request");
         lines
+    }
+
+    /// Changes what the TLS of the running server is made of, as changed files would. What is refused
+    /// is not kept.
+    pub fn reload(&self, change: impl FnOnce(&mut TlsMaterial)) -> Result<bool, String> {
+        let mut present = self.tls.lock().expect("no panic");
+        let mut material = present.clone();
+        change(&mut material);
+        let app = self.app.as_ref().expect("it runs");
+        let changed = app.tls().replace(&material).map_err(|error| error.to_string())?;
+        *present = material;
+        Ok(changed)
+    }
+
+    /// When its certificates and lists end.
+    pub fn certificates(&self) -> Arc<CertificateStatus> {
+        self.app.as_ref().expect("it runs").certificates()
     }
 
     /// Ends the server as SIGTERM would, and keeps the database.

@@ -226,6 +226,20 @@ async fn clients_are_told_which_authorities_count() {
     }
 }
 
+/// A key of tickets is used for as long as it says, and read for as long again.
+#[test]
+fn a_ticket_lives_for_an_hour_at_most_and_carries_no_early_data() {
+    let authority = Authority::generate("CA", NOW, 3650).unwrap();
+    let live = LiveTls::new(&material(&authority), false, ManualClock::new()).unwrap();
+    for config in [live.api().current(), live.docs().current()] {
+        assert!(config.ticketer.enabled());
+        assert_eq!(config.ticketer.lifetime(), 30 * 60);
+        assert!(!config.session_storage.can_cache());
+        assert_eq!(config.max_early_data_size, 0);
+        assert!(config.require_ems);
+    }
+}
+
 #[test]
 fn every_cipher_suite_is_authenticated_and_forward_secret() {
     for suite in &aws_lc_rs::default_provider().cipher_suites {
