@@ -11,6 +11,8 @@
 //! | `init` | `okmsd init`: make the files of a production server |
 //! | `domain` | `okmsd domain`: OKMS domains in the store |
 //! | `credential` | `okmsd credential`: credentials and their access certificates |
+//! | `policy` | `okmsd policy`: who may do what |
+//! | `group` | `okmsd group`: which users belong to which group |
 //! | `settings` | `okmsd config`: the example, and the check of a configuration |
 //! | `healthcheck` | `okmsd healthcheck`: whether the server of this machine answers |
 //! | `config_args` | the options that say which configuration is meant |
@@ -36,10 +38,12 @@ mod dev;
 mod domain;
 mod failure;
 mod files;
+mod group;
 mod healthcheck;
 mod init;
 mod listen_flags;
 mod output;
+mod policy;
 mod process;
 mod quote;
 mod serve;
@@ -95,6 +99,12 @@ enum Command {
     /// Credentials and their access certificates: create, list, show, revoke
     #[command(subcommand)]
     Credential(credential::Command),
+    /// Policies, which say who may do what: apply, list, show, delete, check
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Groups of users and service accounts: add, remove, list, delete
+    #[command(subcommand)]
+    Group(group::Command),
     /// Settings: print the example, check a configuration
     #[command(subcommand)]
     Config(settings::Command),
@@ -109,6 +119,8 @@ impl Command {
             Self::Init(arguments) => arguments.run(),
             Self::Domain(command) => command.run(environment),
             Self::Credential(command) => command.run(environment),
+            Self::Policy(command) => command.run(environment),
+            Self::Group(command) => command.run(environment),
             Self::Config(command) => command.run(environment),
             Self::Healthcheck(arguments) => arguments.run(environment),
         }

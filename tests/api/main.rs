@@ -10,6 +10,7 @@ mod concurrency;
 mod document;
 mod keys;
 mod model;
+mod rights;
 mod routes;
 mod schema;
 mod storage_failure;

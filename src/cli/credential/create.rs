@@ -84,6 +84,7 @@ struct Made {
     private_key: bool,
     pkcs12: bool,
     generated_password: Option<Zeroizing<String>>,
+    is_without_rights: bool,
 }
 
 impl Create {
@@ -112,11 +113,20 @@ impl Create {
                     .map_err(|error| Failure::refused("cannot make the credential", &error))?;
                 let id = issued.credential.id;
                 match self.write(&folder, &authority, issued, password) {
-                    Ok(made) => Ok(made),
+                    Ok(mut made) => {
+                        made.is_without_rights = is_without_rights(services, &made).await;
+                        Ok(made)
+                    }
                     Err(failure) => Err(take_back(services, id, failure).await),
                 }
             },
         )?;
+        if made.is_without_rights {
+            output::complain(
+                "the credential may do nothing yet: it has no account identity, and no policy names \
+                 it or a group of it (okmsd policy apply)",
+            );
+        }
         output::answer(self.format, || made.text(), || made.json())
     }
 
@@ -170,8 +180,16 @@ impl Create {
             generated_password: password.filter(|_| self.p12_password_file.is_none()),
             credential,
             files,
+            is_without_rights: false,
         })
     }
+}
+
+/// Whether nothing gives the credential any right in its domain. Only a hint hangs on it, so a store
+/// that does not tell is no failure.
+async fn is_without_rights(services: &Services, made: &Made) -> bool {
+    let Ok(policies) = services.policies.snapshot().await else { return false };
+    policies.is_without_rights(&made.credential.identity_urns)
 }
 
 /// Revokes a credential whose key could not be handed over: nobody could use it, and nobody would
