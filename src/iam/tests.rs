@@ -279,17 +279,13 @@ fn scopes_are_the_prefixes_of_what_is_allowed() {
 /// A decision by the words of the rules alone, over the documents as JSON: every URN is written out in
 /// full and compared as text, `*` by trying everything.
 fn naive(documents: &[Value], identities: &[String], action: Action, path: Option<&str>) -> bool {
-    fn stands_for(pattern: &[char], text: &[char]) -> bool {
-        match pattern {
-            [] => text.is_empty(),
-            ['*', rest @ ..] => (0..=text.len()).any(|taken| stands_for(rest, &text[taken..])),
-            [letter, rest @ ..] => text.first() == Some(letter) && stands_for(rest, &text[1..]),
+    fn matches(pattern: &str, text: &str) -> bool {
+        match (pattern.chars().next(), text.chars().next()) {
+            (None, first) => first.is_none(),
+            (Some('*'), _) => (0..=text.len()).any(|taken| matches(&pattern[1..], &text[taken..])),
+            (letter, first) => letter == first && matches(&pattern[1..], &text[1..]),
         }
     }
-    let matches = |pattern: &str, text: &str| {
-        let (pattern, text): (Vec<_>, Vec<_>) = (pattern.chars().collect(), text.chars().collect());
-        stands_for(&pattern, &text)
-    };
     if identities.iter().any(|urn| urn.split(':').nth(4) == Some("account")) {
         return true;
     }
@@ -388,8 +384,9 @@ proptest! {
         let secret = action.is_of_secret().then_some(secret);
         let expected = naive(&documents, &identities, action, secret.as_deref());
         let path = secret.as_deref().map(self::path);
-        let decide = |documents: &[Value]| {
-            let policies = documents.iter().map(|document| parse(document).unwrap()).collect();
+        let policies: Vec<_> =
+            documents.iter().map(|document| parse(document).unwrap()).collect();
+        let decide = |policies: Vec<Policy>| {
             let set = PolicySet::new(0, policies, Vec::new());
             let rights = set.rights(&identities, "eu", id());
             // Whatever may be seen lies in the ranges that a list looks at.
@@ -401,11 +398,11 @@ proptest! {
             };
             (rights.decide(action, path.as_ref()).is_allowed(), is_in_scope)
         };
-        let (is_allowed, is_in_scope) = decide(&documents);
+        let (is_allowed, is_in_scope) = decide(policies.clone());
         prop_assert_eq!(is_allowed, expected);
         prop_assert!(is_in_scope || !is_allowed || secret.is_none());
-        let reversed: Vec<_> = documents.iter().rev().cloned().collect();
-        prop_assert_eq!(decide(&reversed).0, expected, "the order of policies does not matter");
+        let reversed: Vec<_> = policies.into_iter().rev().collect();
+        prop_assert_eq!(decide(reversed).0, expected, "the order of policies does not matter");
     }
 
     #[test]

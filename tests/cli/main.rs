@@ -10,6 +10,7 @@ mod domain;
 mod full_disk;
 mod harness;
 mod logs;
+mod policy;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/postgres.rs"]
 mod postgres;

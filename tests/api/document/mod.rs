@@ -15,7 +15,7 @@ pub struct Operation {
     /// Such as `/api/{okmsId}/v2/secret/{path}`.
     path: String,
     /// What the document says of it.
-    value: Value,
+    pub value: Value,
 }
 
 fn document() -> Value {

@@ -4,6 +4,7 @@ mod changes;
 mod escapes;
 mod listing;
 mod table;
+mod trail;
 
 use okmsd::{
     domain::{IdentityUrn, OkmsId},

@@ -1,7 +1,12 @@
 //! The table of rights: who × operation → result. It is kept in `table.txt`, so that whatever changes a
 //! right shows in a diff.
 
-use std::{collections::BTreeSet, fmt::Write, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    fs,
+    path::Path,
+};
 
 use hyper::Method;
 use okmsd::iam::Action;
@@ -23,6 +28,7 @@ async fn the_table_of_rights_is_the_one_under_review(server: Server) {
     let documented = operations().iter().map(|operation| operation.id().to_owned()).collect();
     assert_eq!(tried, documented, "each operation of the document has a place in the table");
 
+    let mut needed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut table = HEAD.to_owned();
     let mut number = 0;
     for variant in &variants {
@@ -37,13 +43,27 @@ async fn the_table_of_rights_is_the_one_under_review(server: Server) {
         }
         results.sort();
         // Writing to a string cannot fail.
-        let _ = writeln!(table, "\n{} {}", variant.operation, variant.what);
+        let title = format!("{} {}", variant.operation, variant.what);
+        let _ = writeln!(table, "\n{}", title.trim_end());
         for (result, names) in results {
+            let action = result.split_once("needs ").map(|(_, action)| action.to_owned());
+            needed.entry(variant.operation.to_owned()).or_default().extend(action);
             let _ = writeln!(table, "  {result}");
             for line in wrapped(&names) {
                 let _ = writeln!(table, "      {line}");
             }
         }
+    }
+    for operation in operations() {
+        let documented = operation.value["x-iam-actions"].as_array().expect("actions").clone();
+        let documented = documented.iter().map(|action| short(action.as_str().expect("a name")));
+        let mut found = needed.remove(operation.id()).expect("a place in the table");
+        if operation.id() == "ListSecretV2" {
+            // A list leaves out what it may not show.
+            assert!(found.is_empty(), "{found:?}");
+            found.insert(short(super::GET));
+        }
+        assert_eq!(found, documented.collect(), "{}: what it needs", operation.id());
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/rights/table.txt");
     if std::env::var_os("OKMSD_UPDATE_RIGHTS").is_some() {
