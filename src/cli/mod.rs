@@ -12,6 +12,8 @@
 //! | `domain` | `okmsd domain`: OKMS domains in the store |
 //! | `credential` | `okmsd credential`: credentials and their access certificates |
 //! | `audit` | `okmsd audit`: the audit log, verified |
+//! | `policy` | `okmsd policy`: who may do what |
+//! | `group` | `okmsd group`: which users belong to which group |
 //! | `settings` | `okmsd config`: the example, and the check of a configuration |
 //! | `healthcheck` | `okmsd healthcheck`: whether the server of this machine answers |
 //! | `config_args` | the options that say which configuration is meant |
@@ -39,10 +41,12 @@ mod dev;
 mod domain;
 mod failure;
 mod files;
+mod group;
 mod healthcheck;
 mod init;
 mod listen_flags;
 mod output;
+mod policy;
 mod process;
 mod quote;
 mod reload;
@@ -102,6 +106,12 @@ enum Command {
     /// The audit log: verify it, print the keys that its chains begin with
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Policies, which say who may do what: apply, list, show, delete, check
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Groups of users and service accounts: add, remove, list, delete
+    #[command(subcommand)]
+    Group(group::Command),
     /// Settings: print the example, check a configuration
     #[command(subcommand)]
     Config(settings::Command),
@@ -117,6 +127,8 @@ impl Command {
             Self::Domain(command) => command.run(environment),
             Self::Credential(command) => command.run(environment),
             Self::Audit(command) => command.run(environment),
+            Self::Policy(command) => command.run(environment),
+            Self::Group(command) => command.run(environment),
             Self::Config(command) => command.run(environment),
             Self::Healthcheck(arguments) => arguments.run(environment),
         }

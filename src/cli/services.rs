@@ -11,7 +11,7 @@ use crate::{
     config::{Config, Database},
     crypto::RootKey,
     domain::Clock,
-    service::{Credentials, Domains, Keyring},
+    service::{Credentials, Domains, Keyring, Policies},
     store::{DatabaseUrl, Store},
 };
 
@@ -21,6 +21,8 @@ pub(super) struct Services {
     pub(super) domains: Domains,
     /// With credentials.
     pub(super) credentials: Credentials,
+    /// With policies and groups.
+    pub(super) policies: Policies,
     /// The store itself, for the server.
     pub(super) store: Store,
     /// The keys of its domains, for the server.
@@ -43,6 +45,7 @@ impl Services {
         Ok(Self {
             domains: Domains::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             credentials: Credentials::new(store.clone(), Arc::clone(&clock)),
+            policies: Policies::new(store.clone(), Arc::clone(&clock)),
             store,
             keyring,
             clock,

@@ -124,11 +124,17 @@ impl PolicySet {
         identities
     }
 
+    /// Whether nothing could give these identities a right anywhere: none is root, and no policy names
+    /// one of them or a group of theirs.
+    pub fn is_without_rights(&self, identities: &[String]) -> bool {
+        let identities = self.with_groups(identities.to_vec());
+        let is_named = |identity: &String| self.by_identity.contains_key(identity);
+        !is_root(&identities) && !identities.iter().any(is_named)
+    }
+
     /// What a caller with these identities, those of its groups included, may do in a domain.
     pub fn rights(&self, identities: &[String], region: &str, okms_id: OkmsId) -> Rights<'_> {
-        let is_root = identities.iter().any(|identity| {
-            IdentityUrn::parse(identity).is_some_and(|urn| urn.kind() == IdentityKind::Account)
-        });
+        let is_root = is_root(identities);
         let named = identities.iter().filter_map(|identity| self.by_identity.get(identity));
         let named: BTreeSet<usize> = named.flatten().copied().collect();
         let policies = named.into_iter().filter_map(|index| self.policies.get(index));
@@ -148,6 +154,12 @@ impl PolicySet {
         });
         Rights { is_root, policies: applicable.collect() }
     }
+}
+
+fn is_root(identities: &[String]) -> bool {
+    identities.iter().any(|identity| {
+        IdentityUrn::parse(identity).is_some_and(|urn| urn.kind() == IdentityKind::Account)
+    })
 }
 
 impl<'s> Rights<'s> {

@@ -213,6 +213,19 @@ impl Credentials {
         Ok(self.store.find_credential(id).await?.map(|found| found.credential))
     }
 
+    /// The credential of the certificate with that fingerprint, `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn find_of_certificate(
+        &self,
+        fingerprint: [u8; 32],
+    ) -> Result<Option<Credential>, Error> {
+        let found = self.store.find_credential_of(fingerprint).await?;
+        Ok(found.map(|found| found.credential))
+    }
+
     /// Revokes a credential: it no longer counts from the next request on. `false` where there is
     /// none of that id.
     ///

@@ -13,6 +13,7 @@ mod keys;
 mod model;
 mod reload;
 mod revocation;
+mod rights;
 mod routes;
 mod schema;
 mod storage_failure;

@@ -103,20 +103,26 @@ impl Create {
             validity_days: self.validity_days,
             key,
         };
-        let made = services::with(
-            &config,
-            Act::new("credential create").about("okmsId", self.domain),
-            async |services| {
-                let issued = services.credentials.create(&authority, new).await;
-                let issued = issued
-                    .map_err(|error| Failure::refused("cannot make the credential", &error))?;
-                let id = issued.credential.id;
-                match self.write(&folder, &authority, issued, password) {
-                    Ok(made) => Ok(made),
-                    Err(failure) => Err(take_back(services, id, failure).await),
+        let act = Act::new("credential create").about("okmsId", self.domain);
+        let (made, has_rights) = services::with(&config, act, async |services| {
+            let issued = services.credentials.create(&authority, new).await;
+            let issued =
+                issued.map_err(|error| Failure::refused("cannot make the credential", &error))?;
+            let id = issued.credential.id;
+            match self.write(&folder, &authority, issued, password) {
+                Ok(made) => {
+                    let has_rights = has_rights(services, &made.credential).await;
+                    Ok((made, has_rights))
                 }
-            },
-        )?;
+                Err(failure) => Err(take_back(services, id, failure).await),
+            }
+        })?;
+        if !has_rights {
+            output::complain(
+                "the credential may do nothing yet: it has no account identity, and no policy names \
+                 it or a group of it (okmsd policy apply)",
+            );
+        }
         output::answer(self.format, || made.text(), || made.json())
     }
 
@@ -143,26 +149,17 @@ impl Create {
         issued: IssuedCredential,
         password: Option<Zeroizing<String>>,
     ) -> Result<Made, Failure> {
-        let IssuedCredential { credential, private_key_pem } = issued;
-        let files = AccessFiles::new(folder, credential.id);
-        let certificate = &credential.certificate_pem;
-        quote::path(&files.private_key)?;
-        if let Some(private_key) = &private_key_pem {
-            files::create(&files.private_key, private_key.as_bytes())?;
-            if let Some(password) = &password {
-                let ca = authority.certificate_pem();
-                let content = pkcs12(credential.id, certificate, private_key, ca, password)?;
-                files::create(&files.pkcs12, &content)?;
-            }
+        let private_key = issued.private_key_pem.clone();
+        let mut made = Made::write(folder, issued)?;
+        if let (Some(private_key), Some(password)) = (private_key, password) {
+            let (credential, ca) = (&made.credential, authority.certificate_pem());
+            let certificate = &credential.certificate_pem;
+            let content = pkcs12(credential.id, certificate, &private_key, ca, &password)?;
+            files::create(&made.files.pkcs12, &content)?;
+            made.pkcs12 = true;
+            made.generated_password = Some(password).filter(|_| self.p12_password_file.is_none());
         }
-        files::create(&files.certificate, certificate.as_bytes())?;
-        Ok(Made {
-            private_key: private_key_pem.is_some(),
-            pkcs12: self.p12,
-            generated_password: password.filter(|_| self.p12_password_file.is_none()),
-            credential,
-            files,
-        })
+        Ok(made)
     }
 }
 
@@ -173,6 +170,13 @@ pub(super) fn access_key(csr: Option<&Path>, key_type: KeyType) -> Result<Access
         (None, KeyType::Ecdsa) => AccessKey::Ecdsa,
         (None, KeyType::Rsa) => AccessKey::Rsa,
     })
+}
+
+/// Whether anything gives the credential a right in its domain. Only a hint hangs on it, so a store that
+/// does not tell is no failure.
+async fn has_rights(services: &Services, credential: &Credential) -> bool {
+    let policies = services.policies.snapshot().await;
+    policies.map_or(true, |policies| !policies.is_without_rights(&credential.identity_urns))
 }
 
 /// Revokes a credential whose key could not be handed over: nobody could use it, and nobody would

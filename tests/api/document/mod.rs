@@ -10,19 +10,19 @@ use okmsd::api::openapi;
 use serde_json::Value;
 
 /// An operation of the document.
-struct Operation {
+pub struct Operation {
     method: Method,
     /// Such as `/api/{okmsId}/v2/secret/{path}`.
     path: String,
     /// What the document says of it.
-    value: Value,
+    pub value: Value,
 }
 
 fn document() -> Value {
     serde_json::from_str(&openapi().to_json().expect("JSON")).expect("JSON")
 }
 
-fn operations() -> Vec<Operation> {
+pub fn operations() -> Vec<Operation> {
     let document = document();
     let paths = document["paths"].as_object().expect("paths");
     let mut operations = Vec::new();
@@ -40,7 +40,7 @@ fn operations() -> Vec<Operation> {
 const EXAMPLE_PATH: &str = "prod/database/MySQL";
 
 impl Operation {
-    fn id(&self) -> &str {
+    pub fn id(&self) -> &str {
         self.value["operationId"].as_str().expect("an operation id")
     }
 

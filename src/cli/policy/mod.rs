@@ -1,0 +1,150 @@
+//! `okmsd policy`: who may do what.
+
+mod apply;
+mod check;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use self::{apply::Apply, check::Check};
+use super::{
+    Failure,
+    act::Act,
+    config_args::ConfigArguments,
+    output::{self, Format},
+    services,
+};
+use crate::{config::Environment, iam::Policy, store::StoredPolicy};
+
+/// What to do with policies.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make the policies of a file, or put them in the place of those of the same name
+    Apply(Apply),
+    /// List all policies
+    List(List),
+    /// Show the document of a policy, as it was applied
+    Show(Show),
+    /// Delete a policy: it no longer counts from the next request on
+    Delete(Delete),
+    /// Say whether something would be allowed, and by which policy and line
+    ///
+    /// Exit code 0: allowed. 1: denied, or not to be found out.
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Form of the answer
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Name of the policy
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Form of the answer: `text` is the document itself, which `okmsd policy apply` takes
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Delete {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Name of the policy
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+impl Command {
+    pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        match self {
+            Self::Apply(arguments) => arguments.run(environment),
+            Self::List(arguments) => arguments.run(environment),
+            Self::Show(arguments) => arguments.run(environment),
+            Self::Delete(arguments) => arguments.run(environment),
+            Self::Check(arguments) => arguments.run(environment),
+        }
+    }
+}
+
+impl List {
+    fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let config = self.config.load(environment)?;
+        let policies = services::with(&config, Act::new("policy list"), async |services| {
+            let listed = services.policies.list().await;
+            listed.map_err(|error| Failure::refused("cannot list the policies", &error))
+        })?;
+        let row = |(stored, policy): &(StoredPolicy, Policy)| {
+            [
+                policy.name().to_owned(),
+                policy.identities().count().to_string(),
+                policy.resource_count().to_string(),
+                stored.updated_at.to_rfc3339_seconds(),
+                policy.description().replace(char::is_control, " "),
+            ]
+        };
+        let rows: Vec<_> = policies.iter().map(row).collect();
+        output::answer(
+            self.format,
+            || output::table(["NAME", "IDENTITIES", "RESOURCES", "APPLIED", "DESCRIPTION"], &rows),
+            || policies.iter().map(|(stored, _)| json(stored)).collect(),
+        )
+    }
+}
+
+impl Show {
+    fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let config = self.config.load(environment)?;
+        let policy = services::with(
+            &config,
+            Act::new("policy show").about("policy", &self.name),
+            async |services| {
+                let found = services.policies.find(&self.name).await;
+                let found = found.map_err(|error| Failure::refused(&self.name, &error))?;
+                found.ok_or_else(|| no_such(&self.name))
+            },
+        )?;
+        let text = || format!("{}\n", policy.document.trim_end());
+        output::answer(self.format, text, || json(&policy))
+    }
+}
+
+impl Delete {
+    fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let config = self.config.load(environment)?;
+        services::with(
+            &config,
+            Act::new("policy delete").about("policy", &self.name),
+            async |services| {
+                let deleted = services.policies.delete(&self.name).await;
+                let existed = deleted.map_err(|error| Failure::refused(&self.name, &error))?;
+                if existed { Ok(()) } else { Err(no_such(&self.name)) }
+            },
+        )?;
+        output::print(&format!("Deleted {}.\n", self.name))
+    }
+}
+
+fn no_such(name: &str) -> Failure {
+    Failure::new(format!("{}: there is no such policy", name.escape_debug()))
+}
+
+/// The document, with when it was applied under the names of the service.
+fn json(policy: &StoredPolicy) -> Value {
+    let document: Value = serde_json::from_str(&policy.document).unwrap_or_default();
+    let mut json = match document {
+        Value::Object(document) => document,
+        _ => serde_json::Map::new(),
+    };
+    json.insert("createdAt".to_owned(), json!(policy.created_at.to_rfc3339_seconds()));
+    json.insert("updatedAt".to_owned(), json!(policy.updated_at.to_rfc3339_seconds()));
+    Value::Object(json)
+}

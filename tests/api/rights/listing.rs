@@ -1,0 +1,162 @@
+//! A list holds what the caller may get, in full pages.
+
+use serde_json::{Value, json};
+
+use super::{GET, apply, client_of, paths, resource, user};
+use crate::support::{Client, Domain, Server, both_engines};
+
+both_engines!(
+    a_list_holds_what_the_caller_may_get_in_full_pages,
+    a_few_secrets_among_many_hidden_ones_are_found,
+    without_a_right_a_list_is_empty_at_once,
+    a_page_full_of_custom_metadata_ends_early_for_whoever_sees_a_part_too,
+    versions_are_listed_with_the_right_to_their_secret_only,
+);
+
+/// `apps/{a|b}/sNN`, `other/NN`, 90 in all.
+async fn fill(domain: &Domain) -> Vec<String> {
+    let names = (0..30).flat_map(|number| {
+        [
+            format!("apps/a/s{number:02}"),
+            format!("apps/b/s{number:02}"),
+            format!("other/{number:02}"),
+        ]
+    });
+    let mut names: Vec<String> = names.collect();
+    for name in &names {
+        domain.create(name, "{}").await;
+    }
+    names.sort();
+    names
+}
+
+async fn seeing(
+    server: &Server,
+    domain: &Domain,
+    name: &str,
+    allow: &[&str],
+    deny: &[&str],
+) -> Client {
+    let urns = |below: &[&str]| -> Vec<String> {
+        below.iter().map(|below| resource(domain.okms_id, below)).collect()
+    };
+    apply(server, name, &user(name), &urns(allow), &[("allow", &["*"])]).await;
+    if !deny.is_empty() {
+        let denies = format!("{name}-deny");
+        apply(server, &denies, &user(name), &urns(deny), &[("deny", &[GET])]).await;
+    }
+    client_of(server, domain.okms_id, &[&user(name)]).await
+}
+
+async fn a_list_holds_what_the_caller_may_get_in_full_pages(server: Server) {
+    let domain = server.domain().await;
+    let all = fill(&domain).await;
+    type Sees = fn(&str) -> bool;
+    let cases: [(&str, &[&str], &[&str], Sees); 9] = [
+        ("prefix", &["/secret/apps/a/*"], &[], |path| path.starts_with("apps/a/")),
+        ("domain", &[""], &[], |_| true),
+        ("below", &["/*"], &[], |_| true),
+        ("suffix", &["/secret/*7"], &[], |path| path.ends_with('7')),
+        ("two", &["/secret/other/1*", "/secret/apps/b/s0*"], &[], |path| {
+            path.starts_with("other/1") || path.starts_with("apps/b/s0")
+        }),
+        ("exact", &["/secret/apps%2Fa%2Fs03", "/secret/other/29", "/secret/no"], &[], |path| {
+            path == "apps/a/s03" || path == "other/29"
+        }),
+        ("denied", &[""], &["/secret/apps/*"], |path| path.starts_with("other/")),
+        ("holes", &["/secret/apps/*"], &["/secret/*3", "/secret/apps/b/s1*"], |path| {
+            path.starts_with("apps/") && !path.ends_with('3') && !path.starts_with("apps/b/s1")
+        }),
+        ("overlap", &["/secret/apps/*", "/secret/apps/a/*", "/secret/*"], &[], |_| true),
+    ];
+    for (name, allow, deny, sees) in cases {
+        let client = seeing(&server, &domain, name, allow, deny).await;
+        let expected: Vec<_> = all.iter().filter(|path| sees(path)).cloned().collect();
+        for size in [10, 13, 100] {
+            let pages = paths(&client, &domain, size).await;
+            assert_eq!(pages.concat(), expected, "{name}, {size}");
+            let (last, full) = pages.split_last().expect("a page");
+            assert!(full.iter().all(|page| page.len() == size), "{name}: {pages:?}");
+            assert!(!last.is_empty(), "{name}: a cursor led to nothing");
+        }
+        // What is listed can be read, and nothing else.
+        for path in &all {
+            let status = client.get(&domain.secret(path)).await.status;
+            assert_eq!(status, if sees(path) { 200 } else { 403 }, "{name}: {path}");
+        }
+    }
+}
+
+async fn a_few_secrets_among_many_hidden_ones_are_found(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    // Hidden ones in numbers that take several looks, put there at once.
+    let copies = "INSERT INTO secrets (okms_id, path, cas_required, max_versions, \
+                  deactivate_version_after, custom_metadata, current_version, oldest_version, \
+                  created_at, updated_at) \
+                  WITH RECURSIVE numbers (n) AS (SELECT 10000 UNION ALL SELECT n + 1 FROM numbers \
+                  WHERE n < 14999) \
+                  SELECT okms_id, 'h/' || n, 0, 0, '0s', '{}', 0, 0, created_at, updated_at \
+                  FROM secrets, numbers WHERE path = 'a'";
+    assert_eq!(server.database.execute(copies).await, 5_000);
+    for path in ["h/11x", "h/14500/x", "zx"] {
+        domain.create(path, "{}").await;
+    }
+    let client = seeing(&server, &domain, "few", &["/secret/*x"], &[]).await;
+    assert_eq!(paths(&client, &domain, 10).await, [["h/11x", "h/14500/x", "zx"]]);
+    let client = seeing(&server, &domain, "none", &["/secret/*y"], &[]).await;
+    let list = client.get(&domain.secret("")).await;
+    assert_eq!((list.ok(), list.header("x-pagination-cursor-next")), (json!([]), None));
+    // As many again before the next one: full pages all the same.
+    let client = seeing(&server, &domain, "most", &["/secret/*"], &["/secret/h/1*0"]).await;
+    let pages = paths(&client, &domain, 500).await;
+    assert_eq!(pages.concat().len(), 5_004 - 500);
+    assert_eq!(
+        pages.iter().map(Vec::len).collect::<Vec<_>>(),
+        [500; 9].iter().copied().chain([4]).collect::<Vec<_>>()
+    );
+}
+
+async fn without_a_right_a_list_is_empty_at_once(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let nobody = client_of(&server, domain.okms_id, &[&user("nobody")]).await;
+    let other = [resource(domain.okms_id, "")];
+    apply(&server, "data", &user("data"), &other, &[("allow", &[super::GET_DATA])]).await;
+    let data = client_of(&server, domain.okms_id, &[&user("data")]).await;
+    // Not even storage is asked for secrets.
+    server.database.execute("ALTER TABLE secrets RENAME TO hidden").await;
+    for client in [nobody, data] {
+        let list = client.get(&domain.secret("")).await;
+        assert_eq!((list.ok(), list.header("x-pagination-cursor-next")), (json!([]), None));
+        client.page(&domain.secret(""), &[("x-pagination-cursor", "YQ")]).await.ok();
+    }
+}
+
+async fn a_page_full_of_custom_metadata_ends_early_for_whoever_sees_a_part_too(server: Server) {
+    let domain = server.domain().await;
+    let entries = (0..64).map(|n| (format!("{n:0>128}"), Value::from("v".repeat(512))));
+    let metadata: serde_json::Map<_, _> = entries.collect();
+    for number in 0..60 {
+        let body = json!({
+            "path": format!("{}/{number:02}", if number % 2 == 0 { "seen" } else { "hidden" }),
+            "metadata": { "customMetadata": metadata },
+            "version": { "data": {} },
+        });
+        domain.client.post(&domain.secret(""), body).await.ok();
+    }
+    let client = seeing(&server, &domain, "part", &["/secret/s*/*"], &[]).await;
+    let pages = paths(&client, &domain, 100).await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [25, 5]);
+    let expected: Vec<_> = (0..60).step_by(2).map(|number| format!("seen/{number:02}")).collect();
+    assert_eq!(pages.concat(), expected);
+}
+
+async fn versions_are_listed_with_the_right_to_their_secret_only(server: Server) {
+    let domain = server.domain().await;
+    domain.create("seen/a", "{}").await;
+    domain.create("hidden/a", "{}").await;
+    let client = seeing(&server, &domain, "seen", &["/secret/seen/*"], &[]).await;
+    client.get(&domain.secret("seen/a/version")).await.ok();
+    client.get(&domain.secret("hidden/a/version")).await.error(403, crate::codes::FORBIDDEN);
+}
