@@ -109,6 +109,11 @@ impl RunningApp {
         self.tls.status().borrow().clone()
     }
 
+    /// The audit log.
+    pub const fn audit(&self) -> &AuditLog {
+        &self.audit
+    }
+
     /// Stops to accept, lets requests under way finish, and closes audit log and store.
     pub async fn shutdown(mut self) {
         self.background.abort_all();

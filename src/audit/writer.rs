@@ -48,6 +48,9 @@ struct State {
     refusing: AtomicBool,
     /// Requests that were refused since then.
     refused: AtomicU64,
+    /// Records that were written, and that could not be when they should.
+    written: AtomicU64,
+    failed: AtomicU64,
 }
 
 enum Message {
@@ -119,6 +122,17 @@ impl AuditLog {
             self.0.state.refused.fetch_add(1, Ordering::Relaxed);
         }
         !refusing
+    }
+
+    /// Whether records can be written now.
+    pub fn is_ready(&self) -> bool {
+        !self.0.state.refusing.load(Ordering::Acquire)
+    }
+
+    /// How many records were written since the start, and how many could not be when they should.
+    pub fn counts(&self) -> (u64, u64) {
+        let state = &self.0.state;
+        (state.written.load(Ordering::Relaxed), state.failed.load(Ordering::Relaxed))
     }
 
     /// Records a request. When this returns, the record is in the file.
@@ -295,6 +309,7 @@ impl Writer {
         };
         let entries: Vec<_> = self.waiting.iter().map(|waiting| waiting.pending.clone()).collect();
         let lines = self.append(&entries, sync)?;
+        self.state.written.fetch_add(entries.len() as u64, Ordering::Relaxed);
         for waiting in self.waiting.drain(..) {
             // Whoever waited may be gone.
             let _gone = waiting.reply.map(|reply| reply.send(Ok(())));
@@ -369,6 +384,7 @@ impl Writer {
         for waiting in &mut self.waiting {
             if let Some(reply) = waiting.reply.take() {
                 waiting.pending.late = true;
+                self.state.failed.fetch_add(1, Ordering::Relaxed);
                 let _gone = reply.send(Err(NotRecorded));
             }
         }

@@ -10,6 +10,7 @@ use clap::Args;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
 };
 use tracing::{info, warn};
 
@@ -25,8 +26,8 @@ use crate::{
     audit::AuditLog,
     clock::SystemClock,
     config::{ClientCertificate, Config, Environment, Tls},
-    server::{Limits, api_tls},
-    telemetry,
+    server::{CertificateStatus, Limits, LiveTls, api_tls, serve_operations},
+    telemetry::{self, Measured, operations_router},
 };
 
 /// Run the server
@@ -65,6 +66,28 @@ pub(super) struct Server {
     api_url: String,
     reloader: Reloader,
     hangup: Signal,
+    /// Metrics are served for as long as this lives, the shutdown included.
+    _operations: JoinSet<()>,
+}
+
+/// What is measured of a running server.
+struct Running {
+    tls: Arc<LiveTls>,
+    audit: AuditLog,
+}
+
+impl Measured for Running {
+    fn certificates(&self) -> Arc<CertificateStatus> {
+        self.tls.status().borrow().clone()
+    }
+
+    fn audit_records(&self) -> (u64, u64) {
+        self.audit.counts()
+    }
+
+    fn audit_is_ready(&self) -> bool {
+        self.audit.is_ready()
+    }
 }
 
 impl Server {
@@ -80,6 +103,10 @@ impl Server {
         let docs_listener = match config.server.docs_listen.0 {
             None => None,
             Some(address) => Some(bind("the documentation", address).await?),
+        };
+        let operations_listener = match config.server.operations_listen.0 {
+            None => None,
+            Some(address) => Some(bind("operations", address).await?),
         };
         let api_address = local_address(&api_listener)?;
         let api_url = match &config.server.api_url {
@@ -106,7 +133,15 @@ impl Server {
         let (api, docs) = (app.api_address, app.docs_address);
         info!(api.address = %api, docs.address = docs.map(tracing::field::display), "serving");
         let reloader = Reloader::new(files, app.tls().clone(), used);
-        Ok(Self { app, api_url, reloader, hangup })
+        let mut operations = JoinSet::new();
+        if let Some(listener) = operations_listener {
+            let address = local_address(&listener)?;
+            info!(operations.address = %address, "serving metrics");
+            let running = Running { tls: app.tls().clone(), audit: app.audit().clone() };
+            let router = operations_router(Arc::new(running));
+            operations.spawn(serve_operations(listener, router));
+        }
+        Ok(Self { app, api_url, reloader, hangup, _operations: operations })
     }
 
     /// Where the API listens.

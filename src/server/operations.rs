@@ -3,7 +3,7 @@
 //! It knows no caller and reaches no secret. Where it listens is the operator's choice, loopback as a
 //! rule; it has limits of its own, so that nobody keeps monitoring out by holding connections open.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::{
@@ -23,13 +23,10 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// Serves `service` over plain HTTP/1.1 on `listener` until `shutdown` completes. What is under way
-/// then is cut: nobody waits for a measurement of a server that ends.
-pub async fn serve_operations<S, B>(
-    listener: TcpListener,
-    service: S,
-    shutdown: impl Future<Output = ()>,
-) where
+/// Serves `service` over plain HTTP/1.1 on `listener` for as long as this is polled. What is under way
+/// when it is dropped is cut: nobody waits for a measurement of a server that ends.
+pub async fn serve_operations<S, B>(listener: TcpListener, service: S)
+where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
@@ -40,15 +37,10 @@ pub async fn serve_operations<S, B>(
 {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
     loop {
         // Those that have ended; nothing waits here.
         while connections.try_join_next().is_some() {}
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            accepted = listener.accept() => accepted,
-        };
-        let socket = match accepted {
+        let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
                 warn!(%error, "connections for operations can't be accepted");

@@ -19,23 +19,12 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::domain::Timestamp;
-
-/// Something that ends at a known time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expiry {
-    /// What it is: `server`, `authority`, `client_ca` or `crl`.
-    pub kind: &'static str,
-    /// Which one: the name of its file or of its owner.
-    pub name: String,
-    /// When it ends.
-    pub at: Timestamp,
-}
+use crate::server::CertificateStatus;
 
 /// Where measurements come from.
 pub trait Measured: Send + Sync + 'static {
-    /// What ends when.
-    fn expiries(&self) -> Vec<Expiry>;
+    /// Certificates and revocation lists in use.
+    fn certificates(&self) -> Arc<CertificateStatus>;
 
     /// Audit records that were written, and those that could not be.
     fn audit_records(&self) -> (u64, u64);
@@ -71,13 +60,13 @@ impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut expiries = encoder.encode_descriptor(
             "certificate_expiry_timestamp",
-            "When a certificate or CRL ends, since 1970",
+            "When a certificate or revocation list ends, in seconds since 1970",
             Some(&Unit::Seconds),
             MetricType::Gauge,
         )?;
-        for expiry in self.0.expiries() {
-            let labels = [("kind", expiry.kind.to_owned()), ("name", expiry.name)];
-            let seconds = expiry.at.as_millis().div_euclid(1_000);
+        for one in &self.0.certificates().certificates {
+            let labels = [("kind", one.kind.as_str()), ("name", one.name.as_str())];
+            let seconds = one.ends.as_millis().div_euclid(1_000);
             ConstGauge::new(seconds).encode(expiries.encode_family(&labels)?)?;
         }
         let (written, failed) = self.0.audit_records();
@@ -103,13 +92,20 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::{
+        domain::Timestamp,
+        server::{CertificateExpiry, CertificateKind},
+    };
 
     struct Fixed;
 
     impl Measured for Fixed {
-        fn expiries(&self) -> Vec<Expiry> {
-            let at = Timestamp::from_millis(1_795_425_000_999);
-            vec![Expiry { kind: "server", name: "a\"b".to_owned(), at }]
+        fn certificates(&self) -> Arc<CertificateStatus> {
+            let ends = Timestamp::from_millis(1_795_425_000_999);
+            let (kind, name) = (CertificateKind::Server, "a\"b".to_owned());
+            let begins = Timestamp::from_millis(0);
+            let one = CertificateExpiry { kind, name, fingerprint: [0; 32], begins, ends };
+            Arc::new(CertificateStatus { certificates: vec![one] })
         }
 
         fn audit_records(&self) -> (u64, u64) {

@@ -12,7 +12,7 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, fmt as lines};
 
-pub use self::metrics::{Expiry, Measured, operations_router};
+pub use self::metrics::{Measured, operations_router};
 use crate::config::{Log, LogFormat};
 
 /// Starts writing logs.

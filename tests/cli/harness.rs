@@ -208,6 +208,14 @@ impl Trial {
         self.client_with(Some((Path::new(cert), Path::new(key))))
     }
 
+    /// The same for a server of another address.
+    pub fn client_of(&self, endpoint: &str) -> Client {
+        let identity =
+            (read(self.variable("OKMS_CERT").as_ref()), read(self.variable("OKMS_KEY").as_ref()));
+        let ca = read(Path::new(self.variable("OKMS_CA")));
+        Client::new(endpoint, tls_config(&ca, Some((&identity.0, &identity.1))))
+    }
+
     /// A client with another certificate, or none.
     pub fn client_with(&self, identity: Option<(&Path, &Path)>) -> Client {
         let identity = identity.map(|(cert, key)| (read(cert), read(key)));

@@ -13,6 +13,7 @@ mod foreign;
 mod full_disk;
 mod harness;
 mod logs;
+mod metrics;
 mod policy;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/postgres.rs"]
