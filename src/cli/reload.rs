@@ -89,15 +89,26 @@ impl Reloader {
         Self { files, live, used, failed: None }
     }
 
-    /// Never ends by itself.
-    pub(super) async fn run(mut self, mut hangup: Signal) {
+    /// Never ends by itself. `hangup` is the signal to read them now, where there is one.
+    pub(super) async fn run(mut self, mut hangup: Option<Signal>) {
         let mut ticks = interval(LOOK_TIME);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = self.used.clone();
+        // A list that lies there and was from the future, by a clock that goes before ours, becomes the
+        // one that counts without a change of its file.
+        let mut again = interval(READ_AGAIN_TIME);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        again.reset();
         loop {
             let asked = tokio::select! {
-                _ = hangup.recv() => true,
+                () = asked_for(&mut hangup) => true,
                 _ = ticks.tick() => false,
+                _ = again.tick() => {
+                    if !self.files.pki.crl_files.0.is_empty() {
+                        self.reload(false).await;
+                    }
+                    continue;
+                }
             };
             let present = self.files.stamp();
             // Files are written one after the other: only what has come to rest is read.
@@ -142,6 +153,16 @@ impl Reloader {
     }
 }
 
+async fn asked_for(hangup: &mut Option<Signal>) {
+    let received = match hangup {
+        Some(hangup) => hangup.recv().await,
+        None => None,
+    };
+    if received.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// From now on SIGHUP does not end the process.
 pub(super) fn hangup() -> Result<Signal, Failure> {
     signal(SignalKind::hangup())
@@ -154,5 +175,7 @@ fn stamp_of(path: &Path) -> Option<(u64, u64, u64, i64, i64, i64, i64)> {
     Some((found.dev(), found.ino(), found.size(), found.mtime(), modified, found.ctime(), changed))
 }
 
+/// Between two readings of unchanged files, where there are lists: as long as a list may come late.
+const READ_AGAIN_TIME: Duration = Duration::from_secs(60);
 /// Between two looks at the files. A change is in use after two of them.
 const LOOK_TIME: Duration = Duration::from_secs(1);

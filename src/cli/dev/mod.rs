@@ -36,7 +36,8 @@ use super::{
     config_args::{DEV_FOLDER, FILE_NAME},
     files::{self, FolderLock},
     listen_flags::{ListenFlags, LogFlags},
-    output, reload, serve,
+    output,
+    serve::{self, OnHangup},
     services::{self, Services},
 };
 use crate::{
@@ -92,7 +93,6 @@ impl Arguments {
 }
 
 async fn run(mut config: Config, folder: &Path, authority: &Authority) -> Result<(), Failure> {
-    let _hangup = reload::hangup()?;
     let access = ensure_access(&config, folder, authority).await?;
     let server = serve::Server::start(&config).await?;
     config.server.api_listen.0 = server.api_address();
@@ -111,7 +111,7 @@ async fn run(mut config: Config, folder: &Path, authority: &Authority) -> Result
     let environment = folder.join(handout::ENVIRONMENT_FILE);
     files::replace(&environment, handout.environment()?.as_bytes())?;
     output::print(&guide::text(&handout, folder)?)?;
-    server.run().await
+    server.run(OnHangup::End).await
 }
 
 async fn ensure_access(
