@@ -15,6 +15,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
 use super::{Failure, bootstrap};
 use crate::{
@@ -41,6 +42,16 @@ impl TlsFiles {
 
     /// Reads them.
     pub(super) fn read(&self) -> Result<TlsMaterial, Failure> {
+        Ok(TlsMaterial {
+            certificate_chain_pem: bootstrap::read(&self.tls.certificate_file)?,
+            private_key_pem: read_private_file(&self.tls.private_key_file)?,
+            ..self.read_authorities()?
+        })
+    }
+
+    /// Reads what client certificates are verified by; the server's own certificate and key are left
+    /// empty.
+    pub(super) fn read_authorities(&self) -> Result<TlsMaterial, Failure> {
         let external = self.pki.client_cas.0.iter().map(|ca| {
             let (name, pem) = (ca.file.display().to_string(), bootstrap::read(&ca.file)?);
             Ok(ExternalAuthority { name, okms_id: ca.okms_id, pem })
@@ -52,8 +63,8 @@ impl TlsFiles {
             Ok(RevocationList { name, content })
         });
         Ok(TlsMaterial {
-            certificate_chain_pem: bootstrap::read(&self.tls.certificate_file)?,
-            private_key_pem: read_private_file(&self.tls.private_key_file)?,
+            certificate_chain_pem: String::new(),
+            private_key_pem: Zeroizing::default(),
             client_ca_pems: vec![bootstrap::read(&self.pki.ca_certificate_file)?],
             external_authorities: external.collect::<Result<_, Failure>>()?,
             revocation_lists: lists.collect::<Result<_, Failure>>()?,

@@ -22,7 +22,7 @@ use time::OffsetDateTime;
 use crate::{
     client::{Client, tls_config},
     foreign::{Ca, Identity},
-    harness::{Server, fail, json, okmsd, read, succeed},
+    harness::{Server, Trial, fail, json, okmsd, read, succeed},
     production::Production,
 };
 
@@ -273,6 +273,40 @@ async fn sighup_reads_the_files_again() {
     let signals = std::thread::spawn(move || again.hang_up());
     signals.join().unwrap();
     let server = Arc::into_inner(stopping).unwrap();
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// A trial would otherwise stay behind, and hold its folder.
+#[tokio::test]
+async fn a_trial_ends_with_its_terminal() {
+    let mut trial = Trial::start();
+    trial.client().get(&trial.secrets()).await.ok();
+    trial.close_terminal();
+    assert!(trial.printed().contains("SIGHUP: shutting down"), "{}", trial.printed());
+    trial.again(&[]);
+    trial.client().get(&trial.secrets()).await.ok();
+}
+
+#[tokio::test]
+async fn ends_that_are_near_are_told_at_the_start() {
+    let place = Place::new();
+    let ca = Ca::root("Example root");
+    let hour = time::Duration::hours(1);
+    place.write("example.pem", &ca.pem);
+    place.write("list.crl", ca.list(&[], now() - hour * 7, now() + hour));
+    place.configure(&["example.pem"], &["list.crl"]);
+    let create = ["credential", "create", "--domain", &place.okms_id, "--name", "short"];
+    let more = ["--validity-days", "7", "--out-dir", "short"];
+    let made = json(place.cwd(), &[&create[..], &more, &DATA].concat());
+    let server = place.production.serve(&[]);
+    place.until_logged("the revocation list ends soon", 1).await;
+    place.until_logged("a credential ends soon", 1).await;
+    let log = place.log();
+    let line = log.lines().find(|line| line.contains("a credential ends soon")).unwrap();
+    assert!(line.contains(made["id"].as_str().unwrap()), "{line}");
+    let line = log.lines().find(|line| line.contains("the revocation list ends soon")).unwrap();
+    assert!(line.contains("data/list.crl") && line.contains("WARN"), "{line}");
+    assert!(!log.contains("server certificate ends soon"), "it has a year: {log}");
     assert_eq!(server.stop(), Some(0));
 }
 
