@@ -15,6 +15,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
 use super::{Failure, bootstrap};
 use crate::{
@@ -41,6 +42,16 @@ impl TlsFiles {
 
     /// Reads them.
     pub(super) fn read(&self) -> Result<TlsMaterial, Failure> {
+        Ok(TlsMaterial {
+            certificate_chain_pem: bootstrap::read(&self.tls.certificate_file)?,
+            private_key_pem: read_private_file(&self.tls.private_key_file)?,
+            ..self.read_authorities()?
+        })
+    }
+
+    /// Reads what client certificates are verified by; the server's own certificate and key are left
+    /// empty.
+    pub(super) fn read_authorities(&self) -> Result<TlsMaterial, Failure> {
         let external = self.pki.client_cas.0.iter().map(|ca| {
             let (name, pem) = (ca.file.display().to_string(), bootstrap::read(&ca.file)?);
             Ok(ExternalAuthority { name, okms_id: ca.okms_id, pem })
@@ -52,8 +63,8 @@ impl TlsFiles {
             Ok(RevocationList { name, content })
         });
         Ok(TlsMaterial {
-            certificate_chain_pem: bootstrap::read(&self.tls.certificate_file)?,
-            private_key_pem: read_private_file(&self.tls.private_key_file)?,
+            certificate_chain_pem: String::new(),
+            private_key_pem: Zeroizing::default(),
             client_ca_pems: vec![bootstrap::read(&self.pki.ca_certificate_file)?],
             external_authorities: external.collect::<Result<_, Failure>>()?,
             revocation_lists: lists.collect::<Result<_, Failure>>()?,
@@ -89,15 +100,26 @@ impl Reloader {
         Self { files, live, used, failed: None }
     }
 
-    /// Never ends by itself.
-    pub(super) async fn run(mut self, mut hangup: Signal) {
+    /// Never ends by itself. `hangup` is the signal to read them now, where there is one.
+    pub(super) async fn run(mut self, mut hangup: Option<Signal>) {
         let mut ticks = interval(LOOK_TIME);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = self.used.clone();
+        // A list that lies there and was from the future, by a clock that goes before ours, becomes the
+        // one that counts without a change of its file.
+        let mut again = interval(READ_AGAIN_TIME);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        again.reset();
         loop {
             let asked = tokio::select! {
-                _ = hangup.recv() => true,
+                () = asked_for(&mut hangup) => true,
                 _ = ticks.tick() => false,
+                _ = again.tick() => {
+                    if !self.files.pki.crl_files.0.is_empty() {
+                        self.reload(false).await;
+                    }
+                    continue;
+                }
             };
             let present = self.files.stamp();
             // Files are written one after the other: only what has come to rest is read.
@@ -142,6 +164,16 @@ impl Reloader {
     }
 }
 
+async fn asked_for(hangup: &mut Option<Signal>) {
+    let received = match hangup {
+        Some(hangup) => hangup.recv().await,
+        None => None,
+    };
+    if received.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// From now on SIGHUP does not end the process.
 pub(super) fn hangup() -> Result<Signal, Failure> {
     signal(SignalKind::hangup())
@@ -154,5 +186,7 @@ fn stamp_of(path: &Path) -> Option<(u64, u64, u64, i64, i64, i64, i64)> {
     Some((found.dev(), found.ino(), found.size(), found.mtime(), modified, found.ctime(), changed))
 }
 
+/// Between two readings of unchanged files, where there are lists: as long as a list may come late.
+const READ_AGAIN_TIME: Duration = Duration::from_secs(60);
 /// Between two looks at the files. A change is in use after two of them.
 const LOOK_TIME: Duration = Duration::from_secs(1);

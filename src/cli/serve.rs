@@ -55,9 +55,18 @@ impl Arguments {
             let flags = self.log.add_to(self.listen.flags());
             let config = Config::load(file.as_deref(), environment, &flags)?;
             telemetry::start(&config.log).map_err(|error| Failure::because("log", &error))?;
-            Server::start(&config).await?.run().await
+            Server::start(&config).await?.run(OnHangup::Reload).await
         })
     }
+}
+
+/// What SIGHUP means.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum OnHangup {
+    /// Read the files again: what service managers and scripts send it for.
+    Reload,
+    /// The terminal was closed; a trial ends with it.
+    End,
 }
 
 /// A server that answers.
@@ -160,14 +169,20 @@ impl Server {
     }
 
     /// Serves until SIGTERM or Ctrl-C, then ends after the requests under way.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self, on_hangup: OnHangup) -> Result<(), Failure> {
         let failed = |error| Failure::because("cannot wait for signals", &error);
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut closed = reload::hangup()?;
+        let (reload, ends) = match on_hangup {
+            OnHangup::Reload => (Some(self.hangup), false),
+            OnHangup::End => (None, true),
+        };
         tokio::select! {
-            () = self.reloader.run(self.hangup) => {}
+            () = self.reloader.run(reload) => {}
             _ = terminate.recv() => info!("SIGTERM: shutting down"),
             _ = interrupt.recv() => info!("Ctrl-C: shutting down"),
+            _ = closed.recv(), if ends => info!("SIGHUP: shutting down"),
         }
         tokio::select! {
             () = self.app.shutdown() => Ok(()),

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -27,6 +27,9 @@ pub struct LiveTls {
     clock: Arc<dyn Clock>,
     require_client_certificate: bool,
     current: RwLock<Arc<Loaded>>,
+    /// Held by whoever makes the next set, so that two do not get one epoch. Not the lock of `current`:
+    /// large lists take seconds to read, and handshakes must not wait for that.
+    replacing: Mutex<()>,
     /// That of `current`, to be read without its lock.
     epoch: AtomicU64,
     status: watch::Sender<Arc<CertificateStatus>>,
@@ -62,6 +65,7 @@ impl LiveTls {
             clock,
             require_client_certificate,
             current: RwLock::new(Arc::new(loaded)),
+            replacing: Mutex::new(()),
             epoch: AtomicU64::new(0),
             status,
         }))
@@ -76,8 +80,8 @@ impl LiveTls {
     ///
     /// As [`LiveTls::new`]; nothing is changed then.
     pub fn replace(&self, material: &TlsMaterial) -> Result<bool, Error> {
-        // The lock of the writer, so that two replacements do not get one epoch.
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.loaded();
         let epoch = current.epoch + 1;
         let loaded = load(material, self.require_client_certificate, &self.clock, epoch)?;
         if loaded.digest == current.digest {
@@ -85,9 +89,8 @@ impl LiveTls {
         }
         loaded.status.log();
         let status = loaded.status.clone();
-        *current = Arc::new(loaded);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
         self.epoch.store(epoch, Ordering::Release);
-        drop(current);
         self.status.send_replace(status);
         Ok(true)
     }

@@ -79,7 +79,7 @@ impl UsableList {
 fn lists(file: &RevocationList) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
     let bad = |why: &str| Error::new(format!("revocation list {}: {why}", file.name));
     if file.content.len() > MAX_BYTES {
-        return Err(bad("larger than 64 MiB"));
+        return Err(bad("larger than 16 MiB"));
     }
     // DER begins with a SEQUENCE.
     if file.content.first() == Some(&0x30) {
@@ -150,8 +150,9 @@ fn may_sign_lists(issuer: &X509Certificate<'_>) -> bool {
     issuer.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()))
 }
 
-/// Bytes of a file. A list of a million certificates has some 40 MB.
-const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of a file: some 400,000 certificates. Each verifier keeps the list in a form that is several
+/// times as large.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// RSA with SHA-1 (two names) and ECDSA with SHA-1. rustls refuses them too, but only when a client is
 /// there to be refused.

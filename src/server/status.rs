@@ -54,6 +54,16 @@ impl CertificateKind {
             Self::RevocationList => "revocation_list",
         }
     }
+
+    /// The same for people.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server certificate",
+            Self::OwnAuthority => "certificate of our own authority",
+            Self::ClientAuthority => "certificate of a client authority",
+            Self::RevocationList => "revocation list",
+        }
+    }
 }
 
 impl CertificateExpiry {
@@ -107,29 +117,21 @@ impl ExpiryWarnings {
     /// Logs what has ended and what ends soon.
     pub fn warn(&mut self, status: &CertificateStatus, now: Timestamp) {
         for one in self.due(status, now) {
-            let kind = one.kind.as_str();
-            let fingerprint = hex(&one.fingerprint);
-            let ends = one.ends.to_rfc3339_seconds();
-            let what = if one.kind == CertificateKind::RevocationList {
-                "revocation list"
-            } else {
-                "certificate"
-            };
+            let (what, name) = (one.kind.name(), one.name.as_str());
+            let (fingerprint, ends) = (hex(&one.fingerprint), one.ends.to_rfc3339_seconds());
             if one.ends <= now {
                 error!(
-                    certificate.kind = kind,
-                    certificate.name = one.name,
+                    certificate.name = name,
                     certificate.fingerprint = fingerprint,
                     ends,
-                    "the {kind} {what} has ended: what depends on it is refused"
+                    "the {what} has ended: what depends on it is refused"
                 );
             } else {
                 warn!(
-                    certificate.kind = kind,
-                    certificate.name = one.name,
+                    certificate.name = name,
                     certificate.fingerprint = fingerprint,
                     ends,
-                    "the {kind} {what} ends soon"
+                    "the {what} ends soon"
                 );
             }
         }

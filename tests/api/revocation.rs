@@ -160,7 +160,7 @@ async fn lists_that_cannot_be_used_are_refused(server: Server) {
         ("without end", without_next_update(&der, &ca), "no next update"),
     ] {
         let before = server.certificates();
-        let error = lists(&server, &[content.clone()]).unwrap_err();
+        let error = lists(&server, std::slice::from_ref(&content)).unwrap_err();
         assert!(error.contains(reason), "{what}: {error}");
         assert!(error.contains("list 0"), "the file is named: {error}");
         assert_eq!(server.certificates(), before, "{what}");
@@ -196,8 +196,17 @@ async fn the_newest_fresh_list_counts_beside_old_ones(server: Server) {
         assert!(refuses(&server, &alice).await);
         lists(&server, &[]).unwrap();
     }
-    lists(&server, &[stale, older]).unwrap();
+    lists(&server, &[stale, older.clone()]).unwrap();
     counts(&server, &domain, &alice).await;
+    // One that lies there too early counts once its time has come and the files are read again.
+    let early = ca.list(&[CLIENT], at(1), at(3));
+    assert!(!lists(&server, &[early, older]).unwrap());
+    let open = client(&server, &alice);
+    counts_on(&open, &domain).await;
+    server.clock.advance(Duration::from_secs(HOUR));
+    assert!(server.reload(|_| {}).unwrap());
+    open.get(&domain.secret("a")).await.error(401, UNAUTHENTICATED);
+    assert!(refuses(&server, &alice).await);
 }
 
 /// As when an authority gets a new key and keeps its name.

@@ -36,6 +36,7 @@ both_engines!(
     a_body_that_stalls_is_cut_and_hurts_nobody,
     half_open_handshakes_hold_nobody_up,
     old_versions_of_tls_are_refused,
+    only_suites_that_keep_past_talks_secret_are_spoken,
 );
 
 async fn without_a_certificate_the_answer_is_401(server: Server) {
@@ -215,6 +216,47 @@ async fn old_versions_of_tls_are_refused(server: Server) {
         read.expect("in time").expect("an orderly end");
         // A fatal alert and nothing else: "protocol_version" or "handshake_failure".
         assert!(matches!(answer[..], [21, 3, _, 0, 2, 2, 70 | 40]), "{name}: {answer:?}");
+    }
+}
+
+/// A recording is worthless to whoever gets the server's key later, and no suite is of a kind that was
+/// broken before.
+async fn only_suites_that_keep_past_talks_secret_are_spoken(server: Server) {
+    if !crate::tools::at_hand(&["openssl"]) {
+        return;
+    }
+    let address = server.api_url.strip_prefix("https://").expect("https").to_owned();
+    let speaks = |arguments: &[&str]| {
+        let output = std::process::Command::new("openssl")
+            .args(["s_client", "-connect", &address])
+            .args(arguments)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("openssl");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let spoken =
+            text.lines().find_map(|line| line.split_once("Cipher is ")).map(|(_, name)| name);
+        spoken.is_some_and(|name| name != "(NONE)")
+    };
+    let weak = "ALL:COMPLEMENTOFALL:@SECLEVEL=0";
+    for suite in ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"] {
+        assert!(speaks(&["-tls1_2", "-cipher", suite]), "{suite}");
+    }
+    for suite in [
+        "ECDHE-ECDSA-AES128-SHA",
+        "ECDHE-ECDSA-AES256-SHA384",
+        "AES128-SHA",
+        "AES128-GCM-SHA256",
+        "DHE-RSA-AES128-GCM-SHA256",
+        // All that OpenSSL has, apart from those that are spoken.
+        "ALL:COMPLEMENTOFALL:!ECDHE:@SECLEVEL=0",
+        "ALL:COMPLEMENTOFALL:!AESGCM:!CHACHA20:@SECLEVEL=0",
+    ] {
+        assert!(!speaks(&["-tls1_2", "-cipher", suite]), "{suite}");
+    }
+    assert!(speaks(&["-tls1_3"]));
+    for version in ["-tls1", "-tls1_1"] {
+        assert!(!speaks(&[version, "-cipher", weak]), "{version}");
     }
 }
 

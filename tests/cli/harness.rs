@@ -93,6 +93,11 @@ impl Server {
         self.signal(Signal::HUP);
     }
 
+    /// Waits for its end, and gives its exit code.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().expect("a child").code()
+    }
+
     /// Ends it as a service manager does, and gives its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.signal(Signal::TERM);
@@ -162,6 +167,15 @@ impl Trial {
         let log = self.cwd.path().join("dev.log");
         self.server = Some(Server::start(command, &log, || environment.exists()));
         self.variables = variables(&environment);
+    }
+
+    /// Ends the run as a terminal does that is closed.
+    #[track_caller]
+    pub fn close_terminal(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.hang_up();
+            assert_eq!(server.wait(), Some(0));
+        }
     }
 
     /// Ends the run, if there is one.

@@ -49,7 +49,11 @@ impl Production {
 
     pub fn client(&self, identity: Option<(&str, &str)>) -> Client {
         let ca = read(&self.data("ca_certificate.pem"));
-        Client::new(&format!("https://localhost:{}", self.port), tls_config(&ca, identity))
+        Client::new(&self.url(), tls_config(&ca, identity))
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}", self.port)
     }
 }
 

@@ -14,14 +14,15 @@ use std::{
 
 use bytes::Bytes;
 use hyper::Method;
+use okmsd::{clock::SystemClock, domain::Clock};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
-    client::Client,
+    client::{Client, tls_config},
     foreign::{Ca, Identity},
-    harness::{Server, fail, json, okmsd, read, succeed},
+    harness::{Server, Trial, fail, json, okmsd, read, succeed},
     production::Production,
 };
 
@@ -186,7 +187,7 @@ async fn changed_files_are_used_without_a_restart() {
     fs::write(data.join("2/ca.pem"), &new.pem).unwrap();
     symlink("1", data.join("..data")).unwrap();
     symlink("..data/ca.pem", data.join("ca.pem")).unwrap();
-    let now = OffsetDateTime::now_utc();
+    let now = now();
     let list = |ca: &Ca, revoked: &[u64]| {
         ca.list(revoked, now - time::Duration::hours(1), now + time::Duration::hours(1))
     };
@@ -275,11 +276,45 @@ async fn sighup_reads_the_files_again() {
     assert_eq!(server.stop(), Some(0));
 }
 
+/// A trial would otherwise stay behind, and hold its folder.
+#[tokio::test]
+async fn a_trial_ends_with_its_terminal() {
+    let mut trial = Trial::start();
+    trial.client().get(&trial.secrets()).await.ok();
+    trial.close_terminal();
+    assert!(trial.printed().contains("SIGHUP: shutting down"), "{}", trial.printed());
+    trial.again(&[]);
+    trial.client().get(&trial.secrets()).await.ok();
+}
+
+#[tokio::test]
+async fn ends_that_are_near_are_told_at_the_start() {
+    let place = Place::new();
+    let ca = Ca::root("Example root");
+    let hour = time::Duration::hours(1);
+    place.write("example.pem", &ca.pem);
+    place.write("list.crl", ca.list(&[], now() - hour * 7, now() + hour));
+    place.configure(&["example.pem"], &["list.crl"]);
+    let create = ["credential", "create", "--domain", &place.okms_id, "--name", "short"];
+    let more = ["--validity-days", "7", "--out-dir", "short"];
+    let made = json(place.cwd(), &[&create[..], &more, &DATA].concat());
+    let server = place.production.serve(&[]);
+    place.until_logged("the revocation list ends soon", 1).await;
+    place.until_logged("a credential ends soon", 1).await;
+    let log = place.log();
+    let line = log.lines().find(|line| line.contains("a credential ends soon")).unwrap();
+    assert!(line.contains(made["id"].as_str().unwrap()), "{line}");
+    let line = log.lines().find(|line| line.contains("the revocation list ends soon")).unwrap();
+    assert!(line.contains("data/list.crl") && line.contains("WARN"), "{line}");
+    assert!(!log.contains("server certificate ends soon"), "it has a year: {log}");
+    assert_eq!(server.stop(), Some(0));
+}
+
 #[test]
 fn files_that_cannot_be_used_refuse_the_start() {
     let place = Place::new();
     let ca = Ca::root("Example root");
-    let now = OffsetDateTime::now_utc();
+    let now = now();
     let hour = time::Duration::hours(1);
     place.write("example.pem", &ca.pem);
     place.write("stale.crl", ca.list(&[], now - hour * 2, now - hour));
@@ -355,7 +390,11 @@ impl Load {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let tasks = (0..CONNECTIONS).map(|number| {
             let (stop, sent) = (stop.clone(), sent.clone());
-            let clients: Vec<Client> = (0..LIVES).map(|_| place.client(identity)).collect();
+            let ca = read(&place.production.data("ca_certificate.pem"));
+            let tls = || tls_config(&ca, Some((&identity.0, &identity.1)));
+            let url = place.production.url();
+            let clients: Vec<Client> =
+                (0..LIVES).map(|_| Client::without_retries(&url, tls())).collect();
             let path = place.secrets.clone();
             tokio::spawn(async move {
                 let mut pace = tokio::time::interval(PACE);
@@ -434,12 +473,16 @@ async fn a_credential_is_renewed_and_the_old_one_counts_until_it_is_revoked() {
     assert_eq!(server.stop(), Some(0));
 }
 
+fn now() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(SystemClock.now().as_millis() / 1_000).unwrap()
+}
+
 /// Longer than the server needs to see a change, on a machine that is shared.
 const WAIT: Duration = Duration::from_secs(60);
 /// Between two swaps.
 const PHASE: Duration = Duration::from_secs(3);
 /// With two loads at a time, about a thousand requests a second.
 const CONNECTIONS: usize = 16;
-const PACE: Duration = Duration::from_millis(30);
+const PACE: Duration = Duration::from_millis(25);
 /// Connections of a client that is new every now and then.
 const LIVES: usize = 8;

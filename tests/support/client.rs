@@ -86,6 +86,18 @@ impl Client {
         Self { base: base.to_owned(), http }
     }
 
+    /// One that does not send a request again when its connection turns out to be closed.
+    pub fn without_retries(base: &str, tls: ClientConfig) -> Self {
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_only()
+            .enable_all_versions()
+            .wrap_connector(connector());
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        let http = builder.retry_canceled_requests(false).build(https);
+        Self { base: base.to_owned(), http }
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, &[], Bytes::new()).await
     }

@@ -53,7 +53,7 @@ impl Register {
         let config = self.config.load(environment)?;
         let certificate_pem = bootstrap::read(&self.certificate)?;
         // As the server will: a certificate that is registered and then refused helps nobody.
-        let material = TlsFiles::new(&config).read()?;
+        let material = TlsFiles::new(&config).read_authorities()?;
         let path = self.certificate.display();
         let peer = check_client_certificate(&material, &certificate_pem, SystemClock.now())
             .map_err(|error| Failure::because(format!("the server would refuse {path}"), &error))?;

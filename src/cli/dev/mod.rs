@@ -38,7 +38,9 @@ use super::{
     config_args::{DEV_FOLDER, FILE_NAME},
     files::{self, FolderLock},
     listen_flags::{ListenFlags, LogFlags},
-    output, reload, serve, services,
+    output,
+    serve::{self, OnHangup},
+    services,
 };
 use crate::{
     clock::SystemClock,
@@ -94,7 +96,6 @@ impl Arguments {
 }
 
 async fn run(mut config: Config, folder: &Path, access: Access) -> Result<(), Failure> {
-    let _hangup = reload::hangup()?;
     let server = serve::Server::start(&config).await?;
     config.server.api_listen.0 = server.api_address();
     config.server.docs_listen.0 = server.docs_address();
@@ -112,7 +113,7 @@ async fn run(mut config: Config, folder: &Path, access: Access) -> Result<(), Fa
     let environment = folder.join(handout::ENVIRONMENT_FILE);
     files::replace(&environment, handout.environment()?.as_bytes())?;
     output::print(&guide::text(&handout, folder)?)?;
-    server.run().await
+    server.run(OnHangup::End).await
 }
 
 fn ensure_access(config: &Config, folder: &Path, authority: &Authority) -> Result<Access, Failure> {

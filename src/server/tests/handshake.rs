@@ -226,14 +226,14 @@ async fn clients_are_told_which_authorities_count() {
     }
 }
 
-/// A key of tickets is used for as long as it says, and read for as long again.
+/// A key of tickets is used for half an hour and read for another one; that is what clients are told.
 #[test]
 fn a_ticket_lives_for_an_hour_at_most_and_carries_no_early_data() {
     let authority = Authority::generate("CA", NOW, 3650).unwrap();
     let live = LiveTls::new(&material(&authority), false, ManualClock::new()).unwrap();
     for config in [live.api().current(), live.docs().current()] {
         assert!(config.ticketer.enabled());
-        assert_eq!(config.ticketer.lifetime(), 30 * 60);
+        assert_eq!(config.ticketer.lifetime(), 60 * 60);
         assert!(!config.session_storage.can_cache());
         assert_eq!(config.max_early_data_size, 0);
         assert!(config.require_ems);

@@ -107,6 +107,28 @@ fn any_other_form_is_refused() {
         ),
         (refusal(|p| p.distinguished_name = DistinguishedName::new()), "exactly one common name"),
         (
+            // rcgen keeps one name of a kind; by its number it is another kind.
+            refusal(|p| {
+                p.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), OKMS_ID);
+            }),
+            "exactly one common name",
+        ),
+        (
+            refusal(|p| p.distinguished_name.push(DnType::CommonName, "*")),
+            "common name is not an okmsId",
+        ),
+        (
+            refusal(|p| {
+                p.distinguished_name.push(DnType::CommonName, format!("{OKMS_ID}\0.example.org"));
+            }),
+            "common name is not an okmsId",
+        ),
+        (refusal(|p| p.subject_alt_names = vec![upn("okms.domain:*")]), "not okms.domain:"),
+        (
+            refusal(|p| p.subject_alt_names = vec![upn(&format!("{okms_domain}\0x"))]),
+            "not okms.domain:",
+        ),
+        (
             refusal(|p| p.distinguished_name.push(DnType::CommonName, "alice")),
             "common name is not an okmsId",
         ),

@@ -4,6 +4,7 @@ mod drain;
 mod handshake;
 mod identity;
 mod limits;
+mod peer;
 
 use std::{
     convert::Infallible,
