@@ -2,7 +2,8 @@
 //!
 //! Subcommands join the parts of the library and print; no rule of secrets, certificates or storage
 //! stands here. Output goes to standard output, everything else to standard error; the exit code is
-//! 0 when all is done, 1 when something failed and 2 when the command line was not understood.
+//! 0 when all is done, 1 when something failed (or was denied, for `okmsd policy check`) and 2 when the
+//! command line was not understood.
 //!
 //! | file | what it owns |
 //! |---|---|

@@ -318,69 +318,88 @@ fn naive(documents: &[Value], identities: &[String], action: Action, path: Optio
     allowed && !denied
 }
 
-fn any_action() -> impl Strategy<Value = Value> {
-    let names = prop::sample::select(vec![
-        "okms:apikms:secret/get",
-        "okms:apikms:secret/version/getData",
-        "okms:apikms:secretConfig/get",
-        "okms:apikms:secret/*",
-        "okms:apikms:secret/version/*",
-        "okms:apikms:*",
-        "*/get",
-        "*",
-        "okms:apiovh:secret/get",
-    ]);
-    names.prop_map(|name| json!({"action": name}))
+/// Choices, each by a byte of its own, so that a hundred thousand of them are made in seconds.
+struct Dice<'a>(std::slice::Iter<'a, u8>);
+
+impl Dice<'_> {
+    fn number(&mut self, below: usize) -> usize {
+        usize::from(*self.0.next().expect("enough bytes")) % below
+    }
+
+    fn pick<'c>(&mut self, choices: &[&'c str]) -> &'c str {
+        choices[self.number(choices.len())]
+    }
+
+    fn actions(&mut self, most: usize) -> Value {
+        let names = [
+            "okms:apikms:secret/get",
+            "okms:apikms:secret/version/getData",
+            "okms:apikms:secretConfig/get",
+            "okms:apikms:secret/*",
+            "okms:apikms:secret/version/*",
+            "okms:apikms:*",
+            "*/get",
+            "*",
+            "okms:apiovh:secret/get",
+        ];
+        (0..self.number(most + 1)).map(|_| json!({"action": self.pick(&names)})).collect()
+    }
+
+    fn resource(&mut self) -> Value {
+        let region = self.pick(&["eu", "eu", "eu", "us"]);
+        let id = self.pick(&[ID, ID, ID, OTHER_ID]);
+        let mut below =
+            self.pick(&["", "/*", "/sec*", "/secret/", "/secret/", "/secret/"]).to_owned();
+        if below.ends_with('/') {
+            below.push_str(self.pick(&SEGMENTS));
+            for _ in 0..self.number(3) {
+                below.push_str(self.pick(&["/", "%2F"]));
+                below.push_str(self.pick(&SEGMENTS));
+            }
+        }
+        json!({"urn": format!("urn:v1:{region}:resource:okms:{id}{below}")})
+    }
+
+    fn document(&mut self) -> Value {
+        let identities: Value =
+            (0..=self.number(2)).map(|_| json!(self.pick(&[USER, OTHER, GROUP]))).collect();
+        let resources: Value = (0..=self.number(3)).map(|_| self.resource()).collect();
+        let (mut allow, except) = (self.actions(2), self.actions(1));
+        let deny = if self.number(3) == 0 { self.actions(1) } else { json!([]) };
+        if allow == deny {
+            // Both are empty, and a policy has to say something.
+            allow = json!([{"action": "*"}]);
+        }
+        json!({
+            "name": "p",
+            "identities": identities,
+            "resources": resources,
+            "permissions": {"allow": allow, "except": except, "deny": deny},
+        })
+    }
 }
 
-fn any_resource() -> impl Strategy<Value = Value> {
-    let below = prop_oneof![
-        2 => Just(String::new()),
-        1 => Just("/*".to_owned()),
-        1 => Just("/sec*".to_owned()),
-        6 => "/secret/[ab*]{1,2}((/|%2F)[ab*]{1,2}){0,2}",
-    ];
-    let domain = prop_oneof![5 => Just(ID), 1 => Just(OTHER_ID)];
-    let region = prop_oneof![5 => Just("eu"), 1 => Just("us")];
-    (region, domain, below).prop_map(|(region, domain, below)| {
-        json!({"urn": format!("urn:v1:{region}:resource:okms:{domain}{below}")})
-    })
-}
-
-fn any_document() -> impl Strategy<Value = Value> {
-    let identity = prop::sample::select(vec![USER, OTHER, GROUP]);
-    let actions = |most| prop::collection::vec(any_action(), 0..most);
-    (
-        prop::collection::vec(identity, 1..3),
-        prop::collection::vec(any_resource(), 1..4),
-        (actions(3), actions(2), prop_oneof![2 => actions(1).boxed(), 1 => actions(2).boxed()]),
-    )
-        .prop_filter("a policy that says something", |(_, _, (allow, _, deny))| {
-            !allow.is_empty() || !deny.is_empty()
-        })
-        .prop_map(|(identities, resources, (allow, except, deny))| {
-            json!({
-                "name": "p",
-                "identities": identities,
-                "resources": resources,
-                "permissions": {"allow": allow, "except": except, "deny": deny},
-            })
-        })
-}
+const SEGMENTS: [&str; 9] = ["a", "b", "ab", "ba", "*", "a*", "*b", "**", "a*b"];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100_000))]
 
     #[test]
     fn decisions_are_those_of_the_words_of_the_rules(
-        documents in prop::collection::vec(any_document(), 0..4),
-        identities in prop::sample::subsequence(vec![USER, OTHER, GROUP, ROOT], 0..3),
-        action in prop::sample::select(vec![
-            Action::SecretGet, Action::VersionGetData, Action::ConfigGet, Action::SecretDelete,
-        ]),
-        secret in "[ab]{1,2}(/[ab]{1,2}){0,2}",
+        bytes in prop::array::uniform32(any::<[u8; 8]>()),
     ) {
-        let identities: Vec<String> = identities.iter().map(|urn| (*urn).to_owned()).collect();
+        let bytes = bytes.concat();
+        let mut dice = Dice(bytes.iter());
+        let documents: Vec<Value> = (0..dice.number(4)).map(|_| dice.document()).collect();
+        let identities: Vec<String> =
+            (0..dice.number(3)).map(|_| dice.pick(&[USER, USER, OTHER, GROUP, ROOT]).to_owned()).collect();
+        let action = [
+            Action::SecretGet, Action::VersionGetData, Action::ConfigGet, Action::SecretDelete,
+        ][dice.number(4)];
+        let mut secret = dice.pick(&SEGMENTS[..4]).to_owned();
+        for _ in 0..dice.number(3) {
+            secret = format!("{secret}/{}", dice.pick(&SEGMENTS[..4]));
+        }
         let secret = action.is_of_secret().then_some(secret);
         let expected = naive(&documents, &identities, action, secret.as_deref());
         let path = secret.as_deref().map(self::path);

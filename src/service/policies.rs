@@ -75,9 +75,14 @@ const NEVER_READ: i64 = -1;
 
 async fn load(store: &Store) -> Result<PolicySet, Error> {
     let stored = store.load_iam().await?;
-    let policies = stored.documents.iter().map(|document| read_stored(document));
-    let policies = policies.collect::<Result<Vec<_>, _>>()?;
-    Ok(PolicySet::new(stored.revision, policies, stored.members))
+    let read = move || {
+        let policies = stored.documents.iter().map(|document| read_stored(document));
+        let policies = policies.collect::<Result<Vec<_>, _>>()?;
+        Ok(PolicySet::new(stored.revision, policies, stored.members))
+    };
+    // All the policies that there can be take a second to read, in which other requests go on.
+    let reading = tokio::task::spawn_blocking(read).await;
+    reading.map_err(|_| Error::Internal("reading the policies panicked".into()))?
 }
 
 fn read_stored(document: &str) -> Result<Policy, Error> {

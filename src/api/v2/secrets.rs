@@ -26,7 +26,8 @@ use crate::{
 
 /// List secrets
 ///
-/// The secrets of the domain by path, each with its current version but without data.
+/// The secrets of the domain that the caller may get, by path, each with its current version but
+/// without data.
 #[utoipa::path(
     get,
     path = "/secret",

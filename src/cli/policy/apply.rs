@@ -45,7 +45,7 @@ impl Apply {
                 output::complain(&format!("warning: {}: {warning}", policy.name));
             }
         }
-        let text = || applied.iter().map(|policy| line(policy)).collect();
+        let text = || applied.iter().map(line).collect();
         output::answer(self.format, text, || applied.iter().map(json).collect())
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{GET, GET_DATA, apply, client_of, identity, policies, resource, user};
 use crate::{
-    codes::FORBIDDEN,
+    codes::{FORBIDDEN, INTERNAL},
     support::{Client, Domain, Server, both_engines},
 };
 
@@ -22,6 +22,7 @@ both_engines!(
     only_users_and_service_accounts_are_members,
     a_policy_must_name_the_region_of_its_domain,
     requests_while_policies_change_are_decided_by_one_or_the_other,
+    where_policies_cannot_be_read_nothing_is_allowed,
 );
 
 const GROUP: &str = "urn:v1:eu:identity:group:test/team";
@@ -236,4 +237,26 @@ async fn requests_while_policies_change_are_decided_by_one_or_the_other(server: 
     for reader in readers {
         reader.await.expect("never denied");
     }
+}
+
+/// What a later program may have stored. An old snapshot would allow what it takes back.
+async fn where_policies_cannot_be_read_nothing_is_allowed(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let here = [resource(domain.okms_id, "")];
+    apply(&server, "p", &user("a"), &here, &[("allow", &["*"])]).await;
+    let client = client_of(&server, domain.okms_id, &[&user("a")]).await;
+    client.get(&domain.secret("a")).await.ok();
+    let broken = "UPDATE policies SET document = '{\"conditions\":{}}'";
+    assert_eq!(server.database.execute(broken).await, 1);
+    server.database.execute("UPDATE revisions SET iam = iam + 1").await;
+    for client in [&client, &domain.client] {
+        for _ in 0..2 {
+            let text = client.get(&domain.secret("a")).await.error(500, INTERNAL);
+            assert_eq!(text, "internal error");
+        }
+    }
+    assert!(policies(&server).delete("p").await.expect("a store"));
+    domain.client.get(&domain.secret("a")).await.ok();
+    client.get(&domain.secret("a")).await.error(403, FORBIDDEN);
 }

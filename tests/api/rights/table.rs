@@ -163,6 +163,9 @@ fn variants() -> Vec<Variant> {
     ]
 }
 
+/// Lists of a policy, each with its actions.
+type Permissions<'a> = Vec<(&'a str, Vec<&'a str>)>;
+
 /// Everybody whose rights are in the table, with a client.
 async fn callers(server: &Server, domain: &Domain) -> Vec<(String, Client)> {
     let foreign = server.domain().await;
@@ -175,7 +178,7 @@ async fn callers(server: &Server, domain: &Domain) -> Vec<(String, Client)> {
     let elsewhere = [resource(foreign.okms_id, "")];
     let secrets = [resource(domain.okms_id, "/secret/*")];
     let all: &[&str] = &["*"];
-    let mut others: Vec<(String, &[String], Vec<(&str, Vec<&str>)>)> = vec![
+    let mut others: Vec<(String, &[String], Permissions<'_>)> = vec![
         ("no policy".to_owned(), &here, Vec::new()),
         ("all".to_owned(), &here, vec![("allow", all.to_vec())]),
         ("all in another domain".to_owned(), &elsewhere, vec![("allow", all.to_vec())]),
