@@ -122,7 +122,13 @@ async fn a_server_killed_under_load_goes_on_with_the_same_chain() {
                 })
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(300 + 370 * round)).await;
+        let length = || fs::metadata(log_file(&trial)).expect("a log").len();
+        let (before, deadline) = (length(), Instant::now() + Duration::from_secs(30));
+        while length() < before + 20_000 {
+            assert!(Instant::now() < deadline, "the log grows");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(331 * round)).await;
         trial.kill();
         let mut answered = Vec::new();
         for task in load {

@@ -176,7 +176,12 @@ impl Trial {
     pub fn audit_lines(&self) -> Vec<Value> {
         let mut files = files_below(&self.data("audit"));
         files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-        let text: String = files.iter().map(|path| read(path)).collect();
+        // A line may be half written, by a server that runs or was killed.
+        let whole = |path: &PathBuf| {
+            let text = read(path);
+            text.rsplit_once('\n').map_or_else(String::new, |(lines, _)| format!("{lines}\n"))
+        };
+        let text: String = files.iter().map(whole).collect();
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
