@@ -225,6 +225,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::{audit, clock::SystemClock};
 
     async fn panics() -> &'static str {
         panic!("canary")
@@ -238,6 +239,24 @@ mod tests {
             routes.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(started.elapsed(), REQUEST_TIME);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_before_its_answer_leaves_a_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = audit::Options::new(folder.path().join("audit"));
+        let log = AuditLog::start(&options, Arc::new(SystemClock)).unwrap();
+        let recorder = Recorder::new(log.clone());
+        let routes = Router::new().route("/x", get(std::future::pending::<()>));
+        let request = Request::get("/x?secret").body(Body::empty()).unwrap();
+        let answer = wrap(routes, Some(recorder)).oneshot(request);
+        assert!(tokio::time::timeout(Duration::from_millis(50), answer).await.is_err());
+        log.close().await;
+        let file = folder.path().join("audit/server-1/000001/000001.jsonl");
+        let text = std::fs::read_to_string(file).unwrap();
+        let records: Vec<_> = text.lines().filter(|line| line.contains("OKMS.")).collect();
+        assert_eq!(records.len(), 1, "{text}");
+        assert!(records[0].ends_with(r#""method":"GET","route":"/x","abandoned":true}"#), "{text}");
     }
 
     #[tokio::test]

@@ -22,7 +22,13 @@ use crate::config::{Log, LogFormat};
 /// [`NotAFilter`] where the level is not one that `tracing` understands.
 pub fn start(log: &Log) -> Result<(), NotAFilter> {
     let filter = EnvFilter::try_new(log.level.as_str()).map_err(|_| NotAFilter)?;
-    let logs = lines().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    let logs = lines()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        // A line that cannot be written is lost. Saying so in the same place panics, and that is logged:
+        // a full disk would end the process.
+        .log_internal_errors(false);
     // Refused only where logs are written already, as in tests that start several servers.
     let _already_started = match log.format {
         LogFormat::Text => logs.try_init(),

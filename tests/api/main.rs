@@ -3,6 +3,7 @@
 //! The folders mirror the URL tree. Every test of behaviour runs on SQLite and on PostgreSQL.
 
 mod at_rest;
+mod audit;
 mod authentication;
 mod authorities;
 mod browser;

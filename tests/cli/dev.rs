@@ -6,7 +6,7 @@ use okmsd::{clock::SystemClock, domain::Clock, pki::Authority};
 use serde_json::json;
 
 use crate::{
-    harness::{Trial, mode, okmsd, read, run, succeed},
+    harness::{Trial, files_below, mode, okmsd, read, run, succeed},
     postgres::{Schema, postgres_is_at_hand},
 };
 
@@ -17,10 +17,10 @@ async fn a_first_run_makes_all_that_a_trial_needs() {
     let trial = Trial::start();
     let folder = trial.data("");
     assert_eq!(mode(&folder), 0o700);
-    for entry in fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
+    for path in files_below(&folder) {
         assert_eq!(mode(&path), 0o600, "{}", path.display());
     }
+    assert_eq!(mode(&trial.data("audit")), 0o700);
     for name in [
         "ca_certificate.pem",
         "ca_privatekey.pem",

@@ -186,6 +186,24 @@ impl Trial {
         }
     }
 
+    /// Kills the run, as a power cut would.
+    pub fn kill(&mut self) {
+        drop(self.server.take());
+    }
+
+    /// The lines of the audit log, of all who write it.
+    pub fn audit_lines(&self) -> Vec<Value> {
+        let mut files = files_below(&self.data("audit"));
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+        // A line may be half written, by a server that runs or was killed.
+        let whole = |path: &PathBuf| {
+            let text = read(path);
+            text.rsplit_once('\n').map_or_else(String::new, |(lines, _)| format!("{lines}\n"))
+        };
+        let text: String = files.iter().map(whole).collect();
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
     /// A file of the folder.
     pub fn data(&self, name: &str) -> PathBuf {
         self.cwd.path().join("certs/dev").join(name)
@@ -242,6 +260,17 @@ impl Trial {
     pub fn secrets(&self) -> String {
         format!("/api/{}/v2/secret", self.variable("OKMS_ID"))
     }
+}
+
+/// All files in a folder and below it.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files.sort_unstable();
+    files
 }
 
 #[track_caller]

@@ -1,11 +1,13 @@
 //! What the program writes about requests: never what is in them.
 
+use std::fs;
+
 use hyper::Method;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    harness::Trial,
+    harness::{Trial, files_below},
     postgres::{Schema, postgres_is_at_hand},
 };
 
@@ -29,6 +31,7 @@ async fn canaries_stay_out_of_the_log(database: &[&str]) {
     let mut trial = Trial::start_with(&arguments);
     let (client, secrets) = (trial.client(), trial.secrets());
     let canary = format!("canary{}", Uuid::new_v4().simple());
+    let metadata = format!("metadata{}", Uuid::new_v4().simple());
     let signpost = format!("signpost{}", Uuid::new_v4().simple());
     let target = format!("{secrets}/{signpost}");
 
@@ -90,10 +93,40 @@ async fn canaries_stay_out_of_the_log(database: &[&str]) {
         let value = format!("Bearer {canary}");
         client.send(Method::GET, &secrets, &[(header, &value)], "".into()).await;
     }
+    // Where no secret belongs: paths of no route, paths that are no secret's, methods, names of domains.
+    for path in [
+        format!("/{canary}"),
+        format!("/api/{canary}/v2/secret"),
+        secrets.replace("/secret", &format!("/{canary}")),
+        format!("{secrets}/{canary}%20"),
+        format!("{secrets}//{canary}"),
+        format!("{target}/version/{canary}"),
+        format!("/swagger/{canary}"),
+    ] {
+        let answer = client.get(&path).await;
+        assert!(!answer.text().contains(&canary), "{path} {}", answer.text());
+    }
+    let method = Method::from_bytes(canary.as_bytes()).expect("a method");
+    client.send(method, &target, &[], "".into()).await;
+    // Custom metadata is stored in clear, as the README says, and is no matter of logs either.
+    let body = json!({ "metadata": { "customMetadata": { "k": metadata, (&metadata): "v" } } });
+    client.put(&target, body).await.ok();
     trial.stop();
 
+    let database = ["okmsd.db", "okmsd.db-wal", "okmsd.db-shm"].map(|name| trial.data(name));
+    let files = files_below(trial.cwd.path());
+    assert!(files.iter().any(|file| file.ends_with("000001.jsonl")), "the audit log is there");
+    for file in files {
+        let content = fs::read(&file).expect("a file");
+        let holds = |text: &str| content.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(!holds(&canary), "{} holds a secret", file.display());
+        assert!(database.contains(&file) || !holds(&metadata), "{} holds metadata", file.display());
+    }
+    let audit: String = trial.audit_lines().iter().map(ToString::to_string).collect();
+    assert!(audit.contains(&signpost), "requests are recorded with the URN of their secret");
+
     let log = trial.printed();
-    assert!(log.contains(&signpost), "requests are logged with their paths");
+    assert!(log.contains(&signpost), "requests are logged with the URN of their secret");
     assert!(log.contains("TRACE"), "everything is logged");
     let lines: Vec<_> = log.lines().filter(|line| line.contains(&canary)).collect();
     assert!(lines.is_empty(), "{} lines, such as: {}", lines.len(), lines[0]);

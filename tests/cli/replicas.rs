@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     client::{Answer, Client, tls_config},
-    harness::{Server, Trial, okmsd, read},
+    harness::{Server, Trial, okmsd, read, succeed},
     postgres::{Schema, postgres_is_at_hand},
 };
 
@@ -80,6 +80,13 @@ async fn two_processes_on_one_postgres_are_one_service() {
         client.get(&a).await.error(401, 50_475_011);
     }
     assert_eq!(second.stop(), Some(0));
+
+    // Each has written a chain of its own.
+    let verified = succeed(cwd, &["audit", "verify", "--data-dir", "certs/dev"]);
+    assert_eq!(verified.matches(": whole, ").count(), 3, "{verified}");
+    for writer in ["cli", "server-1", "server-2"] {
+        assert!(verified.contains(&format!("audit/{writer}/000001")), "{verified}");
+    }
 }
 
 #[track_caller]

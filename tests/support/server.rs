@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -196,7 +197,7 @@ impl Server {
         let root_key = RootKey::generate().expect("a root key").to_text().to_string();
         let database = Arc::new(Database::create(engine).await);
         let authority = Arc::new(authority);
-        let audit = Arc::new(tempfile::tempdir().expect("a folder"));
+        let audit = Arc::new(private_folder());
         Self::start_on(engine, database, clock, authority, root_key, limits, audit).await
     }
 
@@ -210,7 +211,7 @@ impl Server {
         let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
         let root_key = RootKey::generate().expect("a root key").to_text().to_string();
         let (database, authority) = (Arc::new(database), Arc::new(authority));
-        let (limits, audit) = (Limits::default(), Arc::new(tempfile::tempdir().expect("a folder")));
+        let (limits, audit) = (Limits::default(), Arc::new(private_folder()));
         Self::start_on(engine, database, clock, authority, root_key, limits, audit).await
     }
 
@@ -366,6 +367,12 @@ impl Server {
             app.shutdown().await;
         }
     }
+}
+
+/// A folder that nobody else can look into.
+fn private_folder() -> TempDir {
+    let private = fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(private).tempdir().expect("a folder")
 }
 
 /// All lines of an audit log.

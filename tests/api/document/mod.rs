@@ -3,6 +3,7 @@
 mod conformance;
 mod coverage;
 mod kept;
+mod recorded;
 mod shape;
 
 use hyper::Method;

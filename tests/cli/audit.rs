@@ -1,0 +1,299 @@
+//! The audit log of the program: what is in it, that it is verified, and a disk that has no room for it.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Resource, Rlimit, getuid, prlimit};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, tls_config},
+    harness::{Server, Trial, fail, json as run_json, read, succeed},
+    postgres::{Schema, postgres_is_at_hand},
+};
+
+const VERIFY: [&str; 4] = ["audit", "verify", "--data-dir", "certs/dev"];
+
+#[tokio::test]
+async fn requests_and_acts_are_recorded_and_verified_against_a_key_kept_elsewhere() {
+    let trial = Trial::start();
+    let cwd = trial.cwd.path();
+    trial.client().get(&trial.secrets()).await.ok();
+    let create = ["domain", "create", "--data-dir", "certs/dev", "--name", "Büro"];
+    succeed(cwd, &create);
+    let unknown = "00000000-0000-4000-8000-000000000000";
+    fail(cwd, &["domain", "delete", unknown, "--yes", "--data-dir", "certs/dev"], 1);
+
+    let lines = trial.audit_lines();
+    let acts: Vec<_> = lines.iter().filter(|line| line["kind"] == "act").collect();
+    let act = |operation: &str| {
+        let found = acts.iter().find(|act| act["operation"] == operation);
+        found.unwrap_or_else(|| panic!("no {operation} in {acts:?}"))
+    };
+    assert_eq!(act("dev")["done"], true);
+    assert_eq!(act("domain create")["about"], json!({ "name": "Büro" }));
+    assert_eq!(act("domain create")["user_id"], getuid().as_raw());
+    assert_eq!(act("domain delete")["done"], false);
+    assert_eq!(act("domain delete")["about"], json!({ "okmsId": unknown }));
+    let requests = lines.iter().filter(|line| line["kind"] == "request").count();
+    assert_eq!(requests, 1);
+
+    // While the server runs.
+    let text = succeed(cwd, &VERIFY);
+    assert_eq!(text.matches(": whole, ").count(), 2, "{text}");
+    let reports = run_json(cwd, &VERIFY);
+    let keys = run_json(cwd, &["audit", "key", "--data-dir", "certs/dev"]);
+    let key = |at: usize| keys[at]["key"].as_str().expect("a key");
+    assert_eq!((&keys[0]["writer"], &keys[1]["writer"]), (&json!("cli"), &json!("server-1")));
+    let trusting = |keys: [&str; 2]| {
+        let more = ["--trusted-key", keys[0], "--trusted-key", keys[1]];
+        [&VERIFY[..], &more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let as_strs = |arguments: &[String]| -> Vec<&'static str> {
+        arguments.iter().map(|text| &*text.clone().leak()).collect()
+    };
+    succeed(cwd, &as_strs(&trusting([key(0), key(1)])));
+    let other = "00".repeat(32);
+    fail(cwd, &as_strs(&trusting([key(0), &other])), 1);
+    fail(
+        cwd,
+        &as_strs(&[trusting([key(0), key(1)]), trusting([&other, &other])[4..].to_vec()].concat()),
+        1,
+    );
+
+    // A line that was seen is missed, even where all else would fit.
+    let last = reports[1]["last"].as_str().expect("a line");
+    succeed(cwd, &[&VERIFY[..], &["--seen", last]].concat());
+    let (chain, rest) = last.split_once(':').expect("a chain");
+    let (seq, hash) = rest.split_once(':').expect("a line");
+    let later = format!("{chain}:{}:{hash}", seq.parse::<u64>().expect("a number") + 1_000);
+    fail(cwd, &[&VERIFY[..], &["--seen", &later]].concat(), 1);
+    fail(cwd, &[&VERIFY[..], &["--seen", "x"]].concat(), 2);
+}
+
+#[tokio::test]
+async fn the_first_broken_place_is_named() {
+    let mut trial = Trial::start();
+    let client = trial.client();
+    for _ in 0..3 {
+        client.get(&trial.secrets()).await.ok();
+    }
+    trial.stop();
+    let (cwd, file) = (trial.cwd.path(), trial.data("audit/server-1/000001/000001.jsonl"));
+    succeed(cwd, &VERIFY);
+    let text = read(&file);
+    let line = text.lines().position(|line| line.contains("ListSecretV2")).expect("a record") + 1;
+    fs::write(&file, text.replacen("\"status\":200", "\"status\":404", 1)).unwrap();
+    let output = crate::harness::run(cwd, &VERIFY);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stdout).expect("text");
+    let place =
+        format!("BROKEN at 000001.jsonl, line {line} (seq {}): the line was changed", line - 1);
+    assert!(told.contains(&place), "{told}");
+    let errors = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(errors, "okmsd: 1 of 2 chains are broken\n");
+    // `sha256sum` of a line is what the next one has.
+    fs::write(&file, &text).unwrap();
+    succeed(cwd, &VERIFY);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_under_load_goes_on_with_the_same_chain() {
+    let mut trial = Trial::start();
+    for round in 0..4_u64 {
+        let (client, secrets) = (trial.client(), trial.secrets());
+        let load: Vec<_> = (0..8)
+            .map(|_| {
+                let (client, secrets) = (client.clone(), secrets.clone());
+                tokio::spawn(async move {
+                    let mut answered = Vec::new();
+                    let none = bytes::Bytes::new();
+                    while let Ok(answer) =
+                        client.try_send(hyper::Method::GET, &secrets, &[], none.clone()).await
+                    {
+                        answered.push(answer.header("x-request-id").expect("an id").to_owned());
+                    }
+                    answered
+                })
+            })
+            .collect();
+        let length = || fs::metadata(log_file(&trial)).expect("a log").len();
+        let (before, deadline) = (length(), Instant::now() + Duration::from_secs(30));
+        while length() < before + 20_000 {
+            assert!(Instant::now() < deadline, "the log grows");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(331 * round)).await;
+        trial.kill();
+        let mut answered = Vec::new();
+        for task in load {
+            answered.extend(task.await.expect("no panic"));
+        }
+        assert!(!answered.is_empty());
+        let lines = trial.audit_lines();
+        let recorded: std::collections::HashSet<_> =
+            lines.iter().filter_map(|line| line["request_id"].as_str()).collect();
+        for id in &answered {
+            assert!(recorded.contains(id.as_str()), "{id} was answered and has no record");
+        }
+        trial.again(&[]);
+    }
+    trial.stop();
+    let reports = run_json(trial.cwd.path(), &VERIFY);
+    let reports = reports.as_array().expect("reports");
+    assert_eq!(reports.len(), 2, "no chain was begun anew");
+    assert!(reports.iter().all(|report| report["broken"].is_null()), "{reports:?}");
+}
+
+/// A server of the trial's configuration, for which a file that is too large is an error.
+fn serve(trial: &Trial, database: &[&str]) -> (Server, Client) {
+    // Free now; nobody else is likely to take it before the server does.
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one").port();
+    let script = "trap '' XFSZ; exec \"$0\" serve --config certs/dev/okmsd.toml --docs-listen off \
+                  --api-listen \"$@\"";
+    let mut command = Command::new("sh");
+    let listen = format!("127.0.0.1:{port}");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_okmsd"), &listen]).args(database);
+    command.current_dir(trial.cwd.path()).stdin(Stdio::null()).env_remove("RUST_LOG");
+    let is_ready = || TcpStream::connect(("127.0.0.1", port)).is_ok();
+    let server = Server::start(command, &trial.cwd.path().join("serve.log"), is_ready);
+    let file = |name: &str| read(trial.variable(name).as_ref());
+    let (ca, certificate, key) = (file("OKMS_CA"), file("OKMS_CERT"), file("OKMS_KEY"));
+    let tls = tls_config(&ca, Some((&certificate, &key)));
+    (server, Client::new(&format!("https://localhost:{port}"), tls))
+}
+
+fn limit(server: &Server, bytes: Option<u64>) {
+    let id = i32::try_from(server.process_id()).ok().and_then(Pid::from_raw);
+    let limit = Rlimit { current: bytes, maximum: None };
+    prlimit(id, Resource::Fsize, limit).expect("the right to do so");
+}
+
+fn record_of(lines: &[Value], id: &str) -> Option<Value> {
+    lines.iter().find(|line| line["request_id"] == id).cloned()
+}
+
+/// Where the server's chain is written.
+fn log_file(trial: &Trial) -> PathBuf {
+    trial.data("audit/server-1/000001/000001.jsonl")
+}
+
+/// Waits until requests are served again, and gives the first such answer's id.
+async fn until_served(client: &Client, address: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while client.get(address).await.status == 503 {
+        assert!(Instant::now() < deadline, "it serves again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn without_room_for_records_nothing_is_done_and_service_returns_with_the_room() {
+    let mut trial = Trial::start();
+    trial.stop();
+    let (server, client) = serve(&trial, &[]);
+    let secrets = trial.secrets();
+    client.post(&secrets, r#"{"path":"a","version":{"data":{"n":1}}}"#).await.ok();
+    let address = format!("{secrets}/a?includeData=true");
+
+    let size = fs::metadata(log_file(&trial)).expect("a log").len();
+    limit(&server, Some(size + 4_000));
+    let mut answers = Vec::new();
+    for _ in 0..40 {
+        let started = Instant::now();
+        let answer = client.get(&address).await;
+        // Fails fast, hangs never.
+        assert!(started.elapsed() < Duration::from_secs(5));
+        answers.push(answer);
+    }
+    let failed: Vec<_> = answers.iter().filter(|answer| answer.status != 200).collect();
+    assert!(failed.len() > 20 && failed.len() < 40, "{}", failed.len());
+    for answer in &failed {
+        answer.error(503, 50_425_858);
+    }
+    // Refused before anything is done.
+    client
+        .put(&format!("{secrets}/a"), r#"{"version":{"data":{"n":2}}}"#)
+        .await
+        .error(503, 50_425_858);
+    client.delete(&format!("{secrets}/a")).await.error(503, 50_425_858);
+
+    limit(&server, None);
+    until_served(&client, &address).await;
+    let read = client.get(&address).await.ok();
+    assert_eq!((&read["version"]["id"], &read["version"]["data"]["n"]), (&json!(1), &json!(1)));
+    assert_eq!(server.stop(), Some(0));
+
+    let lines = trial.audit_lines();
+    let id = |answer: &crate::client::Answer| answer.header("x-request-id").unwrap().to_owned();
+    for answer in answers.iter().filter(|answer| answer.status == 200) {
+        assert!(record_of(&lines, &id(answer)).is_some(), "answered, and no record");
+    }
+    let resumed = lines.iter().find(|line| line["what"] == "resumed").expect("the log says so");
+    assert!(resumed["detail"].as_str().unwrap().contains("lost 0"), "{resumed}");
+    // Of those that failed, only the first ran; it is recorded after all.
+    let late: Vec<_> = lines.iter().filter(|line| line["late"] == true).collect();
+    assert_eq!(late.len(), 1, "{late:?}");
+    assert_eq!(late[0]["request_id"], id(failed[0]));
+    succeed(trial.cwd.path(), &VERIFY);
+}
+
+#[tokio::test]
+async fn a_change_whose_record_had_no_room_is_recorded_when_there_is_room() {
+    if !postgres_is_at_hand() {
+        return;
+    }
+    let schema = Schema::create().await;
+    let url = schema.url();
+    let mut trial = Trial::start_with(&["--database", &url]);
+    trial.stop();
+    let (server, client) = serve(&trial, &["--database", &url]);
+    let secrets = trial.secrets();
+    client.post(&secrets, r#"{"path":"a","version":{"data":{"n":1}}}"#).await.ok();
+
+    // Exactly full: the database, elsewhere, is not.
+    let size = fs::metadata(log_file(&trial)).expect("a log").len();
+    limit(&server, Some(size));
+    let change = client.put(&format!("{secrets}/a"), r#"{"version":{"data":{"n":2}}}"#).await;
+    change.error(503, 50_425_858);
+    let later = client.put(&format!("{secrets}/a"), r#"{"version":{"data":{"n":3}}}"#).await;
+    later.error(503, 50_425_858);
+    limit(&server, None);
+    let address = format!("{secrets}/a?includeData=true");
+    until_served(&client, &address).await;
+    assert_eq!(client.get(&address).await.ok()["version"]["data"]["n"], 2);
+
+    let record = record_of(&trial.audit_lines(), change.header("x-request-id").unwrap());
+    let record = record.expect("the record of the change");
+    assert_eq!((&record["operation"], &record["late"]), (&json!("PutSecretV2"), &json!(true)));
+    assert!(record_of(&trial.audit_lines(), later.header("x-request-id").unwrap()).is_none());
+    assert_eq!(server.stop(), Some(0));
+    succeed(trial.cwd.path(), &VERIFY);
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_done() {
+    let mut trial = Trial::start();
+    trial.stop();
+    let cwd = trial.cwd.path();
+    let list = ["domain", "list", "--data-dir", "certs/dev"];
+    let before = run_json(cwd, &list);
+    // A file in the place of the folder: nothing can be written there, not even by root.
+    fs::rename(trial.data("audit"), trial.data("aside")).unwrap();
+    fs::write(trial.data("audit"), "").unwrap();
+    let create = ["domain", "create", "--data-dir", "certs/dev", "--name", "x"];
+    let errors = fail(cwd, &create, 1);
+    assert!(errors.contains("nothing was done"), "{errors}");
+    let errors =
+        fail(cwd, &["serve", "--config", "certs/dev/okmsd.toml", "--api-listen", "127.0.0.1:0"], 1);
+    assert!(errors.contains("audit"), "{errors}");
+    fs::remove_file(trial.data("audit")).unwrap();
+    fs::rename(trial.data("aside"), trial.data("audit")).unwrap();
+    assert_eq!(run_json(cwd, &list), before);
+    succeed(cwd, &VERIFY);
+}
