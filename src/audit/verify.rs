@@ -195,7 +195,7 @@ impl Walk<'_> {
             return Err(broken_file(folder.display().to_string(), "the chain is missing"));
         }
         // Before the files, which a server goes on writing.
-        let own_key = Keys::load(folder).and_then(|keys| keys.line.current.public());
+        let own_key = Keys::load(folder).map(|keys| keys.line.current.public());
         self.head = Some(read_head(folder)?);
         let files = folder::files(folder)
             .map_err(|error| broken_file(folder.display().to_string(), error.to_string()))?;
@@ -513,7 +513,7 @@ impl Walk<'_> {
             Ok(key) if self.keys.contains(&key) => Ok(()),
             // The process was killed between the checkpoint and its keys: the next start mends that.
             _ if Keys::load(folder)
-                .and_then(|keys| keys.line.next.public())
+                .map(|keys| keys.line.next.public())
                 .is_ok_and(|next| self.keys.back() == Some(&next)) =>
             {
                 Ok(())

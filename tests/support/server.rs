@@ -229,7 +229,6 @@ impl Server {
         .await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is a part of a server")]
     async fn start_on(
         engine: Engine,
         database: Arc<Database>,
