@@ -125,7 +125,7 @@ impl AuditLog {
     ///
     /// # Errors
     ///
-    /// [`NotRecorded`] where it could not be written, or not within [`MAX_WAIT`]. The record is kept
+    /// [`NotRecorded`] where it could not be written, or not within five seconds. The record is kept
     /// and written later, so the caller of the request must be told of an error.
     pub async fn record(&self, record: RequestRecord) -> Result<(), NotRecorded> {
         let (reply, answer) = oneshot::channel();
