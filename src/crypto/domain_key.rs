@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 use super::{
     CryptoError,
     aead::{Aead, KeyBytes},
+    mac::MacKey,
 };
 use crate::domain::{OkmsId, SecretPath, VersionId};
 
@@ -17,6 +18,8 @@ pub struct DomainKey {
     okms_id: OkmsId,
     generation: Generation,
     aead: Aead,
+    pub(super) cursor_mac: MacKey,
+    pub(super) row_mac: MacKey,
 }
 
 /// Sealed data of a version: what the database holds.
@@ -60,7 +63,18 @@ impl DomainKey {
         okms_id: OkmsId,
         generation: Generation,
     ) -> Result<Self, CryptoError> {
-        Ok(Self { okms_id, generation, aead: Aead::new(key)? })
+        Ok(Self {
+            okms_id,
+            generation,
+            aead: Aead::new(key)?,
+            cursor_mac: MacKey::derive(key, CURSOR_PURPOSE)?,
+            row_mac: MacKey::derive(key, ROW_PURPOSE)?,
+        })
+    }
+
+    /// The domain that it is a key of.
+    pub const fn okms_id(&self) -> OkmsId {
+        self.okms_id
     }
 
     /// Which key of the domain it is.
@@ -148,6 +162,9 @@ impl SealedData {
 const DATA_FORMAT: u8 = 1;
 const DATA_CONTEXT: &[u8] = b"okmsd version data v1\0";
 const HEADER_LEN: usize = 5;
+/// What keys that are derived from a domain's key are for.
+const CURSOR_PURPOSE: &[u8] = b"okmsd cursor mac v1";
+const ROW_PURPOSE: &[u8] = b"okmsd row mac v1";
 
 #[cfg(test)]
 mod tests {

@@ -11,10 +11,13 @@
 //! wiped when dropped and have no `Debug`.
 
 mod aead;
+mod cursor;
 mod domain_key;
+mod mac;
 mod root_key;
 
 pub use self::{
+    cursor::{CursorPlace, SealedCursor},
     domain_key::{DomainKey, Generation, SealedData},
     root_key::{RootKey, RootKeyId, WrappedKey},
 };

@@ -114,14 +114,28 @@ impl Keyring {
             Error::Internal(format!("data of version {} does not open", version.get()))
         };
         let generation = sealed.generation().map_err(refused)?;
+        let key = self.key(okms_id, generation).await?.ok_or_else(|| refused(CryptoError))?;
+        SecretData::from_stored(key.open(sealed, path, version).map_err(refused)?)
+    }
+
+    /// The newest key of a domain.
+    pub(super) async fn newest_key(&self, okms_id: OkmsId) -> Result<Arc<DomainKey>, Error> {
+        self.keys(okms_id).await?.newest().cloned()
+    }
+
+    /// The key of a domain of that generation, where it has it.
+    pub(super) async fn key(
+        &self,
+        okms_id: OkmsId,
+        generation: Generation,
+    ) -> Result<Option<Arc<DomainKey>>, Error> {
         let mut keys = self.keys(okms_id).await?;
         if keys.generation(generation).is_none() {
             // Another replica may have made it since.
             self.domains.remove(&okms_id);
             keys = self.keys(okms_id).await?;
         }
-        let key = keys.generation(generation).ok_or_else(|| refused(CryptoError))?;
-        SecretData::from_stored(key.open(sealed, path, version).map_err(refused)?)
+        Ok(keys.generation(generation).cloned())
     }
 
     async fn keys(&self, okms_id: OkmsId) -> Result<Arc<DomainKeys>, Error> {

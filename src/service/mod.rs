@@ -9,12 +9,14 @@
 //! | `caller` | who acts, in which domain; the only way to the secrets |
 //! | `authentication` | whether a certificate's credential counts for this request |
 //! | `secrets` | the use cases of secrets, versions and a domain's defaults |
+//! | `cursors` | cursors of lists, bound to caller and list |
 //! | `keyring` | keys of domains, unwrapped in memory |
 //! | `domains`, `credentials` | what operators do |
 
 mod authentication;
 mod caller;
 mod credentials;
+mod cursors;
 mod domains;
 mod keyring;
 mod secrets;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{Caller, Keyring, keyring::Sealer};
+use super::{Caller, Keyring, cursors::List, keyring::Sealer};
 use crate::{
     crypto::SealedData,
     domain::{
@@ -24,13 +24,13 @@ pub struct Secrets {
     lists: Arc<Semaphore>,
 }
 
-/// One page of a list, and after which item the next one begins.
+/// One page of a list, and how to come to the next one.
 #[derive(Debug, Clone)]
-pub struct Page<T, Key> {
+pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
-    /// The key of the last item, where more follow.
-    pub next: Option<Key>,
+    /// The cursor of the next page, where more follow: base64url, for this caller and this list alone.
+    pub next: Option<String>,
 }
 
 /// A secret with the version that was asked for.
@@ -73,13 +73,18 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// When storage fails.
+    /// [`Error::Malformed`] where the cursor does not count here; or when storage fails.
     pub async fn list(
         &self,
         caller: &Caller,
-        after: Option<&SecretPath>,
+        cursor: Option<&str>,
         size: u32,
-    ) -> Result<Page<SecretView, SecretPath>, Error> {
+    ) -> Result<Page<SecretView>, Error> {
+        let after = match cursor {
+            Some(cursor) => self.keyring.open_cursor(caller, List::Secrets, cursor).await?,
+            // No path is empty, so the first page begins after the empty one.
+            None => String::new(),
+        };
         let now = self.clock.now();
         let turn = self.lists.acquire().await;
         let _turn = turn.map_err(|_| Error::Internal("nobody closes the semaphore".into()))?;
@@ -88,7 +93,13 @@ impl Secrets {
         let fitting = found.len().min(size as usize).min(fitting(&found));
         let more = found.len() > fitting;
         found.truncate(fitting);
-        let next = found.last().filter(|_| more).map(|last| last.secret.path.clone());
+        let next = match found.last().filter(|_| more) {
+            Some(last) => {
+                let last = last.secret.path.as_str();
+                Some(self.keyring.seal_cursor(caller, List::Secrets, last).await?)
+            }
+            None => None,
+        };
         let items = found.into_iter().map(|found| without_data(found, now)).collect();
         Ok(Page { items, next })
     }
@@ -172,25 +183,40 @@ impl Secrets {
         Ok(())
     }
 
-    /// Versions of a secret above the number `after`, ascending, up to `size`.
+    /// Versions of a secret, ascending, up to `size`.
     ///
     /// # Errors
     ///
-    /// [`Error::SecretNotFound`], or when storage fails.
+    /// [`Error::SecretNotFound`], [`Error::Malformed`] where the cursor does not count here; or when
+    /// storage fails.
     pub async fn list_versions(
         &self,
         caller: &Caller,
         path: &SecretPath,
-        after: Option<VersionId>,
+        cursor: Option<&str>,
         size: u32,
-    ) -> Result<Page<VersionView, VersionId>, Error> {
+    ) -> Result<Page<VersionView>, Error> {
         let now = self.clock.now();
-        let after = after.map_or(0, VersionId::get);
+        let list = List::Versions(path);
+        let after: u32 = match cursor {
+            Some(cursor) => {
+                let last = self.keyring.open_cursor(caller, list, cursor).await?;
+                let broken = |_| Error::Internal("a cursor of ours holds no version".into());
+                last.parse().map_err(broken)?
+            }
+            None => 0,
+        };
         let found = self.store.list_versions(caller.okms_id(), path, after, size + 1).await?;
         let mut found = found.ok_or(Error::SecretNotFound)?;
         let more = found.len() > size as usize;
         found.truncate(size as usize);
-        let next = found.last().filter(|_| more).map(|last| last.id);
+        let next = match found.last().filter(|_| more) {
+            Some(last) => {
+                let last = last.id.get().to_string();
+                Some(self.keyring.seal_cursor(caller, list, &last).await?)
+            }
+            None => None,
+        };
         let items = found.into_iter().map(|version| view(version, now)).collect();
         Ok(Page { items, next })
     }

@@ -90,8 +90,8 @@ impl Store {
         row.map(SecretWithVersion::try_from).transpose()
     }
 
-    /// Secrets of a domain with their current versions, without data, in the order of the bytes of
-    /// their paths.
+    /// Secrets of a domain whose paths come after `after`, with their current versions, without data, in
+    /// the order of the bytes of their paths.
     ///
     /// # Errors
     ///
@@ -99,11 +99,10 @@ impl Store {
     pub async fn list_secrets(
         &self,
         okms_id: OkmsId,
-        after: Option<&SecretPath>,
+        after: String,
         limit: u32,
     ) -> Result<Vec<SecretWithVersion>, Error> {
-        // The limit comes before the join, or PostgreSQL joins all secrets first. No path is empty,
-        // so the first page begins after the empty one.
+        // The limit comes before the join, or PostgreSQL joins all secrets first.
         let sql = select_secrets!(
             "CASE WHEN 1 = 0 THEN v.sealed_data END AS sealed_data \
                    FROM (SELECT * FROM secrets WHERE okms_id = $1 AND path > $2 \
@@ -111,7 +110,6 @@ impl Store {
                    LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
                    AND v.version = s.current_version ORDER BY s.path"
         );
-        let after = after.map_or("", SecretPath::as_str).to_owned();
         let rows = self
             .read(move |connection| {
                 let after = after.clone();
