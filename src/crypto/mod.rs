@@ -15,11 +15,16 @@ mod cursor;
 mod domain_key;
 mod mac;
 mod root_key;
+mod row;
 
 pub use self::{
     cursor::{CursorPlace, SealedCursor},
     domain_key::{DomainKey, Generation, SealedData},
     root_key::{RootKey, RootKeyId, WrappedKey},
+    row::{
+        DataSeal, Incarnation, KeyId, RowMac, SealId, SecretRecord, StateChanges, VersionPlace,
+        VersionRecord,
+    },
 };
 
 /// Something did not seal or open: a wrong key, or bytes that were changed or moved.
