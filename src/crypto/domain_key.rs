@@ -154,12 +154,12 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::crypto::RootKey;
+    use crate::crypto::StoreKey;
 
-    fn key(domain: u128, root: &RootKey, generation: Generation) -> DomainKey {
+    fn key(domain: u128, store: &StoreKey, generation: Generation) -> DomainKey {
         let okms_id = OkmsId::new(Uuid::from_u128(domain));
-        let wrapped = root.generate_domain_key(okms_id, generation).unwrap();
-        root.unwrap_domain_key(&wrapped, okms_id, generation).unwrap()
+        let wrapped = store.generate_domain_key(okms_id, generation).unwrap();
+        store.unwrap_domain_key(&wrapped, okms_id, generation).unwrap()
     }
 
     fn path(text: &str) -> SecretPath {
@@ -168,8 +168,8 @@ mod tests {
 
     #[test]
     fn data_opens_in_its_place_and_nowhere_else() {
-        let root = RootKey::generate().unwrap();
-        let key = key(1, &root, Generation::FIRST);
+        let store = StoreKey::generate().unwrap();
+        let key = key(1, &store, Generation::FIRST);
         let (one, two) = (VersionId::new(1).unwrap(), VersionId::new(2).unwrap());
         let sealed = key.seal(b"{\"a\":1}", &path("a"), one).unwrap();
         assert_eq!(sealed.generation(), Ok(Generation::FIRST));
@@ -181,8 +181,8 @@ mod tests {
 
     #[test]
     fn every_changed_bit_and_every_cut_is_found() {
-        let root = RootKey::generate().unwrap();
-        let key = key(1, &root, Generation::FIRST);
+        let store = StoreKey::generate().unwrap();
+        let key = key(1, &store, Generation::FIRST);
         let sealed = key.seal(b"secret", &path("a"), VersionId::FIRST).unwrap();
         for at in 0..sealed.as_bytes().len() {
             let mut changed = sealed.as_bytes().to_vec();
@@ -196,9 +196,9 @@ mod tests {
 
     #[test]
     fn another_key_or_generation_does_not_open() {
-        let root = RootKey::generate().unwrap();
-        let (key_1, again) = (key(1, &root, Generation::FIRST), key(1, &root, Generation::FIRST));
-        let next = key(1, &root, Generation::FIRST.next());
+        let store = StoreKey::generate().unwrap();
+        let (key_1, again) = (key(1, &store, Generation::FIRST), key(1, &store, Generation::FIRST));
+        let next = key(1, &store, Generation::FIRST.next());
         let sealed = key_1.seal(b"x", &path("a"), VersionId::FIRST).unwrap();
         assert!(again.open(&sealed, &path("a"), VersionId::FIRST).is_err());
         assert!(next.open(&sealed, &path("a"), VersionId::FIRST).is_err());
@@ -206,8 +206,8 @@ mod tests {
 
     #[test]
     fn the_same_data_never_seals_to_the_same_bytes() {
-        let root = RootKey::generate().unwrap();
-        let key = key(1, &root, Generation::FIRST);
+        let store = StoreKey::generate().unwrap();
+        let key = key(1, &store, Generation::FIRST);
         let seal = || key.seal(b"x", &path("a"), VersionId::FIRST).unwrap();
         assert_ne!(seal(), seal());
     }

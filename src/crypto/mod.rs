@@ -1,10 +1,19 @@
 //! Envelope encryption: bytes and associated data, no SQL, no HTTP.
 //!
 //! ```text
-//! root key (outside the database)
-//!   └─ wraps the keys of each OKMS domain, in generations
-//!        └─ seal the data of versions
+//! root key (outside the database; up to two of them)
+//!   └─ wraps the store key
+//!        └─ wraps the keys of each OKMS domain, in generations
+//!             └─ seal the data of versions
 //! ```
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `root_key` | the keys that never are in the database |
+//! | `store_key` | the key between them and the keys of domains; wrapping and its formats |
+//! | `domain_key` | keys of domains, and what they seal |
+//! | `locked` | memory for the keys that live long |
+//! | `aead` | the cipher |
 //!
 //! Everything is AES-256-GCM with random 96-bit nonces. What is sealed is bound by associated data
 //! to the place where it belongs, so that a row copied to another place does not open. Keys are
@@ -12,11 +21,14 @@
 
 mod aead;
 mod domain_key;
+mod locked;
 mod root_key;
+mod store_key;
 
 pub use self::{
     domain_key::{DomainKey, Generation, SealedData},
-    root_key::{RootKey, RootKeyId, WrappedKey},
+    root_key::{RootKey, RootKeyId},
+    store_key::{StoreKey, StoreKeyId, WrappedKey},
 };
 
 /// Something did not seal or open: a wrong key, or bytes that were changed or moved.

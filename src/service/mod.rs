@@ -10,6 +10,7 @@
 //! | `authentication` | whether a certificate's credential counts for this request |
 //! | `secrets` | the use cases of secrets, versions and a domain's defaults |
 //! | `keyring` | keys of domains, unwrapped in memory |
+//! | `store_key` | the key that wraps them, and how a root key opens it |
 //! | `domains`, `credentials` | what operators do |
 
 mod authentication;
@@ -18,6 +19,7 @@ mod credentials;
 mod domains;
 mod keyring;
 mod secrets;
+mod store_key;
 
 pub use self::{
     authentication::{Authenticated, Authentication},
@@ -26,4 +28,5 @@ pub use self::{
     domains::Domains,
     keyring::Keyring,
     secrets::{Page, SecretView, Secrets, VersionView, Written},
+    store_key::RootKeySource,
 };

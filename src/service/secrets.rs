@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{Caller, Keyring, keyring::Sealer};
+use super::{
+    Caller, Keyring,
+    keyring::{Sealer, does_not_open},
+};
 use crate::{
     crypto::SealedData,
     domain::{
@@ -106,14 +109,11 @@ impl Secrets {
         data: SecretData,
     ) -> Result<Written, Error> {
         let now = self.clock.now();
-        let sealer = self.keyring.sealer(caller.okms_id()).await?;
         let patch = metadata.clone();
         let decide = move |snapshot: &SecretSnapshot, path: &SecretPath| {
-            let change = rules::create(snapshot, path, &patch, now)?;
-            let sealed = seal(Some((&sealer, &data)), path, &change)?;
-            Ok((change, sealed))
+            rules::create(snapshot, path, &patch, now)
         };
-        let (snapshot, change) = self.change(caller, path, None, decide).await?;
+        let (snapshot, change) = self.change(caller, path, None, Some(data), decide).await?;
         written(snapshot, change, &metadata)
     }
 
@@ -129,17 +129,25 @@ impl Secrets {
         version: Option<VersionId>,
         include_data: bool,
     ) -> Result<SecretView, Error> {
-        let found = self.store.find_secret(caller.okms_id(), path, version, include_data).await?;
-        let found = found.ok_or(Error::SecretNotFound)?;
-        if version.is_some() && found.version.is_none() {
-            return Err(Error::VersionNotFound);
+        let (okms_id, mut lost) = (caller.okms_id(), None);
+        for _ in 0..KEY_TRIES {
+            let found = self.store.find_secret(okms_id, path, version, include_data).await?;
+            let found = found.ok_or(Error::SecretNotFound)?;
+            if version.is_some() && found.version.is_none() {
+                return Err(Error::VersionNotFound);
+            }
+            let now = self.clock.now();
+            let Some(stored) = found.version else {
+                return Ok(SecretView { secret: found.secret, version: None });
+            };
+            let id = stored.version.id;
+            if let Some(view) = self.open(caller, path, stored, now).await? {
+                return Ok(SecretView { secret: found.secret, version: Some(view) });
+            }
+            // Sealed anew since it was read, and its key destroyed: what is there now opens.
+            lost = Some(id);
         }
-        let now = self.clock.now();
-        let version = match found.version {
-            Some(version) => Some(self.open(caller, path, version, now).await?),
-            None => None,
-        };
-        Ok(SecretView { secret: found.secret, version })
+        Err(lost.map_or(Error::VersionNotFound, does_not_open))
     }
 
     /// Changes metadata, adds a version, or both as one.
@@ -166,9 +174,8 @@ impl Secrets {
     ///
     /// [`Error::SecretNotFound`], or when storage fails.
     pub async fn delete(&self, caller: &Caller, path: SecretPath) -> Result<(), Error> {
-        let decide =
-            |snapshot: &SecretSnapshot, _: &SecretPath| Ok((rules::delete(snapshot)?, None));
-        self.change(caller, path, None, decide).await?;
+        let decide = |snapshot: &SecretSnapshot, _: &SecretPath| rules::delete(snapshot);
+        self.change(caller, path, None, None, decide).await?;
         Ok(())
     }
 
@@ -249,9 +256,9 @@ impl Secrets {
     ) -> Result<VersionView, Error> {
         let now = self.clock.now();
         let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
-            Ok((rules::set_version_state(snapshot, state, now)?, None))
+            rules::set_version_state(snapshot, state, now)
         };
-        match self.change(caller, path, Some(version), decide).await? {
+        match self.change(caller, path, Some(version), None, decide).await? {
             (_, SecretChange::SetVersion(version) | SecretChange::KeepVersion(version)) => {
                 Ok(view(version, now))
             }
@@ -291,63 +298,82 @@ impl Secrets {
         data: Option<SecretData>,
     ) -> Result<(SecretSnapshot, SecretChange), Error> {
         let now = self.clock.now();
-        let data = match data {
-            Some(data) => Some((self.keyring.sealer(caller.okms_id()).await?, data)),
-            None => None,
+        let has_data = data.is_some();
+        let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
+            rules::update(snapshot, cas, &metadata, has_data, now)
         };
-        let decide = move |snapshot: &SecretSnapshot, path: &SecretPath| {
-            let data = data.as_ref().map(|(sealer, data)| (sealer, data));
-            let change = rules::update(snapshot, cas, &metadata, data.is_some(), now)?;
-            let sealed = seal(data, path, &change)?;
-            Ok((change, sealed))
-        };
-        self.change(caller, path, None, decide).await
+        self.change(caller, path, None, data, decide).await
     }
 
+    /// Lets `decide` change a secret, and seals `data` for the version that its change adds.
     async fn change<F>(
         &self,
         caller: &Caller,
         path: SecretPath,
         version: Option<VersionId>,
+        data: Option<SecretData>,
         decide: F,
     ) -> Result<(SecretSnapshot, SecretChange), Error>
     where
-        F: Fn(&SecretSnapshot, &SecretPath) -> Result<(SecretChange, Option<SealedData>), Error>
-            + Send
-            + Sync
-            + 'static,
+        F: Fn(&SecretSnapshot, &SecretPath) -> Result<SecretChange, Error> + Send + Sync + 'static,
     {
-        let same_path = path.clone();
-        let decide = move |snapshot: &SecretSnapshot| decide(snapshot, &same_path);
-        self.store.change_secret(caller.okms_id(), path, version, decide).await
+        let (okms_id, revision) = (caller.okms_id(), caller.revisions().keys);
+        let unit = Arc::new((path.clone(), data, decide));
+        for _ in 0..KEY_TRIES {
+            let sealer = match unit.1 {
+                Some(_) => self.keyring.sealer(okms_id, revision).await?,
+                None => self.keyring.newest(okms_id, revision).await?,
+            };
+            let (key_id, unit) = (sealer.key_id(), Arc::clone(&unit));
+            let decide = move |snapshot: &SecretSnapshot| {
+                let (path, data, decide) = &*unit;
+                let change = decide(snapshot, path)?;
+                let sealed = seal(&sealer, data.as_ref(), path, &change)?;
+                Ok((change, sealed))
+            };
+            let changed =
+                self.store.change_secret(okms_id, path.clone(), version, key_id, decide).await?;
+            if let Some(changed) = changed {
+                return Ok(changed);
+            }
+            // The key was destroyed since this request began.
+            self.keyring.forget(okms_id);
+        }
+        Err(Error::Unavailable("the keys of the domain change again and again".into()))
     }
 
-    /// Opens a version's data, if it was fetched and the version is active.
+    /// Opens a version's data, if it was fetched and the version is active; nothing where the key is not
+    /// there.
     async fn open(
         &self,
         caller: &Caller,
         path: &SecretPath,
         stored: StoredVersion,
         now: Timestamp,
-    ) -> Result<VersionView, Error> {
+    ) -> Result<Option<VersionView>, Error> {
         let mut view = view(stored.version, now);
         if let (VersionState::Active, Some(sealed)) = (view.state, stored.sealed) {
             let id = view.version.id;
-            view.data = Some(self.keyring.open_data(caller.okms_id(), path, id, &sealed).await?);
+            let opened = self.keyring.open_data(caller.okms_id(), path, id, &sealed).await?;
+            let Some(data) = opened else { return Ok(None) };
+            view.data = Some(data);
         }
-        Ok(view)
+        Ok(Some(view))
     }
 }
 
 /// Seals data for the version that a change adds. Its number is a part of what is sealed, and is
 /// known only under lock.
 fn seal(
-    data: Option<(&Sealer, &SecretData)>,
+    sealer: &Sealer,
+    data: Option<&SecretData>,
     path: &SecretPath,
     change: &SecretChange,
 ) -> Result<Option<SealedData>, Error> {
     match (data, change.new_version()) {
-        (Some((sealer, data)), Some(version)) => sealer.seal(data, path, version.id).map(Some),
+        (Some(data), Some(version)) => {
+            sealer.seal(data.as_str().as_bytes(), path, version.id).map(Some)
+        }
         _ => Ok(None),
     }
 }
@@ -380,6 +406,9 @@ fn fitting(found: &[SecretWithVersion]) -> usize {
     beyond.map_or(found.len(), |beyond| beyond.max(1))
 }
 
+/// How often a request meets a key that is destroyed just then. A key goes a while after the one that
+/// follows it came, so a second time is rare already.
+const KEY_TRIES: usize = 4;
 /// Lists at a time, in all: each may hold some 20 MiB of rows, if someone has filled all the custom
 /// metadata there can be, and must not keep single reads from the few connections there are.
 const CONCURRENT_LISTS: usize = 3;

@@ -16,7 +16,7 @@
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `error` | errors of the engines in the words of the domain |
-//! | `domains`, `keys`, `credentials`, `secrets` | statements, one file per resource |
+//! | `domains`, `keys`, `root_keys`, `credentials`, `secrets` | statements, one file per resource |
 
 mod cleaning;
 mod connection;
@@ -25,6 +25,7 @@ mod domains;
 mod engine;
 mod error;
 mod keys;
+mod root_keys;
 mod secrets;
 mod transaction;
 mod writer;
@@ -35,7 +36,8 @@ use self::{connection::Connection, engine::Engine, error::StoreError};
 pub use self::{
     credentials::FoundCredential,
     engine::{DatabaseUrl, DatabaseUrlError},
-    keys::StoredKey,
+    keys::{DomainKeyring, KeyId, KeyInsertion, NewKey, StoredKey},
+    root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secrets::{SecretWithVersion, StoredVersion},
 };
 use crate::domain;

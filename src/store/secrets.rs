@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::FromRow;
 
 use super::{
-    Store, StoreError,
+    KeyId, Store, StoreError,
     connection::{execute, fetch_all, fetch_optional},
     domains::{config, stored_u32},
     engine::lock_secret,
@@ -171,8 +171,11 @@ impl Store {
     /// one whole.
     ///
     /// Gives what it read and what it wrote. The snapshot holds the version that is named here.
-    /// `decide` may be asked again after a conflict; it gives the sealed data of the version that its
-    /// change adds, if it adds one.
+    /// `decide` may be asked again after a conflict; it gives the data of the version that its change
+    /// adds, if it adds one, sealed with the key `key_id`. The secret's own row is under that key too.
+    ///
+    /// Gives nothing, and does nothing, where that key has been destroyed: another process has a newer
+    /// one.
     ///
     /// # Errors
     ///
@@ -182,8 +185,9 @@ impl Store {
         okms_id: OkmsId,
         path: SecretPath,
         version: Option<VersionId>,
+        key_id: KeyId,
         decide: F,
-    ) -> Result<(SecretSnapshot, SecretChange), Error>
+    ) -> Result<Option<(SecretSnapshot, SecretChange)>, Error>
     where
         F: Fn(&SecretSnapshot) -> Result<(SecretChange, Option<SealedData>), Error>
             + Send
@@ -195,23 +199,37 @@ impl Store {
             let unit = std::sync::Arc::clone(&unit);
             Box::pin(async move {
                 let (okms_id, path, decide) = &*unit;
-                let (secret_id, snapshot) = snapshot(tx, okms_id, path, version).await?;
+                let snapshot = snapshot(tx, okms_id, path, version, key_id).await?;
+                let Some((secret_id, snapshot)) = snapshot else { return Ok(None) };
                 let (change, sealed) = decide(&snapshot)?;
-                apply(tx, okms_id, secret_id, &change, sealed.as_ref()).await?;
-                Ok((snapshot, change))
+                let place = Place { okms_id, secret_id, key_id };
+                apply(tx, &place, &change, sealed.as_ref()).await?;
+                Ok(Some((snapshot, change)))
             })
         })
         .await
     }
 }
 
-/// Reads what a decision may look at, under the lock of the secret.
+/// Which secret a change is of, and under which key its writes are.
+struct Place<'a> {
+    okms_id: &'a str,
+    /// None where the change makes it.
+    secret_id: Option<i64>,
+    key_id: KeyId,
+}
+
+/// Reads what a decision may look at, under the lock of the secret; nothing where the key is gone.
+///
+/// The key is not locked. Should it go before the transaction ends, then the reference to it fails, and
+/// the next try finds that it is gone.
 async fn snapshot(
     tx: &mut Tx<'_>,
     okms_id: &str,
     path: &SecretPath,
     version: Option<VersionId>,
-) -> Result<(Option<i64>, SecretSnapshot), StoreError> {
+    key_id: KeyId,
+) -> Result<Option<(Option<i64>, SecretSnapshot)>, StoreError> {
     let lock = lock_secret(&mut tx.connection, okms_id, path.as_str()).await?;
     let row = fetch_optional!(
         &mut tx.connection,
@@ -221,44 +239,49 @@ async fn snapshot(
          s.cas_required, s.max_versions, s.deactivate_version_after, s.custom_metadata, \
          s.current_version, s.oldest_version, s.created_at, s.updated_at, v.version, \
          v.created_at AS version_created_at, v.deactivated_at, \
-         CAST(CASE WHEN v.sealed_data IS NULL THEN 1 ELSE 0 END AS BIGINT) AS deleted \
-         FROM domains d LEFT JOIN secrets s ON s.okms_id = d.okms_id AND s.path = $2 \
+         CAST(CASE WHEN v.sealed_data IS NULL THEN 1 ELSE 0 END AS BIGINT) AS deleted, \
+         (SELECT COUNT(*) FROM domain_keys k WHERE k.key_id = $4 AND k.okms_id = d.okms_id) \
+         AS keys_found FROM domains d LEFT JOIN secrets s ON s.okms_id = d.okms_id AND s.path = $2 \
          LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
          AND v.version = CAST($3 AS BIGINT) WHERE d.okms_id = $1",
         okms_id,
         path.as_str(),
         version.map(|version| i64::from(version.get())),
+        key_id.as_i64(),
     )?;
     let row = row.ok_or(Error::DomainNotFound)?;
     if !lock.covers(row.secret_id) {
         // It was made after the lock was asked for: another transaction could change it now.
         return Err(StoreError::Overtaken);
     }
-    Ok((row.secret_id, row.into_snapshot(path)?))
+    if row.keys_found == 0 {
+        return Ok(None);
+    }
+    Ok(Some((row.secret_id, row.into_snapshot(path)?)))
 }
 
 /// Writes a change.
 async fn apply(
     tx: &mut Tx<'_>,
-    okms_id: &str,
-    secret_id: Option<i64>,
+    place: &Place<'_>,
     change: &SecretChange,
     sealed: Option<&SealedData>,
 ) -> Result<(), StoreError> {
-    let existing = || secret_id.ok_or_else(|| Error::Internal("a change of no secret".into()));
+    let existing =
+        || place.secret_id.ok_or_else(|| Error::Internal("a change of no secret".into()));
     tx.wrote = !matches!(change, SecretChange::KeepVersion(_));
     match change {
         SecretChange::Insert { secret, version } => {
-            let secret_id = insert_secret(tx, okms_id, secret).await?;
+            let secret_id = insert_secret(tx, place, secret).await?;
             if let Some(version) = version {
-                insert_version(tx, secret_id, version, sealed).await?;
+                insert_version(tx, secret_id, place.key_id, version, sealed).await?;
             }
         }
         SecretChange::Update { secret, version, prune_through } => {
             let secret_id = existing()?;
-            update_secret(tx, secret_id, secret).await?;
+            update_secret(tx, secret_id, place.key_id, secret).await?;
             if let Some(version) = version {
-                insert_version(tx, secret_id, version, sealed).await?;
+                insert_version(tx, secret_id, place.key_id, version, sealed).await?;
             }
             if let Some(last) = prune_through {
                 tx.destroyed = true;
@@ -271,7 +294,8 @@ async fn apply(
             execute!(
                 &mut tx.connection,
                 "UPDATE secret_versions SET deactivated_at = $3, \
-                 sealed_data = CASE WHEN CAST($4 AS BIGINT) = 1 THEN NULL ELSE sealed_data END \
+                 sealed_data = CASE WHEN CAST($4 AS BIGINT) = 1 THEN NULL ELSE sealed_data END, \
+                 key_id = CASE WHEN CAST($4 AS BIGINT) = 1 THEN NULL ELSE key_id END \
                  WHERE secret_id = $1 AND version = $2",
                 existing()?,
                 i64::from(version.id.get()),
@@ -288,14 +312,19 @@ async fn apply(
     Ok(())
 }
 
-async fn insert_secret(tx: &mut Tx<'_>, okms_id: &str, secret: &Secret) -> Result<i64, StoreError> {
+async fn insert_secret(
+    tx: &mut Tx<'_>,
+    place: &Place<'_>,
+    secret: &Secret,
+) -> Result<i64, StoreError> {
     let row = fetch_optional!(
         &mut tx.connection,
         (i64,),
         "INSERT INTO secrets (okms_id, path, cas_required, max_versions, \
          deactivate_version_after, custom_metadata, current_version, oldest_version, created_at, \
-         updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING secret_id",
-        okms_id,
+         updated_at, key_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+         RETURNING secret_id",
+        place.okms_id,
         secret.path.as_str(),
         i64::from(secret.config.cas_required),
         i64::from(secret.config.max_versions),
@@ -305,16 +334,22 @@ async fn insert_secret(tx: &mut Tx<'_>, okms_id: &str, secret: &Secret) -> Resul
         i64::from(secret.oldest_version),
         secret.created_at.as_millis(),
         secret.updated_at.as_millis(),
+        place.key_id.as_i64(),
     )?;
     let (secret_id,) = row.ok_or_else(|| Error::Internal("an insert gave no id".into()))?;
     Ok(secret_id)
 }
 
-async fn update_secret(tx: &mut Tx<'_>, id: i64, secret: &Secret) -> Result<(), StoreError> {
+async fn update_secret(
+    tx: &mut Tx<'_>,
+    id: i64,
+    key_id: KeyId,
+    secret: &Secret,
+) -> Result<(), StoreError> {
     execute!(
         &mut tx.connection,
         "UPDATE secrets SET cas_required = $2, max_versions = $3, deactivate_version_after = $4, \
-         custom_metadata = $5, current_version = $6, oldest_version = $7, updated_at = $8 \
+         custom_metadata = $5, current_version = $6, oldest_version = $7, updated_at = $8, key_id = $9 \
          WHERE secret_id = $1",
         id,
         i64::from(secret.config.cas_required),
@@ -324,6 +359,7 @@ async fn update_secret(tx: &mut Tx<'_>, id: i64, secret: &Secret) -> Result<(), 
         i64::from(secret.current_version),
         i64::from(secret.oldest_version),
         secret.updated_at.as_millis(),
+        key_id.as_i64(),
     )?;
     Ok(())
 }
@@ -331,19 +367,21 @@ async fn update_secret(tx: &mut Tx<'_>, id: i64, secret: &Secret) -> Result<(), 
 async fn insert_version(
     tx: &mut Tx<'_>,
     secret_id: i64,
+    key_id: KeyId,
     version: &NewVersion,
     sealed: Option<&SealedData>,
 ) -> Result<(), StoreError> {
     let sealed = sealed.ok_or_else(|| Error::Internal("a version without sealed data".into()))?;
     execute!(
         &mut tx.connection,
-        "INSERT INTO secret_versions (secret_id, version, created_at, deactivated_at, sealed_data) \
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO secret_versions (secret_id, version, created_at, deactivated_at, sealed_data, \
+         key_id) VALUES ($1, $2, $3, $4, $5, $6)",
         secret_id,
         i64::from(version.id.get()),
         version.created_at.as_millis(),
         version.deactivated_at.map(Timestamp::as_millis),
         sealed.as_bytes(),
+        key_id.as_i64(),
     )?;
     Ok(())
 }
@@ -425,6 +463,7 @@ struct SnapshotRow {
     updated_at: Option<i64>,
     #[sqlx(flatten)]
     version: VersionRow,
+    keys_found: i64,
 }
 
 impl SnapshotRow {
