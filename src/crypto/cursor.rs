@@ -103,12 +103,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{crypto::RootKey, domain::OkmsId};
+    use crate::{crypto::StoreKey, domain::OkmsId};
 
     fn key(domain: u128, generation: Generation) -> DomainKey {
-        let (root, okms_id) = (RootKey::generate().unwrap(), OkmsId::new(Uuid::from_u128(domain)));
-        let wrapped = root.generate_domain_key(okms_id, generation).unwrap();
-        root.unwrap_domain_key(&wrapped, okms_id, generation).unwrap()
+        let (store, okms_id) =
+            (StoreKey::generate().unwrap(), OkmsId::new(Uuid::from_u128(domain)));
+        let wrapped = store.generate_domain_key(okms_id, generation).unwrap();
+        store.unwrap_domain_key(&wrapped, okms_id, generation).unwrap()
     }
 
     #[test]

@@ -192,14 +192,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        crypto::{Incarnation, RootKey},
+        crypto::{Incarnation, StoreKey},
         domain::{SecretPath, Timestamp, VersionId},
     };
 
-    fn key(domain: u128, root: &RootKey, generation: Generation) -> DomainKey {
+    fn key(domain: u128, store: &StoreKey, generation: Generation) -> DomainKey {
         let okms_id = OkmsId::new(Uuid::from_u128(domain));
-        let wrapped = root.generate_domain_key(okms_id, generation).unwrap();
-        root.unwrap_domain_key(&wrapped, okms_id, generation).unwrap()
+        let wrapped = store.generate_domain_key(okms_id, generation).unwrap();
+        store.unwrap_domain_key(&wrapped, okms_id, generation).unwrap()
     }
 
     fn path(text: &str) -> SecretPath {
@@ -217,8 +217,8 @@ mod tests {
 
     #[test]
     fn data_opens_in_its_place_and_nowhere_else() {
-        let root = RootKey::generate().unwrap();
-        let key = key(1, &root, Generation::FIRST);
+        let store = StoreKey::generate().unwrap();
+        let key = key(1, &store, Generation::FIRST);
         let (a, b) = (path("a"), path("b"));
         let place = place(&a);
         let sealed = key.seal(b"{\"a\":1}", &place).unwrap();
@@ -237,8 +237,8 @@ mod tests {
 
     #[test]
     fn every_changed_bit_and_every_cut_is_found() {
-        let root = RootKey::generate().unwrap();
-        let key = key(1, &root, Generation::FIRST);
+        let store = StoreKey::generate().unwrap();
+        let key = key(1, &store, Generation::FIRST);
         let a = path("a");
         let sealed = key.seal(b"secret", &place(&a)).unwrap();
         for at in 0..sealed.as_bytes().len() {
@@ -255,9 +255,9 @@ mod tests {
 
     #[test]
     fn another_key_or_generation_does_not_open() {
-        let root = RootKey::generate().unwrap();
-        let (key_1, again) = (key(1, &root, Generation::FIRST), key(1, &root, Generation::FIRST));
-        let next = key(1, &root, Generation::FIRST.next());
+        let store = StoreKey::generate().unwrap();
+        let (key_1, again) = (key(1, &store, Generation::FIRST), key(1, &store, Generation::FIRST));
+        let next = key(1, &store, Generation::FIRST.next());
         let a = path("a");
         let sealed = key_1.seal(b"x", &place(&a)).unwrap();
         assert!(again.open(&sealed, &place(&a)).is_err());
@@ -266,8 +266,8 @@ mod tests {
 
     #[test]
     fn the_same_data_never_seals_to_the_same_bytes() {
-        let root = RootKey::generate().unwrap();
-        let key = key(1, &root, Generation::FIRST);
+        let store = StoreKey::generate().unwrap();
+        let key = key(1, &store, Generation::FIRST);
         let a = path("a");
         let seal = || key.seal(b"x", &place(&a)).unwrap();
         assert_ne!(seal(), seal());
@@ -276,8 +276,8 @@ mod tests {
 
     #[test]
     fn data_that_was_sealed_before_secrets_had_incarnations_opens_in_its_place() {
-        let root = RootKey::generate().unwrap();
-        let key = key(1, &root, Generation::FIRST);
+        let store = StoreKey::generate().unwrap();
+        let key = key(1, &store, Generation::FIRST);
         let (a, b) = (path("a"), path("b"));
         let mut sealed = key.header(OLD_DATA_FORMAT).to_vec();
         // As the program of before wrote it: format, generation, okmsId, version, path.

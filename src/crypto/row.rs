@@ -209,7 +209,8 @@ impl StateChanges {
     /// When they are anything else.
     pub fn from_stored(bytes: &[u8]) -> Result<Self, CryptoError> {
         let (pairs, []) = bytes.as_chunks::<8>() else { return Err(CryptoError) };
-        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
+        let number =
+            |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
         let pairs = pairs.iter().map(|pair| (number(&pair[..4]), number(&pair[4..])));
         let changes = Self(pairs.collect());
         // One set of changes has one form.
@@ -219,7 +220,10 @@ impl StateChanges {
     /// The bytes to store.
     pub fn to_stored(&self) -> Vec<u8> {
         let pairs = self.0.iter();
-        pairs.flat_map(|(version, changes)| [version.to_be_bytes(), changes.to_be_bytes()]).flatten().collect()
+        pairs
+            .flat_map(|(version, changes)| [version.to_be_bytes(), changes.to_be_bytes()])
+            .flatten()
+            .collect()
     }
 }
 

@@ -28,10 +28,10 @@ impl Keyring {
         list: List<'_>,
         last: &str,
     ) -> Result<String, Error> {
-        let key = self.newest_key(caller.okms_id()).await?;
+        let sealer = self.newest(caller.okms_id(), caller.revisions().keys).await?;
         let (caller, list) = (caller_name(caller), list.name());
         let place = CursorPlace { caller: &caller, list: &list };
-        Ok(URL_SAFE_NO_PAD.encode(key.seal_cursor(place, last).as_bytes()))
+        Ok(URL_SAFE_NO_PAD.encode(sealer.key().seal_cursor(place, last).as_bytes()))
     }
 
     /// The key of the last item that a caller has seen.
@@ -48,7 +48,12 @@ impl Keyring {
         let bytes = URL_SAFE_NO_PAD.decode(cursor.trim_end_matches('=')).map_err(|_| refused())?;
         let cursor = SealedCursor::from_client(bytes);
         let generation = cursor.generation().map_err(|_| refused())?;
-        let key = self.key(caller.okms_id(), generation).await?.ok_or_else(refused)?;
+        let mut keys = self.keys(caller.okms_id(), caller.revisions().keys).await?;
+        if keys.generation(generation).is_none() {
+            // Another replica may have made it since this request began.
+            keys = self.reload(caller.okms_id(), i64::MAX).await?;
+        }
+        let key = keys.generation(generation).ok_or_else(refused)?;
         let (caller, list) = (caller_name(caller), list.name());
         let place = CursorPlace { caller: &caller, list: &list };
         key.open_cursor(place, &cursor).map(str::to_owned).map_err(|_| refused())

@@ -11,6 +11,8 @@
 //! | `secrets` | the use cases of secrets, versions and a domain's defaults |
 //! | `cursors` | cursors of lists, bound to caller and list |
 //! | `keyring` | keys of domains, unwrapped in memory |
+//! | `store_key` | the key that wraps them, and how a root key opens it |
+//! | `rows` | that nothing of a stored row is used before it is verified |
 //! | `domains`, `credentials` | what operators do |
 
 mod authentication;
@@ -19,7 +21,9 @@ mod credentials;
 mod cursors;
 mod domains;
 mod keyring;
+mod rows;
 mod secrets;
+mod store_key;
 
 pub use self::{
     authentication::{Authenticated, Authentication},
@@ -28,4 +32,5 @@ pub use self::{
     domains::Domains,
     keyring::Keyring,
     secrets::{Page, SecretView, Secrets, VersionView, Written},
+    store_key::RootKeySource,
 };

@@ -1,17 +1,19 @@
 //! The use cases of secrets, versions and a domain's defaults.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::Semaphore;
 
-use super::{Caller, Keyring, cursors::List, keyring::Sealer};
+use super::{Caller, Keyring, cursors::List, keyring::DomainKeys, rows::UnderKeys};
 use crate::{
-    crypto::SealedData,
     domain::{
         Clock, Error, MetadataPatch, Secret, SecretChange, SecretConfig, SecretConfigPatch,
         SecretData, SecretPath, SecretSnapshot, Timestamp, Version, VersionId, VersionState, rules,
     },
-    store::{SecretWithVersion, Store, StoredVersion},
+    store::{SecretWithVersion, Store, StoredSnapshot},
 };
 
 /// The use cases of secrets.
@@ -89,19 +91,21 @@ impl Secrets {
         let turn = self.lists.acquire().await;
         let _turn = turn.map_err(|_| Error::Internal("nobody closes the semaphore".into()))?;
         // One more than asked for tells whether a next page has anything in it.
-        let mut found = self.store.list_secrets(caller.okms_id(), after, size + 1).await?;
+        let fetch = || self.store.list_secrets(caller.okms_id(), after.clone(), size + 1);
+        let (mut found, keys) = self.with_keys(caller, fetch).await?;
         let fitting = found.len().min(size as usize).min(fitting(&found));
         let more = found.len() > fitting;
         found.truncate(fitting);
-        let next = match found.last().filter(|_| more) {
+        let last = found.iter().flatten().last().map(|last| &last.secret.record.secret.path);
+        let next = match last.filter(|_| more) {
             Some(last) => {
-                let last = last.secret.path.as_str();
-                Some(self.keyring.seal_cursor(caller, List::Secrets, last).await?)
+                Some(self.keyring.seal_cursor(caller, List::Secrets, last.as_str()).await?)
             }
+            None if more => return Err(Error::Internal("no secret of a page can be read".into())),
             None => None,
         };
-        let items = found.into_iter().map(|found| without_data(found, now)).collect();
-        Ok(Page { items, next })
+        let items = found.into_iter().filter_map(|found| listed(&keys, found, now));
+        Ok(Page { items: items.collect(), next })
     }
 
     /// Makes a secret with its first version.
@@ -117,15 +121,13 @@ impl Secrets {
         data: SecretData,
     ) -> Result<Written, Error> {
         let now = self.clock.now();
-        let sealer = self.keyring.sealer(caller.okms_id()).await?;
         let patch = metadata.clone();
         let decide = move |snapshot: &SecretSnapshot, path: &SecretPath| {
-            let change = rules::create(snapshot, path, &patch, now)?;
-            let sealed = seal(Some((&sealer, &data)), path, &change)?;
-            Ok((change, sealed))
+            rules::create(snapshot, path, &patch, now)
         };
-        let (snapshot, change) = self.change(caller, path, None, decide).await?;
-        written(snapshot, change, &metadata)
+        let (domain_config, change) =
+            self.change(caller, path, Target::Secret, Some(data), decide).await?;
+        written(&domain_config, change, &metadata)
     }
 
     /// A secret with the given version, or else its current one.
@@ -140,17 +142,25 @@ impl Secrets {
         version: Option<VersionId>,
         include_data: bool,
     ) -> Result<SecretView, Error> {
-        let found = self.store.find_secret(caller.okms_id(), path, version, include_data).await?;
+        let fetch = || self.store.find_secret(caller.okms_id(), path, version, include_data);
+        let (found, keys) = self.with_keys(caller, fetch).await?;
         let found = found.ok_or(Error::SecretNotFound)?;
-        if version.is_some() && found.version.is_none() {
+        let (secret, stored) = keys.verify_found(path, found, version)?;
+        if version.is_some() && stored.is_none() {
             return Err(Error::VersionNotFound);
         }
         let now = self.clock.now();
-        let version = match found.version {
-            Some(version) => Some(self.open(caller, path, version, now).await?),
+        let version = match stored {
+            Some(stored) => {
+                let mut view = view(stored.record.version.clone(), now);
+                if view.state == VersionState::Active {
+                    view.data = keys.open_data(&secret, &stored)?;
+                }
+                Some(view)
+            }
             None => None,
         };
-        Ok(SecretView { secret: found.secret, version })
+        Ok(SecretView { secret: secret.secret, version })
     }
 
     /// Changes metadata, adds a version, or both as one.
@@ -167,19 +177,19 @@ impl Secrets {
         data: Option<SecretData>,
     ) -> Result<Written, Error> {
         let patch = metadata.clone();
-        let (snapshot, change) = self.write(caller, path, cas, patch, data).await?;
-        written(snapshot, change, &metadata)
+        let (domain_config, change) = self.write(caller, path, cas, patch, data).await?;
+        written(&domain_config, change, &metadata)
     }
 
-    /// Removes a secret with all its versions.
+    /// Removes a secret with all its versions, also one whose rows do not verify: that it is there is all
+    /// that counts, and this is the way out for one that cannot be used any more.
     ///
     /// # Errors
     ///
     /// [`Error::SecretNotFound`], or when storage fails.
     pub async fn delete(&self, caller: &Caller, path: SecretPath) -> Result<(), Error> {
-        let decide =
-            |snapshot: &SecretSnapshot, _: &SecretPath| Ok((rules::delete(snapshot)?, None));
-        self.change(caller, path, None, decide).await?;
+        let decide = |snapshot: &SecretSnapshot, _: &SecretPath| rules::delete(snapshot);
+        self.change(caller, path, Target::Remains, None, decide).await?;
         Ok(())
     }
 
@@ -206,8 +216,10 @@ impl Secrets {
             }
             None => 0,
         };
-        let found = self.store.list_versions(caller.okms_id(), path, after, size + 1).await?;
-        let mut found = found.ok_or(Error::SecretNotFound)?;
+        let fetch = || self.store.list_versions(caller.okms_id(), path, after, size + 1);
+        let (found, keys) = self.with_keys(caller, fetch).await?;
+        let found = found.ok_or(Error::SecretNotFound)?;
+        let mut found = keys.verify_versions(path, found, after, size + 1)?;
         let more = found.len() > size as usize;
         found.truncate(size as usize);
         let next = match found.last().filter(|_| more) {
@@ -275,9 +287,9 @@ impl Secrets {
     ) -> Result<VersionView, Error> {
         let now = self.clock.now();
         let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
-            Ok((rules::set_version_state(snapshot, state, now)?, None))
+            rules::set_version_state(snapshot, state, now)
         };
-        match self.change(caller, path, Some(version), decide).await? {
+        match self.change(caller, path, Target::Version(version), None, decide).await? {
             (_, SecretChange::SetVersion(version) | SecretChange::KeepVersion(version)) => {
                 Ok(view(version, now))
             }
@@ -315,77 +327,121 @@ impl Secrets {
         cas: Option<u32>,
         metadata: MetadataPatch,
         data: Option<SecretData>,
-    ) -> Result<(SecretSnapshot, SecretChange), Error> {
+    ) -> Result<(SecretConfig, SecretChange), Error> {
         let now = self.clock.now();
-        let data = match data {
-            Some(data) => Some((self.keyring.sealer(caller.okms_id()).await?, data)),
-            None => None,
+        let has_data = data.is_some();
+        let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
+            rules::update(snapshot, cas, &metadata, has_data, now)
         };
-        let decide = move |snapshot: &SecretSnapshot, path: &SecretPath| {
-            let data = data.as_ref().map(|(sealer, data)| (sealer, data));
-            let change = rules::update(snapshot, cas, &metadata, data.is_some(), now)?;
-            let sealed = seal(data, path, &change)?;
-            Ok((change, sealed))
-        };
-        self.change(caller, path, None, decide).await
+        self.change(caller, path, Target::Secret, data, decide).await
     }
 
+    /// Lets `decide` change a secret, and seals `data` for the version that its change adds.
     async fn change<F>(
         &self,
         caller: &Caller,
         path: SecretPath,
-        version: Option<VersionId>,
+        target: Target,
+        data: Option<SecretData>,
         decide: F,
-    ) -> Result<(SecretSnapshot, SecretChange), Error>
+    ) -> Result<(SecretConfig, SecretChange), Error>
     where
-        F: Fn(&SecretSnapshot, &SecretPath) -> Result<(SecretChange, Option<SealedData>), Error>
-            + Send
-            + Sync
-            + 'static,
+        F: Fn(&SecretSnapshot, &SecretPath) -> Result<SecretChange, Error> + Send + Sync + 'static,
     {
-        let same_path = path.clone();
-        let decide = move |snapshot: &SecretSnapshot| decide(snapshot, &same_path);
-        self.store.change_secret(caller.okms_id(), path, version, decide).await
+        let (okms_id, revision) = (caller.okms_id(), caller.revisions().keys);
+        let wanted = match target {
+            Target::Version(version) => Some(version),
+            Target::Secret | Target::Remains => None,
+        };
+        let unit = Arc::new((path.clone(), data, decide));
+        for tries_left in (0..KEY_TRIES).rev() {
+            let sealer = match unit.1 {
+                Some(_) => self.keyring.sealer(okms_id, revision).await?,
+                None => self.keyring.newest(okms_id, revision).await?,
+            };
+            let (key_id, unit) = (sealer.key_id(), Arc::clone(&unit));
+            let newer_keys = Arc::new(AtomicBool::new(false));
+            let met_newer_keys = Arc::clone(&newer_keys);
+            let decide = move |stored: &StoredSnapshot| {
+                let (path, data, decide) = &*unit;
+                met_newer_keys.store(!stored.is_under(sealer.keys()), Ordering::Release);
+                let snapshot = match target {
+                    Target::Remains => unverified(stored),
+                    _ => sealer.keys().verify_snapshot(path, stored, wanted)?,
+                };
+                sealer.prove(stored, decide(&snapshot, path)?, data.as_ref())
+            };
+            let changed =
+                self.store.change_secret(okms_id, path.clone(), wanted, key_id, decide).await;
+            match changed {
+                Ok(Some(changed)) => return Ok(changed),
+                // The key was destroyed since this request began.
+                Ok(None) => self.keyring.forget(okms_id),
+                // A key was made since, or there is none of that name.
+                Err(Error::Internal(_)) if newer_keys.load(Ordering::Acquire) && tries_left > 0 => {
+                    self.keyring.reload(okms_id, i64::MAX).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Unavailable("the keys of the domain change again and again".into()))
     }
 
-    /// Opens a version's data, if it was fetched and the version is active.
-    async fn open(
+    /// Reads rows, and has the keys that they are under: those may have changed since the request began.
+    async fn with_keys<T, F>(
         &self,
         caller: &Caller,
-        path: &SecretPath,
-        stored: StoredVersion,
-        now: Timestamp,
-    ) -> Result<VersionView, Error> {
-        let mut view = view(stored.version, now);
-        if let (VersionState::Active, Some(sealed)) = (view.state, stored.sealed) {
-            let id = view.version.id;
-            view.data = Some(self.keyring.open_data(caller.okms_id(), path, id, &sealed).await?);
+        fetch: impl Fn() -> F,
+    ) -> Result<(T, Arc<DomainKeys>), Error>
+    where
+        T: UnderKeys,
+        F: Future<Output = Result<T, Error>>,
+    {
+        let okms_id = caller.okms_id();
+        let mut tries_left = KEY_TRIES;
+        loop {
+            let rows = fetch().await?;
+            let mut keys = self.keyring.keys(okms_id, caller.revisions().keys).await?;
+            if !rows.is_under(&keys) {
+                keys = self.keyring.reload(okms_id, i64::MAX).await?;
+            }
+            tries_left -= 1;
+            // Rows under a key that is not there any more were written anew since they were read, unless
+            // they are damaged.
+            if rows.is_under(&keys) || tries_left == 0 {
+                return Ok((rows, keys));
+            }
         }
-        Ok(view)
     }
 }
 
-/// Seals data for the version that a change adds. Its number is a part of what is sealed, and is
-/// known only under lock.
-fn seal(
-    data: Option<(&Sealer, &SecretData)>,
-    path: &SecretPath,
-    change: &SecretChange,
-) -> Result<Option<SealedData>, Error> {
-    match (data, change.new_version()) {
-        (Some((sealer, data)), Some(version)) => sealer.seal(data, path, version.id).map(Some),
-        _ => Ok(None),
+/// What a change is about.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    /// A secret.
+    Secret,
+    /// A version of it.
+    Version(VersionId),
+    /// What is left of a secret, whether it verifies or not.
+    Remains,
+}
+
+fn unverified(stored: &StoredSnapshot) -> SecretSnapshot {
+    SecretSnapshot {
+        domain_config: stored.domain_config.clone(),
+        secret: stored.secret.as_ref().map(|stored| stored.record.secret.clone()),
+        version: None,
     }
 }
 
 fn written(
-    snapshot: SecretSnapshot,
+    domain_config: &SecretConfig,
     change: SecretChange,
     metadata: &MetadataPatch,
 ) -> Result<Written, Error> {
     match change {
         SecretChange::Insert { secret, .. } | SecretChange::Update { secret, .. } => {
-            let warnings = rules::warnings(metadata, &snapshot.domain_config);
+            let warnings = rules::warnings(metadata, domain_config);
             Ok(Written { secret, warnings })
         }
         change => Err(unexpected(&change)),
@@ -397,24 +453,47 @@ fn unexpected(change: &SecretChange) -> Error {
 }
 
 /// How many of these secrets make a page of a bearable size; at least one.
-fn fitting(found: &[SecretWithVersion]) -> usize {
+fn fitting(found: &[Result<SecretWithVersion, Error>]) -> usize {
     let mut bytes = 0;
     let beyond = found.iter().position(|found| {
-        bytes += found.secret.custom_metadata.len_bytes();
+        let metadata =
+            |found: &SecretWithVersion| found.secret.record.secret.custom_metadata.len_bytes();
+        bytes += found.as_ref().map_or(0, metadata);
         bytes > MAX_PAGE_METADATA_BYTES
     });
     beyond.map_or(found.len(), |beyond| beyond.max(1))
 }
 
+/// How often a request meets a key that is made or destroyed just then. A key goes a while after the one
+/// that follows it came, so a second time is rare already.
+const KEY_TRIES: usize = 4;
 /// Lists at a time, in all: each may hold some 20 MiB of rows, if someone has filled all the custom
 /// metadata there can be, and must not keep single reads from the few connections there are.
 const CONCURRENT_LISTS: usize = 3;
 /// Custom metadata on one page: 26 secrets may fill it, others have a few hundred bytes each.
 const MAX_PAGE_METADATA_BYTES: usize = 1024 * 1024;
 
-fn without_data(found: SecretWithVersion, now: Timestamp) -> SecretView {
-    let version = found.version.map(|stored| view(stored.version, now));
-    SecretView { secret: found.secret, version }
+/// A secret of a list, without data. One that does not verify is left out: it must not keep the others from
+/// being listed.
+fn listed(
+    keys: &DomainKeys,
+    found: Result<SecretWithVersion, Error>,
+    now: Timestamp,
+) -> Option<SecretView> {
+    let verified = found.and_then(|found| {
+        let path = found.secret.record.secret.path.clone();
+        keys.verify_found(&path, found, None)
+    });
+    match verified {
+        Ok((secret, version)) => Some(SecretView {
+            secret: secret.secret,
+            version: version.map(|stored| view(stored.record.version, now)),
+        }),
+        Err(error) => {
+            tracing::error!(?error, "a secret is left out of a list");
+            None
+        }
+    }
 }
 
 fn view(version: Version, now: Timestamp) -> VersionView {

@@ -16,7 +16,7 @@
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `error` | errors of the engines in the words of the domain |
-//! | `domains`, `keys`, `credentials`, `secrets` | statements, one file per resource |
+//! | `domains`, `keys`, `root_keys`, `credentials`, `secrets` | statements, one file per resource |
 
 mod cleaning;
 mod connection;
@@ -25,6 +25,8 @@ mod domains;
 mod engine;
 mod error;
 mod keys;
+mod root_keys;
+mod secret_rows;
 mod secrets;
 mod transaction;
 mod writer;
@@ -35,10 +37,12 @@ use self::{connection::Connection, engine::Engine, error::StoreError};
 pub use self::{
     credentials::FoundCredential,
     engine::{DatabaseUrl, DatabaseUrlError},
-    keys::StoredKey,
-    secrets::{SecretWithVersion, StoredVersion},
+    keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
+    root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
+    secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
+    secrets::{Decision, SecretProof, VersionProof},
 };
-use crate::domain;
+use crate::{crypto::KeyId, domain};
 
 /// The database. Cheap to clone; clones share connections.
 #[derive(Clone)]

@@ -183,7 +183,11 @@ impl SecretRow {
             record: SecretRecord { secret, incarnation, state_changes },
             proof: proof(self.key_id, self.mac)?,
             // One that cannot be read does not verify.
-            following: VersionRow::from(self.following).into_version(None).ok().flatten().map(Box::new),
+            following: VersionRow::from(self.following)
+                .into_version(None)
+                .ok()
+                .flatten()
+                .map(Box::new),
         }))
     }
 }
@@ -248,6 +252,43 @@ impl SecretWithVersionRow {
     }
 }
 
+/// What a decision is made on.
+#[derive(FromRow)]
+pub(super) struct SnapshotRow {
+    domain_cas_required: i64,
+    domain_max_versions: i64,
+    domain_deactivate_version_after: String,
+    pub(super) secret_id: Option<i64>,
+    pub(super) keys_found: i64,
+    #[sqlx(flatten)]
+    secret: SecretRow,
+    #[sqlx(flatten)]
+    version: VersionRow,
+}
+
+impl SnapshotRow {
+    pub(super) fn into_snapshot(self) -> Result<StoredSnapshot, Error> {
+        Ok(StoredSnapshot {
+            domain_config: config(
+                self.domain_cas_required,
+                self.domain_max_versions,
+                &self.domain_deactivate_version_after,
+            )?,
+            secret: self.secret.into_secret()?,
+            version: self.version.into_version(None)?,
+        })
+    }
+}
+
+/// A version of a secret, and in the first row the secret.
+#[derive(FromRow)]
+pub(super) struct ListedVersionRow {
+    #[sqlx(flatten)]
+    pub(super) secret: SecretRow,
+    #[sqlx(flatten)]
+    pub(super) version: VersionRow,
+}
+
 fn proof(key_id: Option<i64>, mac: Option<Vec<u8>>) -> Result<Option<RowProof>, Error> {
     let (Some(key_id), Some(mac)) = (key_id, mac) else { return Ok(None) };
     let mac = RowMac::from_stored(&mac).map_err(|_| broken("has a MAC of another length"))?;
@@ -267,4 +308,12 @@ fn custom_metadata(text: &str) -> Result<CustomMetadata, Error> {
 
 fn broken(what: &str) -> Error {
     Error::Internal(format!("a stored row {what}"))
+}
+
+/// Says which secret an error is about.
+pub(super) fn of_secret(path: &SecretPath, error: Error) -> Error {
+    match error {
+        Error::Internal(text) => Error::Internal(format!("secret {}: {text}", path.as_str())),
+        error => error,
+    }
 }

@@ -183,17 +183,20 @@ async fn another_root_key_is_refused_with_the_reason(mut server: Server) {
     assert!(refused.contains(given.as_str()), "{refused}");
 
     // The name of the key is not what protects: under a false name it still opens nothing.
-    for forged in [
-        format!("INSERT INTO root_keys (slot, root_key_id, created_at) VALUES (2, '{given}', 0)"),
-        format!("UPDATE domain_keys SET root_key_id = '{given}'"),
-        "DELETE FROM root_keys WHERE slot = 1".to_owned(),
-        "UPDATE root_keys SET slot = 1".to_owned(),
-    ] {
-        assert_eq!(server.database.execute(&forged).await, 1, "{forged}");
-    }
-    let other = RootKey::from_text(&text).expect("a key");
-    let refused = refusal(Keyring::open(other, store.clone(), server.clock.clone()).await);
+    let renamed = format!("UPDATE root_keys SET root_key_id = '{given}'");
+    assert_eq!(server.database.execute(&renamed).await, 1);
+    let other = || RootKey::from_text(&text).expect("a key");
+    let refused = refusal(Keyring::open(other(), store.clone(), server.clock.clone()).await);
     assert!(refused.contains("does not open under the root key"), "{refused}");
+    // Nor does it get a store key of its own as if it were of before there were any.
+    let bare = "UPDATE root_keys SET store_key_id = NULL, wrapped_store_key = NULL";
+    assert_eq!(server.database.execute(bare).await, 1);
+    for _ in 0..2 {
+        let refused = refusal(Keyring::open(other(), store.clone(), server.clock.clone()).await);
+        assert!(refused.contains("does not open under the root key"), "{refused}");
+        let as_before = "UPDATE domain_keys SET store_key_id = NULL";
+        assert_eq!(server.database.execute(as_before).await, 1);
+    }
     store.close().await;
 }
 

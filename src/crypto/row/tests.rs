@@ -1,18 +1,16 @@
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
 use crate::{
-    crypto::{Generation, RootKey},
+    crypto::{Generation, StoreKey},
     domain::{CustomMetadata, OkmsId, SecretConfig, VersionLifetime},
 };
 
 fn key(domain: u128, generation: Generation) -> DomainKey {
-    let (root, okms_id) = (RootKey::generate().unwrap(), OkmsId::new(Uuid::from_u128(domain)));
-    let wrapped = root.generate_domain_key(okms_id, generation).unwrap();
-    root.unwrap_domain_key(&wrapped, okms_id, generation).unwrap()
+    let (store, okms_id) = (StoreKey::generate().unwrap(), OkmsId::new(Uuid::from_u128(domain)));
+    let wrapped = store.generate_domain_key(okms_id, generation).unwrap();
+    store.unwrap_domain_key(&wrapped, okms_id, generation).unwrap()
 }
 
 fn timestamp() -> impl Strategy<Value = Timestamp> {
@@ -150,7 +148,10 @@ fn a_mac_counts_under_its_own_key_alone_and_no_bit_of_it_may_change() {
 fn state_changes_are_counted_and_pruned() {
     let version = |number| VersionId::new(number).unwrap();
     let mut changes = StateChanges::default();
-    assert_eq!((changes.count(version(2)), changes.count(version(2)), changes.count(version(3))), (1, 2, 1));
+    assert_eq!(
+        (changes.count(version(2)), changes.count(version(2)), changes.count(version(3))),
+        (1, 2, 1)
+    );
     assert_eq!((changes.of(version(1)), changes.of(version(2)), changes.of(version(3))), (0, 2, 1));
     changes.prune_through(version(2));
     assert_eq!((changes.of(version(2)), changes.of(version(3))), (0, 1));
