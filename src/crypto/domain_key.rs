@@ -7,6 +7,7 @@ use super::{
     CryptoError, VersionPlace,
     aead::{Aead, KeyBytes},
     mac::MacKey,
+    store_key::Rows,
 };
 use crate::domain::OkmsId;
 
@@ -18,6 +19,7 @@ pub struct Generation(u32);
 pub struct DomainKey {
     okms_id: OkmsId,
     generation: Generation,
+    rows: Rows,
     aead: Aead,
     pub(super) cursor_mac: MacKey,
     pub(super) row_mac: MacKey,
@@ -61,16 +63,23 @@ impl DomainKey {
 
     pub(super) fn new(
         key: &KeyBytes,
+        rows: Rows,
         okms_id: OkmsId,
         generation: Generation,
     ) -> Result<Self, CryptoError> {
         Ok(Self {
             okms_id,
             generation,
+            rows,
             aead: Aead::new(key)?,
             cursor_mac: MacKey::derive(key, CURSOR_PURPOSE)?,
             row_mac: MacKey::derive(key, ROW_PURPOSE)?,
         })
+    }
+
+    /// Whether every row of its domain has to have a proof: as it was stated when the key was wrapped.
+    pub fn rows_are_proven(&self) -> bool {
+        self.rows == Rows::Proven
     }
 
     /// The domain that it is a key of.

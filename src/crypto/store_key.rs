@@ -83,7 +83,23 @@ impl StoreKey {
         okms_id: OkmsId,
         generation: Generation,
     ) -> Result<WrappedKey, CryptoError> {
-        self.wrap_domain_key(&random_key()?, okms_id, generation)
+        self.wrap_domain_key(&random_key()?, Rows::Proven, okms_id, generation)
+    }
+
+    /// Wraps the key of a domain, as it is, with the statement that all rows of the domain are proven.
+    ///
+    /// # Errors
+    ///
+    /// When this is not the store key that wrapped it, or it was changed or moved; or the system has no
+    /// randomness to give.
+    pub fn state_rows_proven(
+        &self,
+        wrapped: &WrappedKey,
+        okms_id: OkmsId,
+        generation: Generation,
+    ) -> Result<WrappedKey, CryptoError> {
+        let (key, _) = self.open_domain_key(wrapped, okms_id, generation)?;
+        self.wrap_domain_key(&key, Rows::Proven, okms_id, generation)
     }
 
     /// Opens the wrapped key of a domain.
@@ -97,7 +113,8 @@ impl StoreKey {
         okms_id: OkmsId,
         generation: Generation,
     ) -> Result<DomainKey, CryptoError> {
-        DomainKey::new(&self.open_domain_key(wrapped, okms_id, generation)?, okms_id, generation)
+        let (key, rows) = self.open_domain_key(wrapped, okms_id, generation)?;
+        DomainKey::new(&key, rows, okms_id, generation)
     }
 
     /// Wraps the key of a domain, as it is, under this key instead of `old`.
@@ -112,8 +129,8 @@ impl StoreKey {
         okms_id: OkmsId,
         generation: Generation,
     ) -> Result<WrappedKey, CryptoError> {
-        let key = old.open_domain_key(wrapped, okms_id, generation)?;
-        self.wrap_domain_key(&key, okms_id, generation)
+        let (key, rows) = old.open_domain_key(wrapped, okms_id, generation)?;
+        self.wrap_domain_key(&key, rows, okms_id, generation)
     }
 
     /// Wraps the key of a domain, as it is, under this key instead of a root key that wraps it directly,
@@ -131,17 +148,19 @@ impl StoreKey {
     ) -> Result<WrappedKey, CryptoError> {
         let context = place(DIRECT_CONTEXT, okms_id, generation);
         let key = wrapped.open(DIRECT_FORMAT, &root_key.bytes(), &context)?;
-        self.wrap_domain_key(&key, okms_id, generation)
+        self.wrap_domain_key(&key, Rows::Unproven, okms_id, generation)
     }
 
     fn wrap_domain_key(
         &self,
         key: &KeyBytes,
+        rows: Rows,
         okms_id: OkmsId,
         generation: Generation,
     ) -> Result<WrappedKey, CryptoError> {
-        let context = place(DOMAIN_KEY_CONTEXT, okms_id, generation);
-        WrappedKey::seal(DOMAIN_KEY_FORMAT, &self.bytes.bytes(), key, &context)
+        let (format, context) = rows.format();
+        let context = place(context, okms_id, generation);
+        WrappedKey::seal(format, &self.bytes.bytes(), key, &context)
     }
 
     fn open_domain_key(
@@ -149,13 +168,39 @@ impl StoreKey {
         wrapped: &WrappedKey,
         okms_id: OkmsId,
         generation: Generation,
-    ) -> Result<KeyBytes, CryptoError> {
-        let context = place(DOMAIN_KEY_CONTEXT, okms_id, generation);
-        wrapped.open(DOMAIN_KEY_FORMAT, &self.bytes.bytes(), &context)
+    ) -> Result<(KeyBytes, Rows), CryptoError> {
+        let stored = wrapped.0.first();
+        let rows = Rows::ALL.into_iter().find(|rows| stored == Some(&rows.format().0));
+        let rows = rows.ok_or(CryptoError)?;
+        let (format, context) = rows.format();
+        let key =
+            wrapped.open(format, &self.bytes.bytes(), &place(context, okms_id, generation))?;
+        Ok((key, rows))
     }
 
     fn new(key: &KeyBytes) -> Self {
         Self { id: StoreKeyId(key_name(key, ID_CONTEXT)), bytes: LockedKey::new(key) }
+    }
+}
+
+/// What a wrapped key states of the rows of its domain. It is bound to the key by the wrapping, so nobody
+/// who lacks the store key can take the statement back and have rows without proof taken for old ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// There may be rows of a time before rows had proofs.
+    Unproven,
+    /// A row without proof is a damaged one.
+    Proven,
+}
+
+impl Rows {
+    const ALL: [Self; 2] = [Self::Unproven, Self::Proven];
+
+    const fn format(self) -> (u8, &'static [u8]) {
+        match self {
+            Self::Unproven => (DOMAIN_KEY_FORMAT, DOMAIN_KEY_CONTEXT),
+            Self::Proven => (PROVEN_FORMAT, PROVEN_CONTEXT),
+        }
     }
 }
 
@@ -228,9 +273,12 @@ fn place(context: &[u8], okms_id: OkmsId, generation: Generation) -> Vec<u8> {
 /// A domain's key under a root key: how it was before there were store keys.
 const DIRECT_FORMAT: u8 = 1;
 const DIRECT_CONTEXT: &[u8] = b"okmsd domain key v1\0";
-/// A domain's key under a store key.
+/// A domain's key under a store key, as it was taken over: rows of the domain may lack proofs.
 const DOMAIN_KEY_FORMAT: u8 = 2;
 const DOMAIN_KEY_CONTEXT: &[u8] = b"okmsd domain key v2\0";
+/// A domain's key under a store key, of a domain all of whose rows have proofs.
+const PROVEN_FORMAT: u8 = 4;
+const PROVEN_CONTEXT: &[u8] = b"okmsd domain key v3\0";
 /// A store key under a root key.
 const STORE_KEY_FORMAT: u8 = 3;
 const STORE_KEY_CONTEXT: &[u8] = b"okmsd store key v1\0";
@@ -313,7 +361,7 @@ mod tests {
         let context = super::place(DIRECT_CONTEXT, id, FIRST);
         let bytes = random_key().unwrap();
         let direct = WrappedKey::seal(DIRECT_FORMAT, &root.bytes(), &bytes, &context).unwrap();
-        let sealed = DomainKey::new(&bytes, id, FIRST).unwrap();
+        let sealed = DomainKey::new(&bytes, Rows::Unproven, id, FIRST).unwrap();
         let sealed = sealed.seal(b"x", &place).unwrap();
         assert!(old.unwrap_domain_key(&direct, id, FIRST).is_err());
         assert!(
@@ -325,6 +373,18 @@ mod tests {
         for (store, wrapped) in [(&old, &taken), (&new, &rewrapped)] {
             let key = store.unwrap_domain_key(wrapped, id, FIRST).unwrap();
             assert_eq!(key.open(&sealed, &place).unwrap().as_slice(), b"x");
+            assert!(!key.rows_are_proven());
+        }
+        // Once it is said that rows are proven, that stays with the key, and cannot be taken back.
+        let proven = new.state_rows_proven(&rewrapped, id, FIRST).unwrap();
+        let again = old.rewrap_domain_key(&new, &proven, id, FIRST).unwrap();
+        for (store, wrapped) in [(&new, &proven), (&old, &again)] {
+            let key = store.unwrap_domain_key(wrapped, id, FIRST).unwrap();
+            assert_eq!(key.open(&sealed, &place).unwrap().as_slice(), b"x");
+            assert!(key.rows_are_proven());
+            let mut taken_back = wrapped.0.clone();
+            taken_back[0] = DOMAIN_KEY_FORMAT;
+            assert!(store.unwrap_domain_key(&WrappedKey(taken_back), id, FIRST).is_err());
         }
         assert!(old.unwrap_domain_key(&rewrapped, id, FIRST).is_err());
         assert!(new.rewrap_domain_key(&new, &taken, id, FIRST).is_err());

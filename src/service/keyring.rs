@@ -24,7 +24,7 @@ use crate::{
 
 /// The keys of all domains of a store, each unwrapped when it is first needed.
 pub struct Keyring {
-    store: Store,
+    pub(super) store: Store,
     clock: Arc<dyn Clock>,
     store_key: OpenStoreKey,
     domains: Cache<OkmsId, Arc<DomainKeys>>,
@@ -91,6 +91,7 @@ impl Keyring {
         for domain in keyring.store.list_domains().await? {
             keyring.keys(domain.okms_id, 0).await?;
         }
+        keyring.prove_old_rows().await?;
         Ok(keyring)
     }
 
@@ -283,6 +284,11 @@ enum NotUnwrapped {
 impl DomainKeys {
     fn newest_id(&self) -> Option<KeyId> {
         self.generations.first().map(|(key_id, _)| *key_id)
+    }
+
+    /// Whether every row of the domain has to have a proof.
+    pub(super) fn rows_are_proven(&self) -> bool {
+        self.generations.iter().all(|(_, key)| key.rows_are_proven())
     }
 
     /// The key of a generation.

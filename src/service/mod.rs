@@ -13,6 +13,7 @@
 //! | `keyring` | keys of domains, unwrapped in memory |
 //! | `store_key` | the key that wraps them, and how a root key opens it |
 //! | `rows` | that nothing of a stored row is used before it is verified |
+//! | `old_rows` | proving the rows of a store of before, once |
 //! | `domains`, `credentials` | what operators do |
 
 mod authentication;
@@ -21,6 +22,7 @@ mod credentials;
 mod cursors;
 mod domains;
 mod keyring;
+mod old_rows;
 mod rows;
 mod secrets;
 mod store_key;

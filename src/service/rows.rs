@@ -285,7 +285,11 @@ impl Sealer {
         Ok(Some(VersionProof { sealed: Some(sealed), ..self.prove_version(secret, &record) }))
     }
 
-    fn prove_version(&self, secret: &SecretRecord, record: &VersionRecord) -> VersionProof {
+    pub(super) fn prove_version(
+        &self,
+        secret: &SecretRecord,
+        record: &VersionRecord,
+    ) -> VersionProof {
         let mac = self.key().version_mac(record, &secret.secret.path, secret.incarnation);
         VersionProof { state_changes: record.state_changes, mac, sealed: None }
     }

@@ -16,6 +16,8 @@
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `error` | errors of the engines in the words of the domain |
+//! | `secret_rows` | rows of secrets and versions, which prove themselves to whoever has keys |
+//! | `unproven` | rows of a time before they did |
 //! | `domains`, `keys`, `root_keys`, `credentials`, `secrets` | statements, one file per resource |
 
 mod cleaning;
@@ -29,6 +31,7 @@ mod root_keys;
 mod secret_rows;
 mod secrets;
 mod transaction;
+mod unproven;
 mod writer;
 
 use std::sync::Arc;
@@ -41,6 +44,7 @@ pub use self::{
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
     secrets::{Decision, SecretProof, VersionProof},
+    unproven::{NewProof, UnprovenPage, UnprovenSecret, UnprovenVersion},
 };
 use crate::{crypto::KeyId, domain};
 

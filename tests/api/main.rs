@@ -16,5 +16,6 @@ mod storage_failure;
 #[path = "../support/mod.rs"]
 mod support;
 mod swagger;
+mod tampering;
 mod tls;
 mod v2;

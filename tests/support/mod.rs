@@ -5,6 +5,7 @@
 
 mod client;
 mod postgres;
+mod proof;
 mod proxy;
 mod raw;
 mod server;

@@ -98,6 +98,15 @@ impl Database {
         found.into_iter().flatten().collect()
     }
 
+    /// The values of one column of what a query finds, as the bytes of their text.
+    pub async fn texts(&self, sql: &str) -> Vec<Vec<u8>> {
+        let value = match self {
+            Self::Sqlite(_) => "CAST(CAST(v AS TEXT) AS BLOB)",
+            Self::Postgres(_) => "convert_to(CAST(v AS TEXT), 'UTF8')",
+        };
+        self.bytes(&format!("WITH x(v) AS ({sql}) SELECT {value} FROM x")).await
+    }
+
     /// A connection of the test's own.
     pub async fn sqlite(&self) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(self.sqlite_file());
@@ -267,6 +276,16 @@ impl Server {
             root_key,
             app: Some(app.expect("a running server")),
         }
+    }
+
+    /// Opens the database as another process would, and says why where that fails.
+    pub async fn open_again(&self) -> Result<(), String> {
+        let url = self.database.url().parse().expect("a database URL");
+        let store = Store::open(&url).await.map_err(|error| format!("{error:?}"))?;
+        let key = RootKey::from_text(&self.root_key).expect("a root key");
+        let opened = Keyring::open(key, store.clone(), self.clock.clone()).await;
+        store.close().await;
+        opened.map(|_| ()).map_err(|error| format!("{error:?}"))
     }
 
     /// A new domain with a credential and a client that presents it.
