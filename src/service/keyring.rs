@@ -64,17 +64,19 @@ impl Keyring {
         Self::with(store_key, store, clock).await
     }
 
-    /// As [`Keyring::open`], with a root key that can be read again when another process has replaced it.
+    /// As [`Keyring::open`], with what was read of `source` just now; it is read again when another process
+    /// has replaced the root key.
     ///
     /// # Errors
     ///
-    /// As [`Keyring::open`]; also where the source gives no key.
+    /// As [`Keyring::open`].
     pub async fn open_source(
+        root_keys: Vec<RootKey>,
         source: RootKeySource,
         store: Store,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let store_key = OpenStoreKey::of_source(source, &store, clock.as_ref()).await?;
+        let store_key = OpenStoreKey::of_source(root_keys, source, &store, clock.as_ref()).await?;
         Self::with(store_key, store, clock).await
     }
 
@@ -186,6 +188,12 @@ impl Keyring {
         }
         let Some(key) = keys.generation(generation) else { return Ok(None) };
         SecretData::from_stored(key.open(sealed, path, version).map_err(refused)?).map(Some)
+    }
+
+    /// What brings data of a domain under its newest key. Uses are set aside as for a [`Sealer`].
+    pub(super) async fn resealer(&self, okms_id: OkmsId, revision: i64) -> Result<Resealer, Error> {
+        let sealer = self.sealer(okms_id, revision).await?;
+        Ok(Resealer { sealer, keys: self.keys(okms_id, revision).await? })
     }
 
     /// The keys of a domain as of a revision of the store, or later.
@@ -333,6 +341,33 @@ impl Sealer {
         self.key
             .seal(data, path, version)
             .map_err(|_| Error::Unavailable("the system gives no randomness".into()))
+    }
+}
+
+/// Opens with any key of a domain, and seals with the newest.
+pub(super) struct Resealer {
+    sealer: Sealer,
+    keys: Arc<DomainKeys>,
+}
+
+impl Resealer {
+    /// The key that it seals with.
+    pub(super) const fn key_id(&self) -> KeyId {
+        self.sealer.key_id()
+    }
+
+    /// Seals the data of a version anew; nothing where it does not open.
+    pub(super) fn reseal(
+        &self,
+        sealed: &SealedData,
+        path: &SecretPath,
+        version: VersionId,
+    ) -> Result<Option<SealedData>, Error> {
+        let key = sealed.generation().ok().and_then(|number| self.keys.generation(number));
+        let Some(data) = key.and_then(|key| key.open(sealed, path, version).ok()) else {
+            return Ok(None);
+        };
+        self.sealer.seal(&data, path, version).map(Some)
     }
 }
 

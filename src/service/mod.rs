@@ -10,6 +10,7 @@
 //! | `authentication` | whether a certificate's credential counts for this request |
 //! | `secrets` | the use cases of secrets, versions and a domain's defaults |
 //! | `keyring` | keys of domains, unwrapped in memory |
+//! | `keys` | rotation of keys, and sealing anew after it |
 //! | `store_key` | the key that wraps them, and how a root key opens it |
 //! | `domains`, `credentials` | what operators do |
 
@@ -18,6 +19,7 @@ mod caller;
 mod credentials;
 mod domains;
 mod keyring;
+mod keys;
 mod secrets;
 mod store_key;
 
@@ -27,6 +29,7 @@ pub use self::{
     credentials::{Credentials, IssuedCredential, NewCredential},
     domains::Domains,
     keyring::Keyring,
+    keys::{KeyStatus, Keys, OtherRootKey, RewrapReport, RootKeyStatus},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
     store_key::RootKeySource,
 };

@@ -16,6 +16,7 @@
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `error` | errors of the engines in the words of the domain |
+//! | `key_uses` | what is under which key of a domain; sealing it anew |
 //! | `domains`, `keys`, `root_keys`, `credentials`, `secrets` | statements, one file per resource |
 
 mod cleaning;
@@ -24,6 +25,7 @@ mod credentials;
 mod domains;
 mod engine;
 mod error;
+mod key_uses;
 mod keys;
 mod root_keys;
 mod secrets;
@@ -36,6 +38,7 @@ use self::{connection::Connection, engine::Engine, error::StoreError};
 pub use self::{
     credentials::FoundCredential,
     engine::{DatabaseUrl, DatabaseUrlError},
+    key_uses::{KeyUse, RewrappedVersions, Rewrapping, StaleSecret},
     keys::{DomainKeyring, KeyId, KeyInsertion, NewKey, StoredKey},
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secrets::{SecretWithVersion, StoredVersion},
