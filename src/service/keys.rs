@@ -160,38 +160,16 @@ impl Keys {
     ///
     /// [`Error::Malformed`] where the keys given are not such that this can be done; or when storage
     /// fails. Then the old root key is the one that counts, unless storage does not say how it ended.
-    pub async fn rotate_root(&self, new: &RootKey, other: OtherRootKey) -> Result<(), Error> {
+    pub async fn rotate_root(&self, new: &RootKey, other: &OtherRootKey) -> Result<(), Error> {
         let before = self.store.list_root_keys().await?;
-        let own = self.keyring.root_key_id();
         if before.iter().any(|slot| slot.root_key_id == *new.id()) {
             return malformed(format!("the new root key {} opens the store already", new.id()));
         }
-        let old_store_key = self.keyring.store_key();
-        let opened = |slot: &RootKeySlot| {
-            let store_key = slot.store_key.as_ref();
-            slot.root_key_id == own && store_key.is_some_and(|key| key.id == *old_store_key.id())
-        };
-        if !before.iter().any(opened) {
-            return malformed(CHANGED.into());
-        }
-        let others = before.iter().filter(|slot| slot.root_key_id != own);
-        let others: Vec<_> = others.map(|slot| slot.root_key_id.clone()).collect();
-        let kept = match (&others[..], other) {
-            ([], OtherRootKey::None | OtherRootKey::Drop) | ([_], OtherRootKey::Drop) => None,
-            ([id], OtherRootKey::Keep(key)) if key.id() == id => Some(key),
-            ([id], OtherRootKey::None) => {
-                return malformed(format!(
-                    "the root key {id} opens the store too: give it, or say that it is to be dropped"
-                ));
-            }
-            (_, OtherRootKey::Keep(key)) => {
-                return malformed(format!("{} is not the other root key of the store", key.id()));
-            }
-            _ => return malformed(CHANGED.into()),
-        };
+        let (own, old_store_key) = (self.keyring.root_key_id(), self.keyring.store_key());
+        let kept = kept(&before, &own, old_store_key.id(), other)?;
         let store_key = StoreKey::generate().map_err(no_randomness)?;
         let mut after = vec![(new.id().clone(), wrapped(&store_key, new)?)];
-        if let Some(kept) = &kept {
+        if let Some(kept) = kept {
             after.push((kept.id().clone(), wrapped(&store_key, kept)?));
         }
         // Each in the slot where its predecessor was.
@@ -215,6 +193,29 @@ impl Keys {
         }
     }
 
+    /// Checks, before a new root key is made, that [`Keys::rotate_root`] can be done.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn check_rotation(&self, other: &OtherRootKey) -> Result<(), Error> {
+        let slots = self.store.list_root_keys().await?;
+        let (own, store_key) = (self.keyring.root_key_id(), self.keyring.store_key());
+        kept(&slots, &own, store_key.id(), other).map(|_| ())
+    }
+
+    /// Checks, before a second root key is made, that [`Keys::enroll`] can be done.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn check_enrolment(&self) -> Result<(), Error> {
+        if self.store.list_root_keys().await?.len() < SLOTS {
+            return Ok(());
+        }
+        malformed(BOTH_TAKEN.into())
+    }
+
     /// Lets another root key open the store too.
     ///
     /// # Errors
@@ -230,7 +231,7 @@ impl Keys {
         if slots.iter().any(|slot| slot.root_key_id == id) {
             return malformed(format!("the root key {id} opens the store already"));
         }
-        malformed("both slots are taken: remove one first, or replace its key".into())
+        malformed(BOTH_TAKEN.into())
     }
 
     /// Lets the root key of a slot open the store no more. It must not be the one that is configured here.
@@ -367,6 +368,33 @@ impl Keys {
     }
 }
 
+/// The root key that goes on opening the store beside the new one, if there is one.
+fn kept<'a>(
+    slots: &[RootKeySlot],
+    own: &RootKeyId,
+    store_key: &StoreKeyId,
+    other: &'a OtherRootKey,
+) -> Result<Option<&'a RootKey>, Error> {
+    let opened = |slot: &RootKeySlot| {
+        let stored = slot.store_key.as_ref();
+        slot.root_key_id == *own && stored.is_some_and(|stored| stored.id == *store_key)
+    };
+    if !slots.iter().any(opened) {
+        return malformed(CHANGED.into());
+    }
+    let present = slots.iter().map(|slot| &slot.root_key_id).find(|id| *id != own);
+    match (present, other) {
+        (None, OtherRootKey::None) | (_, OtherRootKey::Drop) => Ok(None),
+        (Some(id), OtherRootKey::Keep(key)) if key.id() == id => Ok(Some(key)),
+        (Some(id), OtherRootKey::None) => malformed(format!(
+            "the root key {id} opens the store too: give it, or say that it is to be dropped"
+        )),
+        (_, OtherRootKey::Keep(key)) => {
+            malformed(format!("{} is not the other root key of the store", key.id()))
+        }
+    }
+}
+
 fn wrapped(store_key: &StoreKey, root_key: &RootKey) -> Result<WrappedStoreKey, Error> {
     let wrapped = store_key.wrap(root_key).map_err(no_randomness)?;
     Ok(WrappedStoreKey { id: store_key.id().clone(), wrapped })
@@ -382,6 +410,10 @@ fn malformed<T>(why: String) -> Result<T, Error> {
 
 /// What is said where another process was faster.
 const CHANGED: &str = "the root keys of the store have changed meanwhile";
+/// What is said where no root key can be added.
+const BOTH_TAKEN: &str = "both slots are taken: remove one first, or replace its key";
+/// Root keys that a store can have.
+const SLOTS: usize = 2;
 /// How often a server looks whether keys have changed: one small read.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How often it looks for old keys though nothing has changed: a replica that was to seal anew may have

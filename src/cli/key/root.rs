@@ -82,8 +82,8 @@ impl RotateRoot {
         };
         services::with(&config, Act::new("key rotate-root"), async |services| {
             match (&self.new_root_key_file, config.root_key.place()) {
-                (Some(new), place) => into_new_file(services, new, place, other).await,
-                (None, RootKeyPlace::File(file)) => in_place(services, file, other).await,
+                (Some(new), place) => into_new_file(services, new, place, &other).await,
+                (None, RootKeyPlace::File(file)) => in_place(services, file, &other).await,
                 (None, _) => Err(Failure::usage(
                     "the root key does not come from a file that could be replaced: say with \
                      --new-root-key-file where the new one is to be",
@@ -98,9 +98,12 @@ impl Enroll {
         let config: Config = self.config.load(environment)?;
         let file = &self.new_root_key_file;
         services::with(&config, Act::new("key enroll"), async |services| {
+            let refused = |error| Failure::refused("cannot enroll the root key", &error);
+            if !file.exists() {
+                services.keys.check_enrolment().await.map_err(refused)?;
+            }
             let key = read_or_make(file)?;
-            let enrolled = services.keys.enroll(&key).await;
-            enrolled.map_err(|error| Failure::refused("cannot enroll the root key", &error))?;
+            services.keys.enroll(&key).await.map_err(refused)?;
             output::print(&format!(
                 "The root key {} in {} opens the store too. Keep it apart from the first.\n",
                 key.id(),
@@ -123,7 +126,7 @@ impl RemoveSlot {
 }
 
 /// Replaces the root key in its file.
-async fn in_place(services: &Services, file: &Path, other: OtherRootKey) -> Result<(), Failure> {
+async fn in_place(services: &Services, file: &Path, other: &OtherRootKey) -> Result<(), Failure> {
     let (new, old) = (RootKeySource::new_file(file), old_file(file));
     let _lock = lock(file)?;
     if new.exists() && is_registered(services, &read(&new)?).await? {
@@ -139,6 +142,7 @@ async fn in_place(services: &Services, file: &Path, other: OtherRootKey) -> Resu
             old.display()
         )));
     }
+    check(services, other).await?;
     let key = read_or_make(&new)?;
     rotate(services, &key, other).await?;
     files::supersede(file, &new, &old)?;
@@ -156,8 +160,9 @@ async fn into_new_file(
     services: &Services,
     new: &Path,
     place: RootKeyPlace<'_>,
-    other: OtherRootKey,
+    other: &OtherRootKey,
 ) -> Result<(), Failure> {
+    check(services, other).await?;
     let key = read_or_make(new)?;
     rotate(services, &key, other).await?;
     let place = match place {
@@ -174,7 +179,12 @@ async fn into_new_file(
     ))
 }
 
-async fn rotate(services: &Services, key: &RootKey, other: OtherRootKey) -> Result<(), Failure> {
+async fn check(services: &Services, other: &OtherRootKey) -> Result<(), Failure> {
+    let possible = services.keys.check_rotation(other).await;
+    possible.map_err(|error| Failure::refused("cannot replace the root key", &error))
+}
+
+async fn rotate(services: &Services, key: &RootKey, other: &OtherRootKey) -> Result<(), Failure> {
     let rotated = services.keys.rotate_root(key, other).await;
     rotated.map_err(|error| Failure::refused("cannot replace the root key", &error))
 }

@@ -1,6 +1,6 @@
 //! A store of before there were store keys: made here byte by byte, as that program wrote it.
 
-use std::fmt::Write;
+use std::{fmt::Write, fs::OpenOptions, os::unix::fs::OpenOptionsExt};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -104,6 +104,11 @@ async fn migrate(database: &Database, engine: Engine) {
 
 /// Makes the store, and gives the text of its root key.
 async fn store_of_before(database: &Database, engine: Engine) -> String {
+    if engine == Engine::Sqlite {
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600);
+        file.open(database.sqlite_file()).expect("a file");
+    }
     migrate(database, engine).await;
     let text = STANDARD.encode(ROOT_KEY);
     let root_key = RootKey::from_text(&text).expect("a key");

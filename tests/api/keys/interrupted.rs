@@ -30,7 +30,7 @@ async fn work_on_keys_dropped_at_any_point_loses_nothing(mut server: Server) {
             1 => timeout(limit, keys.rewrap(domain.okms_id, |_| ())).await.is_ok(),
             _ => {
                 let new = RootKey::generate().expect("randomness");
-                let work = keys.rotate_root(&new, OtherRootKey::None);
+                let work = keys.rotate_root(&new, &OtherRootKey::None);
                 let ended = timeout(limit / 8, work).await.is_ok();
                 // As its file would: the one that the store knows counts.
                 if keys.is_registered(new.id()).await.expect("storage works") {

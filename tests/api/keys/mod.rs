@@ -56,6 +56,7 @@ async fn first_writes_from_many_sides_set_uses_aside_once(server: Server) {
 async fn a_deleted_domain_is_gone_with_its_keys(server: Server) {
     let (domain, kept) = (server.domain().await, server.domain().await);
     kept.create("a", "{}").await;
+    keep_all_versions(&domain).await;
     for number in 0..10 {
         domain.create(&format!("s/{number}"), "{}").await;
         server.keys.rotate_domain(domain.okms_id).await.expect("a domain");
@@ -84,6 +85,7 @@ async fn a_deleted_domain_is_gone_with_its_keys(server: Server) {
 /// settings, a secret without versions that can be read.
 async fn with_a_bit_of_everything(server: &Server) -> Domain {
     let domain = server.domain().await;
+    keep_all_versions(&domain).await;
     for number in 0..6 {
         let path = format!("s/{number}");
         domain.create(&path, &json!({ "n": number, "v": 1 }).to_string()).await;
@@ -102,6 +104,12 @@ async fn with_a_bit_of_everything(server: &Server) -> Domain {
     let metadata = json!({ "metadata": { "custom_metadata": { "k": "v" }, "max_versions": 7 } });
     domain.client.put(&domain.secret("s/5"), metadata).await.ok();
     domain
+}
+
+/// Without this, the oldest go where there are many.
+async fn keep_all_versions(domain: &Domain) {
+    let config = format!("{}/secretConfig", domain.base);
+    domain.client.put(&config, r#"{"max_versions":24000}"#).await.ok();
 }
 
 /// All answers of a domain's API that tell what there is.

@@ -93,18 +93,18 @@ async fn a_replaced_root_key_opens_nothing_and_the_new_one_everything(mut server
 
     // The other slot must be spoken of: with the old store key in it, all would be in vain.
     let new = key();
-    let refused = refusal(keys.rotate_root(&new, OtherRootKey::None).await);
+    let refused = refusal(keys.rotate_root(&new, &OtherRootKey::None).await);
     assert!(refused.contains(spare.id().as_str()), "{refused}");
-    refusal(keys.rotate_root(&new, OtherRootKey::Keep(key())).await);
-    refusal(keys.rotate_root(&spare, OtherRootKey::Drop).await);
+    refusal(keys.rotate_root(&new, &OtherRootKey::Keep(key())).await);
+    refusal(keys.rotate_root(&spare, &OtherRootKey::Drop).await);
     assert_eq!(server.database.bytes(copies).await, wrapped_before);
-    keys.rotate_root(&new, OtherRootKey::Keep(spare.duplicate())).await.expect("both keys");
+    keys.rotate_root(&new, &OtherRootKey::Keep(spare.duplicate())).await.expect("both keys");
     let wrapped = server.database.bytes(copies).await;
     assert_eq!(wrapped.len(), wrapped_before.len());
     assert!(wrapped.iter().all(|wrapped| !wrapped_before.contains(wrapped)), "all are new");
     refusal(open(&server, &first).await);
     // One that opened it before, and does not know the new one, changes nothing.
-    let refused = refusal(keys.rotate_root(&key(), OtherRootKey::Drop).await);
+    let refused = refusal(keys.rotate_root(&key(), &OtherRootKey::Drop).await);
     assert!(refused.contains("changed meanwhile"), "{refused}");
 
     for text in [new.to_text(), spare.to_text()] {
@@ -116,7 +116,7 @@ async fn a_replaced_root_key_opens_nothing_and_the_new_one_everything(mut server
     // By the one in slot 2, which drops the one in slot 1.
     let keys = open(&server, &spare.to_text()).await.expect("the spare key");
     let last = key();
-    keys.rotate_root(&last, OtherRootKey::Drop).await.expect("no other key");
+    keys.rotate_root(&last, &OtherRootKey::Drop).await.expect("no other key");
     for text in [first.as_str(), &new.to_text(), &spare.to_text()] {
         refusal(open(&server, text).await);
     }
@@ -130,7 +130,7 @@ async fn a_server_goes_on_when_the_root_key_is_replaced(server: Server) {
     let domain = with_a_bit_of_everything(&server).await;
     let before = everything(&server, &domain).await;
     let keys = open(&server, &server.root_key).await.expect("the key");
-    keys.rotate_root(&key(), OtherRootKey::None).await.expect("one key");
+    keys.rotate_root(&key(), &OtherRootKey::None).await.expect("one key");
     // It cannot read the new one, and needs it for new keys only.
     assert_eq!(everything(&server, &domain).await, before);
     domain.add_version("s/1").await;
@@ -158,7 +158,7 @@ async fn a_server_that_can_read_its_root_key_again_takes_the_new_one(server: Ser
     let rotating = open(&server, &server.root_key).await.expect("the key");
     // In the middle of a rotation there are two.
     file.lock().expect("no panic").push(new.to_text().to_string());
-    rotating.rotate_root(&new, OtherRootKey::None).await.expect("one key");
+    rotating.rotate_root(&new, &OtherRootKey::None).await.expect("one key");
     let made = domains.create("new", "eu").await.expect("the new key is read");
     assert_eq!(keys.rotate_domain(made.okms_id).await.expect("a domain").get(), 2);
     assert_eq!(keys.rotate_domain(domain.okms_id).await.expect("a domain").get(), 2);
