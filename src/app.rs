@@ -11,7 +11,7 @@ use crate::{
     api::{ApiState, api_router, docs_router},
     domain::Clock,
     server::{self, Limits, TlsMaterial, api_tls, docs_tls},
-    service::{Authentication, Keyring, Secrets},
+    service::{Authentication, Keyring, Keys, Secrets},
     store::Store,
 };
 
@@ -67,12 +67,14 @@ impl RunningApp {
         let docs_address = options.docs_listener.as_ref().map(address).transpose()?;
 
         let (store, keyring, clock) = (options.store, options.keyring, options.clock);
+        let keys = Keys::new(store.clone(), keyring.clone(), clock.clone());
         let state = ApiState {
             authentication: Authentication::new(store.clone(), keyring.clone(), clock.clone()),
             secrets: Secrets::new(store.clone(), keyring, clock),
         };
         let (shutdown, told) = watch::channel(false);
         let mut listeners = JoinSet::new();
+        listeners.spawn(keys.keep_rewrapped(until_told(told.clone())));
         listeners.spawn(server::serve(
             options.api_listener,
             api_config,

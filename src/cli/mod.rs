@@ -11,6 +11,7 @@
 //! | `init` | `okmsd init`: make the files of a production server |
 //! | `domain` | `okmsd domain`: OKMS domains in the store |
 //! | `credential` | `okmsd credential`: credentials and their access certificates |
+//! | `key` | `okmsd key`: root keys and keys of domains |
 //! | `settings` | `okmsd config`: the example, and the check of a configuration |
 //! | `healthcheck` | `okmsd healthcheck`: whether the server of this machine answers |
 //! | `config_args` | the options that say which configuration is meant |
@@ -38,6 +39,7 @@ mod failure;
 mod files;
 mod healthcheck;
 mod init;
+mod key;
 mod listen_flags;
 mod output;
 mod process;
@@ -95,6 +97,9 @@ enum Command {
     /// Credentials and their access certificates: create, list, show, revoke
     #[command(subcommand)]
     Credential(credential::Command),
+    /// Keys: status, rotation, a second root key
+    #[command(subcommand)]
+    Key(key::Command),
     /// Settings: print the example, check a configuration
     #[command(subcommand)]
     Config(settings::Command),
@@ -109,6 +114,7 @@ impl Command {
             Self::Init(arguments) => arguments.run(),
             Self::Domain(command) => command.run(environment),
             Self::Credential(command) => command.run(environment),
+            Self::Key(command) => command.run(environment),
             Self::Config(command) => command.run(environment),
             Self::Healthcheck(arguments) => arguments.run(environment),
         }

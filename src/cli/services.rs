@@ -11,7 +11,7 @@ use crate::{
     config::{Config, Database},
     crypto::RootKey,
     domain::Clock,
-    service::{Credentials, Domains, Keyring},
+    service::{Credentials, Domains, Keyring, Keys, RootKeySource},
     store::{DatabaseUrl, Store},
 };
 
@@ -21,6 +21,8 @@ pub(super) struct Services {
     pub(super) domains: Domains,
     /// With credentials.
     pub(super) credentials: Credentials,
+    /// With keys.
+    pub(super) keys: Keys,
     /// The store itself, for the server.
     pub(super) store: Store,
     /// The keys of its domains, for the server.
@@ -33,14 +35,18 @@ impl Services {
     /// Opens the store of a configuration.
     pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
         // First, so that a wrong configuration does not leave a new, empty database behind.
-        let root_key = root_key(config)?;
+        let root_keys = root_keys(config)?;
         let database = database_url(config)?;
         let cannot_open = |error| Failure::refused(format!("cannot open {database}"), &error);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Store::open(&database).await.map_err(cannot_open)?;
-        let keyring = Keyring::open(root_key, store.clone(), Arc::clone(&clock)).await;
-        let keyring = Arc::new(keyring.map_err(cannot_open)?);
+        let place = config.clone();
+        let source: RootKeySource =
+            Arc::new(move || self::root_keys(&place).map_err(|failure| failure.to_string()));
+        let opened = Keyring::open_source(root_keys, source, store.clone(), Arc::clone(&clock));
+        let keyring = Arc::new(opened.await.map_err(cannot_open)?);
         Ok(Self {
+            keys: Keys::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             domains: Domains::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             credentials: Credentials::new(store.clone(), Arc::clone(&clock)),
             store,
@@ -77,10 +83,15 @@ pub(super) fn with<T>(
     })
 }
 
-/// The root key of a configuration.
-pub(super) fn root_key(config: &Config) -> Result<RootKey, Failure> {
-    let text = config.root_key.read()?;
-    RootKey::from_text(&text).map_err(|_| Failure::new("the root key is not base64 of 32 bytes"))
+/// The root key of a configuration; during a rotation, the old one and the new one.
+pub(super) fn root_keys(config: &Config) -> Result<Vec<RootKey>, Failure> {
+    let texts = config.root_key.read()?;
+    texts.iter().map(|text| root_key(text)).collect()
+}
+
+/// Reads the text of a root key.
+pub(super) fn root_key(text: &str) -> Result<RootKey, Failure> {
+    RootKey::from_text(text).map_err(|_| Failure::new("the root key is not base64 of 32 bytes"))
 }
 
 /// The database of a configuration.

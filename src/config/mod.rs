@@ -19,10 +19,12 @@
 //! | `limits` | what a client may take of time, memory and connections |
 //! | `storage` | the database |
 //! | `root_key` | where the root key comes from |
+//! | `command` | running the command that gives it |
 //! | `pki` | the authority that issues access certificates |
 //! | `log` | what is logged and in which form |
 //! | `example.toml` | every setting with its meaning, unit and default |
 
+mod command;
 mod error;
 mod limits;
 mod log;
@@ -44,7 +46,7 @@ pub use self::{
     log::{Log, LogFormat},
     pki::Pki,
     private::read_private_file,
-    root_key::RootKeySource,
+    root_key::{RootKeyPlace, RootKeySource},
     server::{ApiListen, DocsListen, Server},
     source::{Environment, Flags},
     storage::{Database, Storage},

@@ -66,17 +66,19 @@ impl Keyring {
         Self::with(store_key, store, clock).await
     }
 
-    /// As [`Keyring::open`], with a root key that can be read again when another process has replaced it.
+    /// As [`Keyring::open`], with what was read of `source` just now; it is read again when another process
+    /// has replaced the root key.
     ///
     /// # Errors
     ///
-    /// As [`Keyring::open`]; also where the source gives no key.
+    /// As [`Keyring::open`].
     pub async fn open_source(
+        root_keys: Vec<RootKey>,
         source: RootKeySource,
         store: Store,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let store_key = OpenStoreKey::of_source(source, &store, clock.as_ref()).await?;
+        let store_key = OpenStoreKey::of_source(root_keys, source, &store, clock.as_ref()).await?;
         Self::with(store_key, store, clock).await
     }
 

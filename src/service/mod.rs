@@ -11,6 +11,7 @@
 //! | `secrets` | the use cases of secrets, versions and a domain's defaults |
 //! | `cursors` | cursors of lists, bound to caller and list |
 //! | `keyring` | keys of domains, unwrapped in memory |
+//! | `keys` | rotation of keys, and sealing anew after it |
 //! | `store_key` | the key that wraps them, and how a root key opens it |
 //! | `rows` | that nothing of a stored row is used before it is verified |
 //! | `old_rows` | proving the rows of a store of before, once |
@@ -22,6 +23,7 @@ mod credentials;
 mod cursors;
 mod domains;
 mod keyring;
+mod keys;
 mod old_rows;
 mod rows;
 mod secrets;
@@ -33,6 +35,7 @@ pub use self::{
     credentials::{Credentials, IssuedCredential, NewCredential},
     domains::Domains,
     keyring::Keyring,
+    keys::{KeyStatus, Keys, OtherRootKey, RewrapReport, RootKeyStatus},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
     store_key::RootKeySource,
 };

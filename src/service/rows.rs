@@ -7,16 +7,16 @@
 use super::keyring::{DomainKeys, Sealer};
 use crate::{
     crypto::{
-        CryptoError, DataSeal, Incarnation, KeyId, SecretRecord, StateChanges, VersionPlace,
-        VersionRecord,
+        CryptoError, DataSeal, Incarnation, KeyId, RowMac, SecretRecord, StateChanges,
+        VersionPlace, VersionRecord,
     },
     domain::{
         Error, NewVersion, Secret, SecretChange, SecretData, SecretPath, SecretSnapshot, Version,
         VersionId,
     },
     store::{
-        Decision, RowProof, SecretProof, SecretWithVersion, StoredSecret, StoredSnapshot,
-        StoredVersion, VersionProof,
+        Decision, Rewrapped, RowProof, SecretProof, SecretWithVersion, StoredSecret,
+        StoredSnapshot, StoredVersion, VersionProof,
     },
 };
 
@@ -261,6 +261,34 @@ impl Sealer {
             state_changes: record.state_changes,
         });
         Ok(Decision { change, secret, version })
+    }
+
+    /// A version under this key, whatever key it was under; nothing where it does not verify or open.
+    pub(super) fn rewrap_version(
+        &self,
+        secret: &StoredSecret,
+        stored: &StoredVersion,
+    ) -> Result<Option<Rewrapped>, Error> {
+        let (keys, secret) = (self.keys(), &secret.record);
+        if !keys.proves_version(secret, stored) {
+            return Ok(None);
+        }
+        let mut record = stored.record.clone();
+        let mut sealed = None;
+        if record.data.as_ref().is_some_and(|data| data.key != self.key_id()) {
+            let Ok(Some(data)) = keys.open_data(secret, stored) else { return Ok(None) };
+            let place = place(&secret.secret.path, secret.incarnation, &record.version);
+            let resealed = self.seal(data.as_str().as_bytes(), &place)?;
+            record.data = Some(DataSeal { id: resealed.id(), key: self.key_id() });
+            sealed = Some(resealed);
+        }
+        Ok(Some(Rewrapped { sealed, mac: self.prove_version(secret, &record).mac }))
+    }
+
+    /// The MAC of the row of the secret at `path` under this key; nothing where it does not verify.
+    pub(super) fn rewrap_secret(&self, path: &SecretPath, stored: &StoredSecret) -> Option<RowMac> {
+        self.keys().verify_secret(path, stored).ok()?;
+        Some(self.key().secret_mac(&stored.record))
     }
 
     /// Seals data for the version that a change adds. Its number is a part of what is sealed, and is

@@ -16,6 +16,7 @@
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `error` | errors of the engines in the words of the domain |
+//! | `key_uses` | what is under which key of a domain; sealing it anew |
 //! | `secret_rows` | rows of secrets and versions, which prove themselves to whoever has keys |
 //! | `unproven` | rows of a time before they did |
 //! | `domains`, `keys`, `root_keys`, `credentials`, `secrets` | statements, one file per resource |
@@ -26,6 +27,7 @@ mod credentials;
 mod domains;
 mod engine;
 mod error;
+mod key_uses;
 mod keys;
 mod root_keys;
 mod secret_rows;
@@ -40,6 +42,7 @@ use self::{connection::Connection, engine::Engine, error::StoreError};
 pub use self::{
     credentials::FoundCredential,
     engine::{DatabaseUrl, DatabaseUrlError},
+    key_uses::{KeyUse, Rewrapped, RewrappedVersions, Rewrapping, StaleSecret},
     keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},

@@ -32,6 +32,8 @@ both_engines!(
     a_row_of_nobody_harms_no_secret,
     nothing_is_written_on_top_of_rows_that_do_not_verify,
     a_secret_that_does_not_verify_can_be_deleted_and_made_anew,
+    a_row_that_lost_its_proof_gets_none_from_the_next_process,
+    a_rotation_gives_no_proof_to_what_does_not_verify,
     a_damaged_key_is_an_error_and_no_false_answer,
 );
 
@@ -51,7 +53,6 @@ type Answers = BTreeMap<String, (u16, String)>;
 
 /// A column of one row.
 struct Cell {
-    table: &'static str,
     column: String,
     kind: String,
     /// Which row.
@@ -175,7 +176,7 @@ impl Scene {
             };
             let (column, kind) = (column.to_owned(), kind.to_owned());
             let value = value.into_iter().next();
-            cells.push(Cell { table, column, kind, row: row.to_owned(), value });
+            cells.push(Cell { column, kind, row: row.to_owned(), value });
         }
         cells
     }
@@ -637,6 +638,52 @@ async fn a_secret_that_does_not_verify_can_be_deleted_and_made_anew(server: Serv
     scene.make(VICTIM).await;
     let read = scene.get(&format!("{VICTIM}?includeData=true")).await.ok();
     assert_eq!(read["version"]["data"], data(VICTIM, 4));
+}
+
+async fn a_row_that_lost_its_proof_gets_none_from_the_next_process(server: Server) {
+    let scene = Scene::set(server).await;
+    let before = scene.before().await;
+    for (table, row) in scene.rows(VICTIM).await {
+        let saved = scene.copy_row(table, &row).await;
+        let sql = format!("UPDATE {table} SET mac = NULL WHERE {row}");
+        assert!(scene.force(&sql).await);
+        scene.server.open_again().await.expect("a store");
+        scene.check(&before, &sql).await;
+        scene.put_back(&saved).await;
+    }
+    assert_eq!(scene.before().await, before);
+}
+
+async fn a_rotation_gives_no_proof_to_what_does_not_verify(mut server: Server) {
+    // Nobody else is to seal anew meanwhile.
+    server.stop().await;
+    let mut server = server.another().await;
+    let domain = server.domain().await;
+    let scene = Scene { server: server.another().await, domain };
+    for path in NEIGHBOURS {
+        scene.make(path).await;
+    }
+    scene.make(VICTIM).await;
+    server.stop().await;
+    let before = scene.before().await;
+    let id = scene.secret_id(VICTIM).await;
+    let row = format!("secret_id = {id}");
+    for sql in [
+        format!("UPDATE secrets SET max_versions = 9 WHERE {row}"),
+        format!("UPDATE secret_versions SET deactivated_at = NULL WHERE {row} AND version = 2"),
+        format!("UPDATE secret_versions SET deactivated_at = 1 WHERE {row} AND version = 3"),
+    ] {
+        assert!(scene.force(&sql).await);
+    }
+    let keys = &scene.server.keys;
+    keys.rotate_domain(scene.domain.okms_id).await.expect("a domain");
+    let report = keys.rewrap(scene.domain.okms_id, |_| ()).await.expect("storage works");
+    assert!(report.pending && report.destroyed == 0, "{report:?}");
+    let refused: Vec<_> =
+        report.refused.iter().map(|(path, id)| (path.as_str(), id.map(|id| id.get()))).collect();
+    assert_eq!(refused, [(VICTIM, Some(2)), (VICTIM, Some(3)), (VICTIM, None)]);
+    scene.check(&before, "what was changed before a rotation").await;
+    scene.get(VICTIM).await.error(500, INTERNAL);
 }
 
 /// The keys in memory go on serving; a process that starts then says what is wrong.

@@ -167,6 +167,11 @@ impl Trial {
         }
     }
 
+    /// Ends the run without a warning.
+    pub fn kill(&mut self) {
+        drop(self.server.take());
+    }
+
     /// A file of the folder.
     pub fn data(&self, name: &str) -> PathBuf {
         self.cwd.path().join("certs/dev").join(name)

@@ -9,6 +9,7 @@ mod dev;
 mod domain;
 mod full_disk;
 mod harness;
+mod key;
 mod logs;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/postgres.rs"]

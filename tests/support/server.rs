@@ -16,7 +16,7 @@ use okmsd::{
     domain::{Clock, Credential, OkmsId, Timestamp},
     pki::{AccessKey, Authority},
     server::{Limits, TlsMaterial},
-    service::{Credentials, Domains, IssuedCredential, Keyring, NewCredential},
+    service::{Credentials, Domains, IssuedCredential, Keyring, Keys, NewCredential},
     store::Store,
 };
 use sqlx::{
@@ -74,6 +74,21 @@ impl Database {
                 let done = connection.execute(sql).await.expect("a statement").rows_affected();
                 connection.close().await.expect("to close");
                 done
+            }
+        }
+    }
+
+    /// As [`Database::execute`], for a statement that the database may refuse.
+    pub async fn try_execute(&self, sql: &str) -> Result<u64, sqlx::Error> {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(_) => {
+                let done = self.sqlite().await.execute(sql).await;
+                done.map(|done| done.rows_affected())
+            }
+            Self::Postgres(_) => {
+                let done = self.postgres().await.execute(sql).await;
+                done.map(|done| done.rows_affected())
             }
         }
     }
@@ -171,6 +186,7 @@ pub struct Server {
     pub authority: Arc<Authority>,
     pub domains: Domains,
     pub credentials: Credentials,
+    pub keys: Keys,
     pub api_url: String,
     pub docs_url: String,
     /// As text, since a root key belongs to one server.
@@ -204,13 +220,18 @@ impl Server {
 
     /// A server on a database that the test has made.
     pub async fn start_in(database: Database) -> Self {
+        let root_key = RootKey::generate().expect("a root key").to_text().to_string();
+        Self::start_with_root_key(database, root_key).await
+    }
+
+    /// A server on a database that belongs to a root key.
+    pub async fn start_with_root_key(database: Database, root_key: String) -> Self {
         let engine = match database {
             Database::Sqlite(_) => Engine::Sqlite,
             Database::Postgres(_) => Engine::Postgres,
         };
         let clock = Arc::new(ManualClock::new());
         let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
-        let root_key = RootKey::generate().expect("a root key").to_text().to_string();
         let (database, authority) = (Arc::new(database), Arc::new(authority));
         Self::start_on(engine, database, clock, authority, root_key, Limits::default()).await
     }
@@ -266,6 +287,7 @@ impl Server {
         Self {
             engine,
             database,
+            keys: Keys::new(store.clone(), keyring.clone(), clock.clone()),
             domains: Domains::new(store.clone(), keyring, clock.clone()),
             credentials: Credentials::new(store.clone(), clock.clone()),
             store,
@@ -286,6 +308,15 @@ impl Server {
         let opened = Keyring::open(key, store.clone(), self.clock.clone()).await;
         store.close().await;
         opened.map(|_| ()).map_err(|error| format!("{error:?}"))
+    }
+
+    /// The use cases of keys as a process of its own has them, without a server.
+    pub async fn keys_of(&self) -> Keys {
+        let store = Store::open(&self.database.url().parse().expect("a URL")).await;
+        let (store, clock) = (store.expect("a store"), self.clock.clone());
+        let key = RootKey::from_text(&self.root_key).expect("a root key");
+        let keyring = Keyring::open(key, store.clone(), clock.clone()).await;
+        Keys::new(store, Arc::new(keyring.expect("a keyring")), clock)
     }
 
     /// A new domain with a credential and a client that presents it.

@@ -251,22 +251,31 @@ async fn a_cursor_that_was_changed_in_any_bit_or_cut_is_refused(server: Server) 
 async fn all_replicas_take_a_cursor_and_a_rotation_of_keys_leaves_it(server: Server) {
     let domain = server.domain().await;
     create_many(&domain, (0..21).map(|index| format!("m{index:02}"))).await;
+    // What does not verify keeps its key from being destroyed.
+    domain.create("z", "{}").await;
+    server.database.execute("UPDATE secrets SET max_versions = 1 WHERE path = 'z'").await;
     let address = domain.secret("");
     let list = domain.client.page(&address, &[(SIZE, "10")]).await;
     let cursor = list.header(NEXT).expect("a cursor").to_owned();
-    // The next process finds no uses left of the key, and makes another one when it writes.
-    server.database.execute("UPDATE domain_keys SET uses = 268435456").await;
     let mut other = server.another().await;
     let identity = Some((&domain.certificate_pem[..], &domain.private_key_pem[..]));
     let client = other.client(identity);
-    client.post(&domain.secret("m00/version"), r#"{"data":{}}"#).await.ok();
+    other.keys.rotate_domain(domain.okms_id).await.expect("a domain");
     let list = client.page(&address, &[(SIZE, "10"), (CURSOR, &cursor)]).await;
     assert_eq!(paths(list.ok().as_array().expect("a list"))[0], "m10");
-    // A cursor of the new key, for the server that has not met it yet.
+    // A cursor of the new key, for the server that did not make it.
     let newer = list.header(NEXT).expect("a cursor").to_owned();
     let rest = domain.client.page(&address, &[(CURSOR, &newer)]).await;
     assert_eq!(paths(rest.ok().as_array().expect("a list")), ["m20"]);
     other.stop().await;
+
+    // When the key goes that made a cursor, the list has to begin anew.
+    domain.client.delete(&domain.secret("z")).await.gone();
+    server.keys.rewrap(domain.okms_id, |_| ()).await.expect("storage works");
+    let list = domain.client.page(&address, &[(CURSOR, &cursor)]).await;
+    let text = list.error(400, MALFORMED);
+    assert!(text.contains("begin the list anew"), "{text}");
+    domain.client.page(&address, &[(CURSOR, &newer)]).await.ok();
 }
 
 async fn a_list_goes_on_where_it_was_though_secrets_come_and_go(server: Server) {
