@@ -203,14 +203,19 @@ async fn is_taken_over(engine: Engine) {
     let unproven = "SELECT (SELECT COUNT(*) FROM secrets WHERE mac IS NULL) + \
                     (SELECT COUNT(*) FROM secret_versions WHERE mac IS NULL)";
     assert_eq!(database.number(unproven).await, 0);
-    let lost = "UPDATE secrets SET mac = NULL WHERE path = 'b/c'";
-    assert_eq!(database.execute(lost).await, 1);
-    let kept = database.texts("SELECT path FROM secrets WHERE mac IS NULL").await;
+    let mac = database.bytes("SELECT mac FROM secrets WHERE path = 'b/c'").await.remove(0);
+    let set = |mac: &str| format!("UPDATE secrets SET mac = {mac} WHERE path = 'b/c'");
+    assert_eq!(database.execute(&set("NULL")).await, 1);
     let again = Store::open(&url).await.expect("a store");
     let opened = Keyring::open(key(), again.clone(), clock.clone()).await;
     assert!(opened.is_ok(), "{:?}", opened.err());
     again.close().await;
-    assert_eq!(database.texts("SELECT path FROM secrets WHERE mac IS NULL").await, kept);
+    assert_eq!(database.number(unproven).await, 1);
+    let literal = match engine {
+        Engine::Sqlite => format!("X'{}'", hex(&mac)),
+        Engine::Postgres => format!("'\\x{}'", hex(&mac)),
+    };
+    assert_eq!(database.execute(&set(&literal)).await, 1);
 
     let mut server = Server::start_with_root_key(database, text).await;
     let read = async |server: &Server| {
