@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use super::{Failure, act::Act};
 use crate::{
     clock::SystemClock,
-    config::{Config, Database},
+    config::{Config, Database, RootKeyPlace},
     crypto::RootKey,
     domain::Clock,
     service::{Credentials, Domains, Keyring, Keys, RootKeySource},
@@ -40,11 +40,13 @@ impl Services {
         let cannot_open = |error| Failure::refused(format!("cannot open {database}"), &error);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Store::open(&database).await.map_err(cannot_open)?;
-        let place = config.clone();
-        let source: RootKeySource =
-            Arc::new(move || self::root_keys(&place).map_err(|failure| failure.to_string()));
-        let opened = Keyring::open_source(root_keys, source, store.clone(), Arc::clone(&clock));
-        let keyring = Arc::new(opened.await.map_err(cannot_open)?);
+        let keyring = Keyring::open_source(
+            root_keys,
+            root_key_source(config),
+            store.clone(),
+            Arc::clone(&clock),
+        );
+        let keyring = Arc::new(keyring.await.map_err(cannot_open)?);
         Ok(Self {
             keys: Keys::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             domains: Domains::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
@@ -87,6 +89,16 @@ pub(super) fn with<T>(
 pub(super) fn root_keys(config: &Config) -> Result<Vec<RootKey>, Failure> {
     let texts = config.root_key.read()?;
     texts.iter().map(|text| root_key(text)).collect()
+}
+
+/// How a server reads its root key again. What is in a variable stays as it is while the process lives, and
+/// is not kept in memory a second time for it.
+fn root_key_source(config: &Config) -> Option<RootKeySource> {
+    if config.root_key.place() == RootKeyPlace::Variable {
+        return None;
+    }
+    let place = config.clone();
+    Some(Arc::new(move || root_keys(&place).map_err(|failure| failure.to_string())))
 }
 
 /// Reads the text of a root key.

@@ -66,15 +66,15 @@ impl Keyring {
         Self::with(store_key, store, clock).await
     }
 
-    /// As [`Keyring::open`], with what was read of `source` just now; it is read again when another process
-    /// has replaced the root key.
+    /// As [`Keyring::open`], with what was read of `source` just now; it is read again, if it can be, when
+    /// another process has replaced the root key.
     ///
     /// # Errors
     ///
     /// As [`Keyring::open`].
     pub async fn open_source(
         root_keys: Vec<RootKey>,
-        source: RootKeySource,
+        source: Option<RootKeySource>,
         store: Store,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {

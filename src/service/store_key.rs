@@ -49,12 +49,12 @@ impl OpenStoreKey {
     /// As [`OpenStoreKey::of_key`], with a root key that can be read again.
     pub(super) async fn of_source(
         root_keys: Vec<RootKey>,
-        source: RootKeySource,
+        source: Option<RootKeySource>,
         store: &Store,
         clock: &dyn Clock,
     ) -> Result<Self, Error> {
         let opened = open(&root_keys, store, clock).await?;
-        Ok(Self::new(opened, Some(source)))
+        Ok(Self::new(opened, source))
     }
 
     fn new(opened: Opened, source: Option<RootKeySource>) -> Self {

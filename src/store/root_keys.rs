@@ -110,7 +110,7 @@ impl Store {
                     return Err(not_wrapped_by(root_key_id).into());
                 }
                 adopt(tx, root_key_id, store_key, now, take_over).await?;
-                Ok(locked_slots(&mut tx.connection).await?)
+                locked_slots(&mut tx.connection).await
             })
         })
         .await

@@ -149,7 +149,7 @@ async fn a_server_that_can_read_its_root_key_again_takes_the_new_one(server: Ser
     });
     let (store, clock) = (server.store.clone(), server.clock.clone());
     let first = source().expect("a key");
-    let opened = Keyring::open_source(first, source, store.clone(), clock.clone()).await;
+    let opened = Keyring::open_source(first, Some(source), store.clone(), clock.clone()).await;
     let keyring = Arc::new(opened.expect("a keyring"));
     let domains = Domains::new(store.clone(), keyring.clone(), clock.clone());
     let keys = Keys::new(store, keyring, clock);
