@@ -146,7 +146,7 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(20), "{script}");
         }
         let absent = read_line(&CommandLine(vec!["/nowhere/x".into()])).unwrap_err().to_string();
-        assert!(absent.contains("/nowhere/x cannot be run"), "{absent}");
+        assert!(absent.contains("/nowhere/x, cannot be run"), "{absent}");
     }
 
     #[test]

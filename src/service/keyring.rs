@@ -6,9 +6,12 @@
 //! Keys that were unwrapped once go on serving when the store key is replaced; for new ones, the root key
 //! is read again from where it came from.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use quick_cache::sync::Cache;
@@ -120,6 +123,14 @@ impl Keyring {
     /// Drops what is in memory of a domain, such as one that was deleted.
     pub(super) fn forget(&self, okms_id: OkmsId) {
         self.domains.remove(&okms_id);
+    }
+
+    /// Drops what is in memory of domains that are not there any more.
+    pub(super) async fn forget_deleted(&self) -> Result<(), Error> {
+        let domains = self.store.list_domains().await?;
+        let present: HashSet<_> = domains.into_iter().map(|domain| domain.okms_id).collect();
+        self.domains.retain(|okms_id, _| present.contains(okms_id));
+        Ok(())
     }
 
     /// Gives a domain a key that follows `generation`, unless another process has given it one already.

@@ -293,6 +293,7 @@ impl Keys {
     }
 
     async fn rewrap_all(&self) -> Result<(), Error> {
+        self.keyring.forget_deleted().await?;
         for okms_id in self.store.list_domains_with_old_keys().await? {
             let report = self.rewrap(okms_id, |_| ()).await?;
             let (versions, destroyed) = (report.versions, report.destroyed);

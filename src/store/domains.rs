@@ -6,7 +6,7 @@ use super::{
     NewKey, Store,
     connection::{execute, fetch_all, fetch_optional},
     engine::lock_domain,
-    keys::insert_key,
+    keys::{add_key_revision, insert_key},
     root_keys::has_store_key,
 };
 use crate::domain::{
@@ -103,7 +103,10 @@ impl Store {
                 lock_domain(&mut tx.connection, &id).await?;
                 execute!(&mut tx.connection, "DELETE FROM secrets WHERE okms_id = $1", &id)?;
                 let sql = "DELETE FROM domains WHERE okms_id = $1";
-                Ok(execute!(&mut tx.connection, sql, &id)? > 0)
+                let rows = execute!(&mut tx.connection, sql, &id)?;
+                // So that its keys leave the memory of every process.
+                add_key_revision(&mut tx.connection).await?;
+                Ok(rows > 0)
             })
         })
         .await

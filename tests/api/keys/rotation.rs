@@ -18,6 +18,7 @@ both_engines!(
     a_server_seals_anew_by_itself,
     what_does_not_open_keeps_its_key_and_stops_nothing,
     the_database_refuses_to_part_data_from_its_key,
+    a_request_that_began_before_a_rotation_ends_well,
     nothing_is_lost_under_writers_on_two_servers,
 );
 
@@ -140,6 +141,43 @@ async fn the_database_refuses_to_part_data_from_its_key(mut server: Server) {
     refused("DELETE FROM domain_keys").await;
     server.database.execute("DELETE FROM secrets").await;
     server.database.execute("DELETE FROM domain_keys").await;
+}
+
+/// A request reads how recent the keys must be when it begins. Here that is set back after the rotation, so
+/// the server meets data under a key that it does not know, and seals with one that is gone.
+async fn a_request_that_began_before_a_rotation_ends_well(server: Server) {
+    let domain = server.domain().await;
+    for path in ["read", "update", "delete", "close"] {
+        domain.create(path, r#"{"n":1}"#).await;
+    }
+    let keys = server.keys_of().await;
+    let begun = server.database.number("SELECT keys FROM revisions").await;
+    let set_back = format!("UPDATE revisions SET keys = {begun}");
+    for round in 0..4 {
+        let target = domain.secret("read?includeData=true");
+        assert_eq!(domain.client.get(&target).await.ok()["version"]["data"]["n"], 1);
+        keys.rotate_domain(domain.okms_id).await.expect("a domain");
+        keys.rewrap(domain.okms_id, |_| ()).await.expect("storage works");
+        server.database.execute(&set_back).await;
+        match round {
+            0 => {
+                let read = domain.client.get(&target).await.ok();
+                assert_eq!(read["version"]["data"]["n"], 1);
+            }
+            1 => {
+                domain.create("new", r#"{"n":2}"#).await;
+                let read = domain.client.get(&domain.secret("new?includeData=true")).await.ok();
+                assert_eq!(read["version"]["data"]["n"], 2);
+            }
+            2 => _ = domain.set_state("close", 1, "deactivated").await.ok(),
+            _ => assert_eq!(domain.client.delete(&domain.secret("delete")).await.status, 204),
+        }
+        let body = json!({ "metadata": { "custom_metadata": { "round": round.to_string() } } });
+        domain.client.put(&domain.secret("update"), body).await.ok();
+        domain.add_version("update").await;
+    }
+    let versions = server.database.number("SELECT COUNT(*) FROM secret_versions").await;
+    assert_eq!(server.database.number(UNDER_NEWEST).await, versions);
 }
 
 /// Rotations and sealing anew on both servers, while both are written to and read from.
