@@ -58,8 +58,9 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] where the store has another root key, or a domain's key does not open
-    /// under this one: better not to start than to find out at the first read.
+    /// [`Error::Unavailable`] where the store has another root key, or it has domains and the keys of none
+    /// open: better not to start than to find out at the first read. Where those of some do not open, the
+    /// log says so, and the others are served.
     pub async fn open(
         root_key: RootKey,
         store: Store,
@@ -93,11 +94,35 @@ impl Keyring {
         let domains = Cache::new(CACHED_DOMAINS);
         let (loading, reserving) = Default::default();
         let keyring = Self { store, clock, store_key, domains, loading, reserving };
+        let (mut opened, mut refused) = (Vec::new(), None);
         for domain in keyring.store.list_domains().await? {
-            keyring.keys(domain.okms_id, 0).await?;
+            let okms_id = domain.okms_id;
+            match keyring.keys(okms_id, 0).await {
+                Ok(_) => opened.push(okms_id),
+                Err(error) if keyring.has_damaged_key(okms_id).await? => {
+                    tracing::error!(%okms_id, ?error, "a domain is not served: a key is damaged");
+                    refused = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        keyring.prove_old_rows().await?;
+        if let (true, Some(error)) = (opened.is_empty(), refused) {
+            return Err(error);
+        }
+        keyring.prove_old_rows(&opened).await?;
         Ok(keyring)
+    }
+
+    /// Whether a key of a domain does not open under the store key that it names, or cannot be read.
+    async fn has_damaged_key(&self, okms_id: OkmsId) -> Result<bool, Error> {
+        match self.store.list_keys(okms_id).await {
+            Ok(stored) => {
+                let unwrapped = self.unwrap(okms_id, &stored.keys, None);
+                Ok(matches!(unwrapped, Err(NotUnwrapped::Refused(_))))
+            }
+            Err(Error::Internal(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// The store key, such as this process knows it.

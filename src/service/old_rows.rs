@@ -18,13 +18,16 @@ use crate::{
 };
 
 impl Keyring {
-    /// Proves all rows of those domains whose keys do not state that they are proven.
-    pub(super) async fn prove_old_rows(&self) -> Result<(), Error> {
+    /// Proves all rows of those of some domains whose keys do not state that they are proven.
+    pub(super) async fn prove_old_rows(&self, of: &[OkmsId]) -> Result<(), Error> {
         let mut domains = HashMap::new();
-        for domain in self.store.list_domains().await? {
-            let sealer = self.newest(domain.okms_id, 0).await?;
-            if !sealer.keys().rows_are_proven() {
-                domains.insert(domain.okms_id, sealer);
+        for okms_id in of {
+            match self.newest(*okms_id, 0).await {
+                Ok(sealer) if sealer.keys().rows_are_proven() => {}
+                Ok(sealer) => _ = domains.insert(*okms_id, sealer),
+                // Deleted meanwhile.
+                Err(Error::DomainNotFound) => {}
+                Err(error) => return Err(error),
             }
         }
         if domains.is_empty() {
