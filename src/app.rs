@@ -12,7 +12,7 @@ use crate::{
     audit::AuditLog,
     domain::Clock,
     server::{self, CertificateStatus, ExpiryWarnings, Limits, LiveTls, TlsMaterial},
-    service::{Authentication, Credentials, Keyring, PolicyCache, Secrets},
+    service::{Authentication, Credentials, Keyring, Keys, PolicyCache, Secrets},
     store::Store,
 };
 
@@ -76,6 +76,7 @@ impl RunningApp {
         let mut background = JoinSet::new();
         let credentials = Credentials::new(store.clone(), clock.clone());
         background.spawn(warn_of_expiry(tls.clone(), credentials, clock.clone()));
+        let keys = Keys::new(store.clone(), keyring.clone(), clock.clone());
         let policies = Arc::new(PolicyCache::new(store.clone()));
         let authentication =
             Authentication::new(store.clone(), keyring.clone(), policies, clock.clone());
@@ -83,6 +84,7 @@ impl RunningApp {
         let state = ApiState { authentication, secrets, audit: options.audit.clone() };
         let (shutdown, told) = watch::channel(false);
         let mut listeners = JoinSet::new();
+        listeners.spawn(keys.keep_rewrapped(until_told(told.clone())));
         listeners.spawn(server::serve(
             options.api_listener,
             tls.api(),

@@ -12,13 +12,13 @@
 //! | [`service`] | the use cases: authorize → seal → store → open |
 //! | [`domain`] | words and rules of the field; no I/O |
 //! | [`iam`] | rights: policies, groups, decisions; no I/O |
-//! | [`crypto`] | envelope encryption: root key → domain key → data |
+//! | [`crypto`] | envelope encryption: root key → store key → domain key → data |
 //! | [`store`] | all SQL, for SQLite and PostgreSQL; sees ciphertext only |
 //! | [`audit`] | the record of all that was asked and done, chained and signed |
 //! | [`pki`] | certificates: made, not stored |
 //! | [`app`] | joins the parts into a running server |
 //! | [`clock`] | the time of the system |
-//! | [`telemetry`] | logs |
+//! | [`telemetry`] | logs and measurements |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub, clippy::todo, clippy::dbg_macro)]

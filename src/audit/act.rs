@@ -42,7 +42,7 @@ pub fn record_act(options: &Options, clock: &dyn Clock, act: ActRecord) -> Resul
     };
     let now = clock.now();
     let entry = Pending::new(now, Entry::Act(act));
-    let lines = match chain.append(&[entry.clone()], true) {
+    let lines = match chain.append(std::slice::from_ref(&entry), true) {
         Err(Fault::Tampered(why)) => {
             let mut lines = chain.leave_file(&why, now).map_err(io)?;
             let notice = Entry::Notice(Notice { what: What::Tampered, detail: Some(why) });

@@ -127,7 +127,7 @@ impl Chain {
             unsigned: 0,
             head,
         };
-        let line = chain.file_head(now, follows)?;
+        let line = chain.file_head(now, follows);
         chain.file.write_all_at(line.as_bytes(), 0)?;
         chain.begun_file(1, now, &line)?;
         chain.head.sync_all()?;
@@ -164,9 +164,9 @@ impl Chain {
         }
         self.keys.save(&self.folder)?;
         self.check_file()?;
-        let next_key = self.keys.line.next.public()?;
+        let next_key = self.keys.line.next.public();
         let object = Pending::new(now, Entry::Checkpoint { next_key }).render(self.seq, &self.prev);
-        let line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.line.current)?;
+        let line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.line.current);
         let mut lines = line.clone().into_bytes();
         lines.push(b'\n');
         self.write(&lines, true)?;
@@ -247,18 +247,16 @@ impl Chain {
 
     /// Tells where the chain ends. Behind the log, it is of no harm: a start looks further.
     pub(super) fn write_head(&self) {
-        let written = self.keys.file.current.public().and_then(|next_file_key| {
-            let head = Head {
-                chain: self.id.clone(),
-                file: self.number,
-                begun: self.begun.as_millis(),
-                next_file_key,
-                length: self.length,
-                seq: self.seq.saturating_sub(1),
-                hash: self.prev.clone(),
-            };
-            head.write(&self.head, &self.keys.line.current)
-        });
+        let head = Head {
+            chain: self.id.clone(),
+            file: self.number,
+            begun: self.begun.as_millis(),
+            next_file_key: self.keys.file.current.public(),
+            length: self.length,
+            seq: self.seq.saturating_sub(1),
+            hash: self.prev.clone(),
+        };
+        let written = head.write(&self.head, &self.keys.line.current);
         if let Err(error) = written {
             error!(%error, "the head of the audit log cannot be written");
         }
@@ -318,17 +316,17 @@ impl Chain {
     fn next_file(&mut self, now: Timestamp) -> Result<Vec<u8>, Fault> {
         self.keys.save(&self.folder)?;
         let path = self.folder.join(folder::file_name(self.number + 1));
-        let line = self.file_head(now, None)?;
-        let made = folder::create(&path).and_then(|file| {
-            file.write_all_at(line.as_bytes(), 0)?;
-            file.sync_all()?;
-            folder::sync_above(&path)?;
-            Ok(file)
-        });
-        let file = made.inspect_err(|_| {
+        let line = self.file_head(now, None);
+        let file = folder::create(&path)?;
+        let made = file
+            .write_all_at(line.as_bytes(), 0)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| folder::sync_above(&path));
+        if let Err(error) = made {
             // A file without a whole first line; a start removes it too.
             let _unfinished = fs::remove_file(&path);
-        })?;
+            return Err(error.into());
+        }
         self.file = file;
         self.reserved = 0;
         self.torn = false;
@@ -337,21 +335,21 @@ impl Chain {
         Ok(line.into_bytes())
     }
 
-    fn file_head(&self, now: Timestamp, follows: Option<Follows>) -> io::Result<String> {
+    fn file_head(&self, now: Timestamp, follows: Option<Follows>) -> String {
         let entry = Entry::File(FileHead {
             chain: self.id.clone(),
             writer: self.writer.clone(),
             program: PROGRAM,
             file: self.number + 1,
-            file_key: self.keys.file.current.public()?,
-            next_file_key: self.keys.file.next.public()?,
-            key: self.keys.line.current.public()?,
+            file_key: self.keys.file.current.public(),
+            next_file_key: self.keys.file.next.public(),
+            key: self.keys.line.current.public(),
             follows,
         });
         let object = Pending::new(now, entry).render(self.seq, &self.prev);
-        let mut line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.file.current)?;
+        let mut line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.file.current);
         line.push('\n');
-        Ok(line)
+        line
     }
 
     /// Takes note of a file whose first line is on the disk.

@@ -40,7 +40,7 @@ impl Head {
     /// Writes it in place.
     pub(super) fn write(&self, file: &File, seed: &Seed) -> io::Result<()> {
         let object = serde_json::to_string(self)?;
-        let mut block = sign(&object, DOMAIN, &self.chain, seed)?.into_bytes();
+        let mut block = sign(&object, DOMAIN, &self.chain, seed).into_bytes();
         block.push(b'\n');
         // A line of blanks, so that the file keeps its length and needs no more room.
         block.resize(BLOCK - 1, b' ');

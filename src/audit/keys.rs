@@ -18,34 +18,36 @@ use super::{
 };
 
 /// The private half of a signing key.
-#[derive(Clone)]
-pub(super) struct Seed(Zeroizing<[u8; 32]>);
+pub(super) struct Seed {
+    bytes: Zeroizing<[u8; 32]>,
+    pair: Ed25519KeyPair,
+}
 
 impl Seed {
     fn generate() -> io::Result<Self> {
-        let mut seed = Zeroizing::new([0; 32]);
-        rand::fill(seed.as_mut()).map_err(|_| io::Error::other("no randomness"))?;
-        Ok(Self(seed))
+        let mut bytes = Zeroizing::new([0; 32]);
+        rand::fill(bytes.as_mut()).map_err(|_| io::Error::other("no randomness"))?;
+        Self::new(bytes).ok_or_else(|| io::Error::other("a signing key is refused"))
     }
 
-    fn pair(&self) -> io::Result<Ed25519KeyPair> {
-        Ed25519KeyPair::from_seed_unchecked(self.0.as_ref())
-            .map_err(|_| io::Error::other("a signing key is refused"))
-    }
-
-    /// The public half, hex.
-    pub(super) fn public(&self) -> io::Result<String> {
-        Ok(hex(self.pair()?.public_key().as_ref()))
-    }
-
-    /// Signs, in hex.
-    pub(super) fn sign(&self, message: &[u8]) -> io::Result<String> {
-        Ok(hex(self.pair()?.sign(message).as_ref()))
+    fn new(bytes: Zeroizing<[u8; 32]>) -> Option<Self> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(bytes.as_ref()).ok()?;
+        Some(Self { bytes, pair })
     }
 
     fn parse(text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(unhex(text)?);
-        Some(Self(Zeroizing::new(bytes.as_slice().try_into().ok()?)))
+        Self::new(Zeroizing::new(bytes.as_slice().try_into().ok()?))
+    }
+
+    /// The public half, hex.
+    pub(super) fn public(&self) -> String {
+        hex(self.pair.public_key().as_ref())
+    }
+
+    /// Signs, in hex.
+    pub(super) fn sign(&self, message: &[u8]) -> String {
+        hex(self.pair.sign(message).as_ref())
     }
 }
 
@@ -118,7 +120,7 @@ impl Keys {
         }
         let mut text = Zeroizing::new(String::with_capacity(MAX_BYTES));
         for seed in [&self.line.current, &self.line.next, &self.file.current, &self.file.next] {
-            text.push_str(&Zeroizing::new(hex(seed.0.as_ref())));
+            text.push_str(&Zeroizing::new(hex(seed.bytes.as_ref())));
             text.push('\n');
         }
         folder::replace_and_wipe(&folder.join(FILE), text.as_bytes())?;

@@ -150,15 +150,10 @@ impl Parsed {
 }
 
 /// Puts a signature at the end of a JSON object.
-pub(super) fn sign(
-    object: &str,
-    domain: &str,
-    chain: &str,
-    seed: &Seed,
-) -> std::io::Result<String> {
-    let signature = seed.sign(&message(object, domain, chain))?;
+pub(super) fn sign(object: &str, domain: &str, chain: &str, seed: &Seed) -> String {
+    let signature = seed.sign(&message(object, domain, chain));
     let open = object.strip_suffix('}').unwrap_or(object);
-    Ok(format!("{open}{SIGNATURE_FIELD}{signature}\"}}"))
+    format!("{open}{SIGNATURE_FIELD}{signature}\"}}")
 }
 
 /// Whether the signature at the end of a JSON object is by `key`.

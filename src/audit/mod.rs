@@ -49,6 +49,7 @@
 //! | `writer` | the thread, its queue, trouble and its end |
 //! | `act` | acts of the command line, written without a thread |
 //! | `sinks` | further places for the same lines |
+//! | `reader` | the lines of a chain's files, one after the other |
 //! | `verify` | whether a chain is whole, and where it first is not |
 
 mod act;
@@ -57,6 +58,7 @@ mod folder;
 mod head;
 mod keys;
 mod line;
+mod reader;
 mod record;
 mod recovery;
 mod sinks;

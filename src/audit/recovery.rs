@@ -231,16 +231,16 @@ fn follow(end: &mut End, line: &[u8], chain: &str) -> Option<()> {
 /// Brings the keys to where the chain ends; false where they do not belong to it.
 fn adopt(keys: &mut Keys, end: &End, head: &Head, head_text: &str) -> io::Result<bool> {
     match &end.key {
-        Some(key) if *key == keys.line.current.public()? => {}
-        Some(key) if *key == keys.line.next.public()? => keys.advance_line()?,
+        Some(key) if *key == keys.line.current.public() => {}
+        Some(key) if *key == keys.line.next.public() => keys.advance_line()?,
         Some(_) => return Ok(false),
-        None if head.is_signed(head_text, &keys.line.current.public()?) => {}
+        None if head.is_signed(head_text, &keys.line.current.public()) => {}
         None => return Ok(false),
     }
-    if end.file_key == keys.file.current.public()? {
+    if end.file_key == keys.file.current.public() {
         return Ok(true);
     }
-    if end.file_key == keys.file.next.public()? {
+    if end.file_key == keys.file.next.public() {
         keys.advance_file()?;
         return Ok(true);
     }

@@ -411,7 +411,7 @@ fn forge(folder: &Path, from: u64, change: impl Fn(&str) -> String) {
             line = line.replace(&parsed.prev, &prev);
             if let Some((open, _)) = line.clone().split_once(",\"signature\"") {
                 let chain = head::Head::read(folder).unwrap().0.chain;
-                line = sign(&format!("{open}}}"), LINE_DOMAIN, &chain, &keys.line.current).unwrap();
+                line = sign(&format!("{open}}}"), LINE_DOMAIN, &chain, &keys.line.current);
             }
         }
         prev = hash(line.as_bytes());
@@ -484,19 +484,22 @@ fn whoever_takes_all_keys_later_cannot_rewrite_what_was_signed_before() {
 #[test]
 fn a_signature_is_over_the_whole_line_its_chain_and_its_use() {
     let keys = keys::Keys::generate().unwrap();
-    let key = keys.line.current.public().unwrap();
-    let line = sign(r#"{"a":1}"#, LINE_DOMAIN, "c", &keys.line.current).unwrap();
+    let key = keys.line.current.public();
+    let line = sign(r#"{"a":1}"#, LINE_DOMAIN, "c", &keys.line.current);
     assert!(is_signed(line.as_bytes(), LINE_DOMAIN, "c", &key));
     assert!(!is_signed(line.as_bytes(), LINE_DOMAIN, "d", &key));
     assert!(!is_signed(line.as_bytes(), "other", "c", &key));
     assert!(!is_signed(line.replace('1', "2").as_bytes(), LINE_DOMAIN, "c", &key));
-    let other = keys.line.next.public().unwrap();
+    let other = keys.line.next.public();
     assert!(!is_signed(line.as_bytes(), LINE_DOMAIN, "c", &other));
 }
 
+/// Names and contents of files.
+type Files = Vec<(String, Vec<u8>)>;
+
 /// The files of a chain of two files, with checkpoints in both, as names and contents.
 fn sample() -> &'static [(String, Vec<u8>)] {
-    static SAMPLE: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
+    static SAMPLE: OnceLock<Files> = OnceLock::new();
     SAMPLE.get_or_init(|| {
         let folder = private_folder();
         let writer = folder.path().join("w");
@@ -541,7 +544,7 @@ fn verify_files(files: &[(String, Vec<u8>)]) -> (TempDir, ChainReport) {
 }
 
 /// What is done to the sample, and the place where that must be found.
-fn damaged(kind: u8, at: usize, by: u8) -> (Vec<(String, Vec<u8>)>, String, Option<u64>) {
+fn damaged(kind: u8, at: usize, by: u8) -> (Files, String, Option<u64>) {
     let mut files = sample().to_vec();
     if kind == 0 {
         // Any byte of any file but the keys, of which those to come are nobody's yet.

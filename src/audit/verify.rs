@@ -6,8 +6,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File},
-    io::{self, BufRead, BufReader, Read},
+    fs, io,
     iter::Peekable,
     path::{Path, PathBuf},
     thread,
@@ -19,7 +18,8 @@ use super::{
     folder,
     head::Head,
     keys::{self, Keys},
-    line::{LINE_DOMAIN, MAX_LINE, NO_HASH, Parsed, hash, is_signed},
+    line::{LINE_DOMAIN, NO_HASH, Parsed, hash, is_signed},
+    reader::{Line, Lines},
 };
 
 /// What became of the verification of one chain.
@@ -195,7 +195,7 @@ impl Walk<'_> {
             return Err(broken_file(folder.display().to_string(), "the chain is missing"));
         }
         // Before the files, which a server goes on writing.
-        let own_key = Keys::load(folder).and_then(|keys| keys.line.current.public());
+        let own_key = Keys::load(folder).map(|keys| keys.line.current.public());
         self.head = Some(read_head(folder)?);
         let files = folder::files(folder)
             .map_err(|error| broken_file(folder.display().to_string(), error.to_string()))?;
@@ -204,7 +204,9 @@ impl Walk<'_> {
         self.check_numbers(&files)?;
         let mut lines = Lines::new(files).peekable();
         while let Some(line) = lines.next() {
-            let line = line?;
+            let line = line.map_err(|(number, error)| {
+                broken_file(folder::file_name(number), format!("it cannot be read: {error}"))
+            })?;
             let is_last = lines.peek().is_none();
             if line.ended {
                 self.check(&line, &mut lines)?;
@@ -513,7 +515,7 @@ impl Walk<'_> {
             Ok(key) if self.keys.contains(&key) => Ok(()),
             // The process was killed between the checkpoint and its keys: the next start mends that.
             _ if Keys::load(folder)
-                .and_then(|keys| keys.line.next.public())
+                .map(|keys| keys.line.next.public())
                 .is_ok_and(|next| self.keys.back() == Some(&next)) =>
             {
                 Ok(())
@@ -546,62 +548,6 @@ fn read_head(folder: &Path) -> Result<(Head, String), Broken> {
             }
             Err(_) => return Err(broken_file("head", "the file was changed")),
         }
-    }
-}
-
-/// A line and where it stands.
-struct Line {
-    file: String,
-    file_number: u32,
-    number: u64,
-    text: Vec<u8>,
-    /// Whether it ends in a newline.
-    ended: bool,
-}
-
-/// The lines of all files, one after the other.
-struct Lines {
-    files: std::vec::IntoIter<(u32, PathBuf)>,
-    present: Option<(u32, BufReader<File>, u64)>,
-}
-
-impl Lines {
-    fn new(files: Vec<(u32, PathBuf)>) -> Self {
-        Self { files: files.into_iter(), present: None }
-    }
-
-    fn read(&mut self) -> Result<Option<Line>, (u32, io::Error)> {
-        loop {
-            let Some((file, reader, number)) = &mut self.present else {
-                let Some((number, path)) = self.files.next() else { return Ok(None) };
-                let opened = File::open(path).map_err(|error| (number, error))?;
-                self.present = Some((number, BufReader::new(opened), 0));
-                continue;
-            };
-            let file_number = *file;
-            let mut text = Vec::new();
-            let mut limited = reader.by_ref().take(MAX_LINE as u64);
-            limited.read_until(b'\n', &mut text).map_err(|error| (file_number, error))?;
-            if text.is_empty() {
-                self.present = None;
-                continue;
-            }
-            *number += 1;
-            let ended = text.pop_if(|byte| *byte == b'\n').is_some();
-            let (file, number) = (folder::file_name(file_number), *number);
-            return Ok(Some(Line { file, file_number, number, text, ended }));
-        }
-    }
-}
-
-impl Iterator for Lines {
-    type Item = Result<Line, Broken>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let read = self.read().map_err(|(number, error)| {
-            broken_file(folder::file_name(number), format!("it cannot be read: {error}"))
-        });
-        read.transpose()
     }
 }
 

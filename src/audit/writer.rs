@@ -139,7 +139,7 @@ impl AuditLog {
     ///
     /// # Errors
     ///
-    /// [`NotRecorded`] where it could not be written, or not within [`MAX_WAIT`]. The record is kept
+    /// [`NotRecorded`] where it could not be written, or not within five seconds. The record is kept
     /// and written later, so the caller of the request must be told of an error.
     pub async fn record(&self, record: RequestRecord) -> Result<(), NotRecorded> {
         let (reply, answer) = oneshot::channel();
@@ -217,8 +217,8 @@ struct Waiting {
 struct Trouble {
     since: Timestamp,
     retry_at: Instant,
-    /// What is in the way is no more than that no room could be reserved.
-    short: bool,
+    /// The file still takes records: there is no room to reserve, or none to put the keys forward.
+    writable: bool,
 }
 
 impl Writer {
@@ -246,8 +246,9 @@ impl Writer {
         if self.trouble.is_none() && !self.waiting.is_empty() {
             return messages.recv_timeout(Duration::ZERO);
         }
+        // In trouble, signing waits as well.
         let retry = self.trouble.as_ref().map(|trouble| trouble.retry_at);
-        match [retry, self.checkpoint_at].into_iter().flatten().min() {
+        match retry.or(self.checkpoint_at) {
             Some(at) => messages.recv_timeout(at.saturating_duration_since(Instant::now())),
             None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
@@ -273,18 +274,18 @@ impl Writer {
         match &self.trouble {
             None => match self.write_waiting() {
                 Ok(()) if self.chain.short => {
-                    self.fail(Fault::Io(io::ErrorKind::StorageFull.into()))
+                    self.fail(Fault::Io(io::ErrorKind::StorageFull.into()), true)
                 }
                 Ok(()) => self.state.refusing.store(false, Ordering::Release),
-                Err(fault) => self.fail(fault),
+                Err(fault) => self.fail(fault, false),
             },
             Some(trouble) => {
                 let due = trouble.retry_at <= Instant::now();
                 // The room that is left is for requests that were under way.
-                if trouble.short
+                if trouble.writable
                     && let Err(fault) = self.write_waiting()
                 {
-                    self.fail(fault);
+                    self.fail(fault, false);
                 }
                 self.refuse_waiting();
                 if due {
@@ -347,20 +348,20 @@ impl Writer {
                 self.checkpoint_at = None;
                 self.sinks.send(lines);
             }
-            Err(Fault::Io(error)) => self.fail(Fault::Io(error)),
+            Err(Fault::Io(error)) => self.fail(Fault::Io(error), true),
             // The next record goes to a new file; this one may be a while off.
             Err(Fault::Tampered(_)) => match self.append(&[], true) {
                 Ok(lines) => {
                     self.sinks.send(lines);
                     self.checkpoint_at = Some(Instant::now() + self.interval);
                 }
-                Err(fault) => self.fail(fault),
+                Err(fault) => self.fail(fault, false),
             },
         }
     }
 
     /// Notes that the log cannot be written: no request begins until it can.
-    fn fail(&mut self, fault: Fault) {
+    fn fail(&mut self, fault: Fault, writable: bool) {
         let why = match fault {
             Fault::Io(error) => error.to_string(),
             Fault::Tampered(why) => why,
@@ -374,8 +375,7 @@ impl Writer {
                 now
             }
         };
-        let short = self.chain.short && !self.chain.torn && self.waiting.is_empty();
-        self.trouble = Some(Trouble { since, retry_at: Instant::now() + RETRY, short });
+        self.trouble = Some(Trouble { since, retry_at: Instant::now() + RETRY, writable });
         self.refuse_waiting();
     }
 
@@ -392,9 +392,9 @@ impl Writer {
 
     /// Tries again, after trouble.
     fn resume(&mut self) {
-        let Some(since) = self.trouble.as_ref().map(|trouble| trouble.since) else { return };
-        if let Err(fault) = self.try_again(since) {
-            self.fail(fault);
+        let Some(Trouble { since, writable, .. }) = self.trouble else { return };
+        if let Err((fault, writable)) = self.try_again(since, writable) {
+            self.fail(fault, writable);
             return;
         }
         self.trouble = None;
@@ -403,9 +403,12 @@ impl Writer {
         info!("the audit log can be written again");
     }
 
-    fn try_again(&mut self, since: Timestamp) -> Result<(), Fault> {
+    /// Writes what waits and signs it. A failure tells whether the file still takes records.
+    fn try_again(&mut self, since: Timestamp, writable: bool) -> Result<(), (Fault, bool)> {
         self.refuse_waiting();
-        self.chain.keys.save(&self.chain.folder)?;
+        let still = |error| (Fault::Io(error), writable);
+        self.chain.keys.save(&self.chain.folder).map_err(still)?;
+        self.chain.reserve().map_err(still)?;
         let refused = self.state.refused.load(Ordering::Relaxed);
         let detail = format!(
             "not writable since {}; refused {refused} requests, kept {} records, lost {}",
@@ -416,12 +419,11 @@ impl Writer {
         let notice = Entry::Notice(Notice { what: What::Resumed, detail: Some(detail) });
         let mut entries = vec![Pending::new(self.clock.now(), notice)];
         entries.extend(self.waiting.iter().map(|waiting| waiting.pending.clone()));
-        self.chain.reserve()?;
-        let lines = self.append(&entries, true)?;
+        let lines = self.append(&entries, true).map_err(|fault| (fault, false))?;
         self.waiting.clear();
         self.state.refused.fetch_sub(refused, Ordering::Relaxed);
         self.sinks.send(lines);
-        let signed = self.chain.checkpoint(self.clock.now())?;
+        let signed = self.chain.checkpoint(self.clock.now()).map_err(|fault| (fault, true))?;
         self.checkpoint_at = None;
         self.sinks.send(signed);
         Ok(())

@@ -23,6 +23,23 @@ pub(super) fn create(path: &Path, content: &[u8]) -> Result<(), Failure> {
     made.map_err(|error| Failure::because(format!("cannot make {}", path.display()), &error))
 }
 
+/// Makes a private file, which must not be there yet, in such a way that after a crash it is there as a
+/// whole or not at all.
+pub(super) fn create_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let temporary = temporary(path);
+    let remove = || match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    let made = remove()
+        .and_then(|()| write_new(&temporary, content))
+        // Unlike a rename, this never takes the place of something.
+        .and_then(|()| fs::hard_link(&temporary, path))
+        .and_then(|()| remove())
+        .and_then(|()| sync_folder(path));
+    made.map_err(|error| Failure::because(format!("cannot make {}", path.display()), &error))
+}
+
 /// Puts a private file in the place of what may be there: the old one or the new one is seen, and
 /// after a crash too, never half of one.
 ///
@@ -36,6 +53,19 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), Failure> {
     remove_left_over
         .and_then(|()| write_new(&temporary, content))
         .and_then(|()| fs::rename(&temporary, path))
+        .and_then(|()| sync_folder(path))
+        .map_err(|error| Failure::because(format!("cannot write {}", path.display()), &error))
+}
+
+/// Puts the file `new` in the place of `path`, whose content gets the name `old`. At any time, and after a
+/// crash too, `path` is one of the two as a whole. Done again, it goes on where it was cut off.
+pub(super) fn supersede(path: &Path, new: &Path, old: &Path) -> Result<(), Failure> {
+    // A second name, so that there is no moment without the first.
+    let kept = match fs::hard_link(path, old) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        kept => kept,
+    };
+    kept.and_then(|()| fs::rename(new, path))
         .and_then(|()| sync_folder(path))
         .map_err(|error| Failure::because(format!("cannot write {}", path.display()), &error))
 }
@@ -115,15 +145,33 @@ mod tests {
     fn create_never_overwrites_and_replace_always_does() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        create(&path, b"one").unwrap();
-        let refused = create(&path, b"two").unwrap_err().to_string();
-        assert!(refused.contains("exists"), "{refused}");
-        assert_eq!(fs::read(&path).unwrap(), b"one");
+        create_whole(&path, b"one").unwrap();
+        for again in [create, create_whole] {
+            let refused = again(&path, b"two").unwrap_err().to_string();
+            assert!(refused.contains("exists"), "{refused}");
+            assert_eq!(fs::read(&path).unwrap(), b"one");
+        }
         // What a crash in the middle would leave behind.
         fs::write(folder.path().join(".file.new"), b"half").unwrap();
         replace(&path, b"three").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_superseded_is_kept_and_a_second_try_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, new, old] = ["key", "key.new", "key.old"].map(|name| folder.path().join(name));
+        create(&path, b"one").unwrap();
+        create(&new, b"two").unwrap();
+        // As a crash after the first of the two steps would leave it.
+        fs::hard_link(&path, &old).unwrap();
+        supersede(&path, &new, &old).unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap(), fs::read(&old).unwrap()),
+            (b"two".into(), b"one".into())
+        );
+        assert!(!new.exists());
     }
 
     #[test]

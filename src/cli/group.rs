@@ -1,7 +1,7 @@
 //! `okmsd group`: which users and service accounts belong to which group.
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Failure,
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::Environment,
     domain::{Error, IdentityUrn},
+    service::Group,
 };
 
 /// What to do with groups.
@@ -115,10 +116,7 @@ impl List {
         output::answer(
             self.format,
             || output::table(["GROUP", "MEMBER"], &rows),
-            || {
-                let group = |group: &crate::service::Group| json!({"urn": group.urn, "members": group.members});
-                groups.iter().map(group).collect()
-            },
+            || groups.iter().map(json).collect(),
         )
     }
 }
@@ -136,6 +134,10 @@ impl Delete {
         }
         output::print(&format!("Deleted {}, with {}.\n", self.group, counted(removed)))
     }
+}
+
+fn json(group: &Group) -> Value {
+    json!({"urn": group.urn, "members": group.members})
 }
 
 fn counted(members: u64) -> String {

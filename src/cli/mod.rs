@@ -15,6 +15,7 @@
 //! | `audit` | `okmsd audit`: the audit log, verified |
 //! | `policy` | `okmsd policy`: who may do what |
 //! | `group` | `okmsd group`: which users belong to which group |
+//! | `key` | `okmsd key`: root keys and keys of domains |
 //! | `settings` | `okmsd config`: the example, and the check of a configuration |
 //! | `healthcheck` | `okmsd healthcheck`: whether the server of this machine answers |
 //! | `config_args` | the options that say which configuration is meant |
@@ -45,6 +46,7 @@ mod files;
 mod group;
 mod healthcheck;
 mod init;
+mod key;
 mod listen_flags;
 mod output;
 mod policy;
@@ -113,6 +115,9 @@ enum Command {
     /// Groups of users and service accounts: add, remove, list, delete
     #[command(subcommand)]
     Group(group::Command),
+    /// Keys: status, rotation, a second root key
+    #[command(subcommand)]
+    Key(key::Command),
     /// Settings: print the example, check a configuration
     #[command(subcommand)]
     Config(settings::Command),
@@ -130,6 +135,7 @@ impl Command {
             Self::Audit(command) => command.run(environment),
             Self::Policy(command) => command.run(environment),
             Self::Group(command) => command.run(environment),
+            Self::Key(command) => command.run(environment),
             Self::Config(command) => command.run(environment),
             Self::Healthcheck(arguments) => arguments.run(environment),
         }

@@ -64,6 +64,12 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes a line to standard error, for a person who waits.
+pub(super) fn tell(line: &str) {
+    // Nobody waits where it is closed.
+    let _closed = writeln!(io::stderr(), "{line}");
+}
+
 /// Writes one sentence to standard error.
 pub(super) fn complain(sentence: &str) {
     // Where standard error is closed, the exit code has to do.

@@ -152,8 +152,10 @@ impl Reloader {
             }
             Err(reason) => {
                 if asked || self.failed.as_ref() != Some(&reason) {
+                    let in_use = self.live.status().borrow().summary();
                     warn!(
                         reason,
+                        in_use,
                         "the files of certificates, authorities or revocation lists can't be used; \
                          what was in use stays in use"
                     );

@@ -75,6 +75,8 @@ pub(super) struct Server {
     api_url: String,
     reloader: Reloader,
     hangup: Signal,
+    /// SIGTERM and Ctrl-C.
+    ends: (Signal, Signal),
     /// Metrics are served for as long as this lives, the shutdown included.
     _operations: JoinSet<()>,
 }
@@ -103,6 +105,10 @@ impl Server {
     /// Starts the server of a configuration.
     pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
         let hangup = reload::hangup()?;
+        // Before anybody is told that it serves: whoever then ends it must not cut it off.
+        let failed = |error| Failure::because("cannot wait for signals", &error);
+        let terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let files = TlsFiles::new(config);
         // The state from before they are read: what changes meanwhile is read again.
         let used = files.stamp();
@@ -150,7 +156,8 @@ impl Server {
             let router = operations_router(Arc::new(running));
             operations.spawn(serve_operations(listener, router));
         }
-        Ok(Self { app, api_url, reloader, hangup, _operations: operations })
+        let ends = (terminate, interrupt);
+        Ok(Self { app, api_url, reloader, hangup, ends, _operations: operations })
     }
 
     /// Where the API listens.
@@ -170,9 +177,7 @@ impl Server {
 
     /// Serves until SIGTERM or Ctrl-C, then ends after the requests under way.
     pub(super) async fn run(self, on_hangup: OnHangup) -> Result<(), Failure> {
-        let failed = |error| Failure::because("cannot wait for signals", &error);
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let (mut terminate, mut interrupt) = self.ends;
         let mut closed = reload::hangup()?;
         let (reload, ends) = match on_hangup {
             OnHangup::Reload => (Some(self.hangup), false),

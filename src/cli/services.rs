@@ -8,10 +8,10 @@ use tokio::runtime::Runtime;
 use super::{Failure, act::Act};
 use crate::{
     clock::SystemClock,
-    config::{Config, Database},
+    config::{Config, Database, RootKeyPlace},
     crypto::RootKey,
     domain::Clock,
-    service::{Credentials, Domains, Keyring, Policies},
+    service::{Credentials, Domains, Keyring, Keys, Policies, RootKeySource},
     store::{DatabaseUrl, Store},
 };
 
@@ -23,6 +23,8 @@ pub(super) struct Services {
     pub(super) credentials: Credentials,
     /// With policies and groups.
     pub(super) policies: Policies,
+    /// With keys.
+    pub(super) keys: Keys,
     /// The store itself, for the server.
     pub(super) store: Store,
     /// The keys of its domains, for the server.
@@ -35,14 +37,20 @@ impl Services {
     /// Opens the store of a configuration.
     pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
         // First, so that a wrong configuration does not leave a new, empty database behind.
-        let root_key = root_key(config)?;
+        let root_keys = root_keys(config)?;
         let database = database_url(config)?;
         let cannot_open = |error| Failure::refused(format!("cannot open {database}"), &error);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Store::open(&database).await.map_err(cannot_open)?;
-        let keyring = Keyring::open(root_key, store.clone(), Arc::clone(&clock)).await;
-        let keyring = Arc::new(keyring.map_err(cannot_open)?);
+        let keyring = Keyring::open_source(
+            root_keys,
+            root_key_source(config),
+            store.clone(),
+            Arc::clone(&clock),
+        );
+        let keyring = Arc::new(keyring.await.map_err(cannot_open)?);
         Ok(Self {
+            keys: Keys::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             domains: Domains::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             credentials: Credentials::new(store.clone(), Arc::clone(&clock)),
             policies: Policies::new(store.clone(), Arc::clone(&clock)),
@@ -82,10 +90,25 @@ pub(super) fn with<T>(
     })
 }
 
-/// The root key of a configuration.
-pub(super) fn root_key(config: &Config) -> Result<RootKey, Failure> {
-    let text = config.root_key.read()?;
-    RootKey::from_text(&text).map_err(|_| Failure::new("the root key is not base64 of 32 bytes"))
+/// The root key of a configuration; during a rotation, the old one and the new one.
+pub(super) fn root_keys(config: &Config) -> Result<Vec<RootKey>, Failure> {
+    let texts = config.root_key.read()?;
+    texts.iter().map(|text| root_key(text)).collect()
+}
+
+/// How a server reads its root key again. What is in a variable stays as it is while the process lives, and
+/// is not kept in memory a second time for it.
+fn root_key_source(config: &Config) -> Option<RootKeySource> {
+    if config.root_key.place() == RootKeyPlace::Variable {
+        return None;
+    }
+    let place = config.clone();
+    Some(Arc::new(move || root_keys(&place).map_err(|failure| failure.to_string())))
+}
+
+/// Reads the text of a root key.
+pub(super) fn root_key(text: &str) -> Result<RootKey, Failure> {
+    RootKey::from_text(text).map_err(|_| Failure::new("the root key is not base64 of 32 bytes"))
 }
 
 /// The database of a configuration.

@@ -30,7 +30,7 @@ impl Command {
 
 fn check(arguments: &ConfigArguments, environment: &Environment) -> Result<(), Failure> {
     let config = arguments.load(environment)?;
-    services::root_key(&config)?;
+    services::root_keys(&config)?;
     services::database_url(&config)?;
     serve::check_tls(&config)?;
     let mut text = match arguments.file(environment) {

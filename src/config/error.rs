@@ -41,6 +41,8 @@ pub enum Error {
     },
     /// A file holds more than such a file may, or bytes that are not text.
     NotText(PathBuf),
+    /// The command that gives a key does not.
+    Command(String, String),
     /// A root key is needed and none is named.
     NoRootKey(PathBuf),
 }
@@ -72,6 +74,9 @@ impl fmt::Display for Error {
             ),
             Self::NotText(path) => {
                 write!(f, "{} must hold one short line of text", path.display())
+            }
+            Self::Command(program, why) => {
+                write!(f, "the command of root_key.command, {program}, {why}")
             }
             Self::NoRootKey(path) => write!(
                 f,

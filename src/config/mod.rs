@@ -19,12 +19,14 @@
 //! | `limits` | what a client may take of time, memory and connections |
 //! | `storage` | the database |
 //! | `root_key` | where the root key comes from |
+//! | `command` | running the command that gives it |
 //! | `pki` | the authorities of client certificates |
 //! | `audit` | the audit log |
 //! | `log` | what is logged and in which form |
 //! | `example.toml` | every setting with its meaning, unit and default |
 
 mod audit;
+mod command;
 mod error;
 mod limits;
 mod log;
@@ -47,7 +49,7 @@ pub use self::{
     log::{Log, LogFormat},
     pki::{ClientCa, ClientCas, Files, Pki},
     private::read_private_file,
-    root_key::RootKeySource,
+    root_key::{RootKeyPlace, RootKeySource},
     server::{ApiListen, DocsListen, OperationsListen, Server},
     source::{Environment, Flags},
     storage::{Database, Storage},

@@ -1,13 +1,17 @@
 //! Where the root key comes from.
 
 use std::{
+    ffi::OsString,
     fmt,
     path::{Path, PathBuf},
 };
 
 use zeroize::Zeroizing;
 
-use super::{Error, private::read_private_line, source::Environment, source::Source};
+use super::{
+    Error, command, private::read_private_line, source::Environment, source::Source,
+    value::CommandLine,
+};
 
 /// Where the root key comes from: never from the database, and never from the configuration file
 /// itself, which people copy about.
@@ -16,15 +20,36 @@ pub struct RootKeySource {
     /// A file that holds it; the default is used only where no other source is named.
     file: Option<PathBuf>,
     default_file: PathBuf,
+    /// A command that prints it.
+    command: Option<CommandLine>,
     /// From `OKMSD_ROOT_KEY`.
     text: Option<Zeroizing<String>>,
     /// systemd's folder of credentials.
     credentials: Option<PathBuf>,
 }
 
+/// The place that a root key is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootKeyPlace<'a> {
+    /// The environment variable `OKMSD_ROOT_KEY`.
+    Variable,
+    /// What a command prints.
+    Command,
+    /// A file.
+    File(&'a Path),
+    /// A credential that systemd hands over.
+    Credential,
+}
+
 impl RootKeySource {
     pub(super) fn defaults(base: &Path) -> Self {
-        Self { file: None, default_file: base.join("root.key"), text: None, credentials: None }
+        Self {
+            file: None,
+            default_file: base.join("root.key"),
+            command: None,
+            text: None,
+            credentials: None,
+        }
     }
 
     /// Where the key is if nothing names another place.
@@ -32,31 +57,73 @@ impl RootKeySource {
         &self.default_file
     }
 
-    /// Reads the text of the root key.
+    /// Where the key is read from.
+    pub fn place(&self) -> RootKeyPlace<'_> {
+        if self.text.is_some() {
+            return RootKeyPlace::Variable;
+        }
+        if self.command.is_some() {
+            return RootKeyPlace::Command;
+        }
+        match &self.file {
+            Some(file) => RootKeyPlace::File(file),
+            None if self.credential().is_some() => RootKeyPlace::Credential,
+            None => RootKeyPlace::File(&self.default_file),
+        }
+    }
+
+    /// Reads the text of the root key; and that of the key which a rotation has put beside its file, if
+    /// there is one. Only the store can tell which of the two counts.
     ///
     /// # Errors
     ///
-    /// [`Error::NoRootKey`] where no source has one, and as [`super::read_private_file`].
-    pub fn read(&self) -> Result<Zeroizing<String>, Error> {
+    /// [`Error::NoRootKey`] where no source has one, [`Error::Command`], and as
+    /// [`super::read_private_file`].
+    pub fn read(&self) -> Result<Vec<Zeroizing<String>>, Error> {
         if let Some(text) = &self.text {
-            return Ok(text.clone());
+            return Ok(vec![text.clone()]);
         }
-        if let Some(file) = &self.file {
-            return read_private_line(file);
+        if let Some(command) = &self.command {
+            return Ok(vec![command::read_line(command)?]);
         }
-        if let Some(credential) =
-            self.credentials.as_ref().map(|folder| folder.join(CREDENTIAL)).filter(|f| f.exists())
-        {
-            return read_private_line(&credential);
+        if let Some(credential) = self.credential().filter(|_| self.file.is_none()) {
+            return Ok(vec![read_private_line(&credential)?]);
         }
-        if !self.default_file.exists() {
-            return Err(Error::NoRootKey(self.default_file.clone()));
+        let file = self.file.as_ref().unwrap_or(&self.default_file);
+        if self.file.is_none() && !file.exists() {
+            return Err(Error::NoRootKey(file.clone()));
         }
-        read_private_line(&self.default_file)
+        let mut keys = vec![read_private_line(file)?];
+        let new = Self::new_file(file);
+        if new.exists() {
+            keys.push(read_private_line(&new)?);
+        }
+        Ok(keys)
+    }
+
+    /// Where a rotation puts the new key until it has taken the place of the old one.
+    pub fn new_file(file: &Path) -> PathBuf {
+        let mut name = OsString::from(file);
+        name.push(".new");
+        PathBuf::from(name)
+    }
+
+    fn credential(&self) -> Option<PathBuf> {
+        let credential = self.credentials.as_ref()?.join(CREDENTIAL);
+        credential.exists().then_some(credential)
     }
 
     pub(super) fn settings(&mut self, source: &mut impl Source) -> Result<(), Error> {
-        source.setting("root_key.file", "OKMSD_ROOT_KEY_FILE", &mut self.file)?;
+        let in_file = source.setting("root_key.file", "OKMSD_ROOT_KEY_FILE", &mut self.file)?;
+        let by_command =
+            source.setting("root_key.command", "OKMSD_ROOT_KEY_COMMAND", &mut self.command)?;
+        match (in_file, by_command) {
+            (Some(one), Some(other)) => return Err(Error::Both(one, other)),
+            // What a nearer source says counts instead of what a farther one said.
+            (Some(_), None) => self.command = None,
+            (None, Some(_)) => self.file = None,
+            (None, None) => {}
+        }
         Ok(())
     }
 
@@ -64,10 +131,10 @@ impl RootKeySource {
     pub(super) fn take_environment(&mut self, environment: &Environment) -> Result<(), Error> {
         let variable = |name| environment.variable(name);
         if let Some(text) = variable("OKMSD_ROOT_KEY") {
-            if variable("OKMSD_ROOT_KEY_FILE").is_some() {
-                let names = ["OKMSD_ROOT_KEY", "OKMSD_ROOT_KEY_FILE"].map(str::to_owned);
-                let [one, other] = names;
-                return Err(Error::Both(one, other));
+            for other in ["OKMSD_ROOT_KEY_FILE", "OKMSD_ROOT_KEY_COMMAND"] {
+                if variable(other).is_some() {
+                    return Err(Error::Both("OKMSD_ROOT_KEY".to_owned(), other.to_owned()));
+                }
             }
             self.text = Some(Zeroizing::new(text.trim().to_owned()));
         }
@@ -91,6 +158,7 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
+    use crate::config::{Config, Flags};
 
     fn write(path: &Path, text: &str) {
         fs::write(path, text).unwrap();
@@ -101,7 +169,9 @@ mod tests {
         let mut source = RootKeySource::defaults(base);
         source.file = file.map(|name| base.join(name));
         source.take_environment(&Environment::from(pairs))?;
-        source.read().map(|text| text.to_string())
+        source
+            .read()
+            .map(|texts| texts.iter().map(|text| text.as_str()).collect::<Vec<_>>().join("+"))
     }
 
     #[test]
@@ -120,8 +190,45 @@ mod tests {
         let text = ("OKMSD_ROOT_KEY", " text\n");
         assert_eq!(read(base, Some("named"), &[systemd, text]).unwrap(), "text");
         assert!(matches!(read(base, Some("absent"), &[systemd]), Err(Error::Read(..))));
-        let both = [("OKMSD_ROOT_KEY", "a"), ("OKMSD_ROOT_KEY_FILE", "b")];
-        assert!(matches!(read(base, None, &both), Err(Error::Both(..))));
+        for other in ["OKMSD_ROOT_KEY_FILE", "OKMSD_ROOT_KEY_COMMAND"] {
+            let both = [("OKMSD_ROOT_KEY", "a"), (other, "b")];
+            assert!(matches!(read(base, None, &both), Err(Error::Both(..))));
+        }
+        // A rotation that was cut off: the store knows which of the two counts.
+        write(&base.join("named.new"), "new");
+        assert_eq!(read(base, Some("named"), &[systemd]).unwrap(), "named+new");
+    }
+
+    #[test]
+    fn a_command_is_a_source_like_the_others() {
+        let from = |text: &str, pairs: &[(&str, &str)]| {
+            let mut config = Config::from_toml(text, Path::new("/etc/okmsd.toml"))?;
+            config.apply(&Environment::from(pairs), &Flags::default())?;
+            Ok::<_, Error>(config.root_key)
+        };
+        let command = "[root_key]\ncommand = [\"echo\", \"hunter2 3\"]";
+        let source = from(command, &[]).unwrap();
+        assert_eq!(source.place(), RootKeyPlace::Command);
+        assert_eq!(*source.read().unwrap()[0], "hunter2 3");
+        for value in ["echo hunter2", "[\"echo\", \"hunter2\"]"] {
+            let source = from(command, &[("OKMSD_ROOT_KEY_COMMAND", value)]).unwrap();
+            assert_eq!(*source.read().unwrap()[0], "hunter2");
+        }
+        let source = from(command, &[("OKMSD_ROOT_KEY_FILE", "near")]).unwrap();
+        assert_eq!(source.place(), RootKeyPlace::File(Path::new("near")));
+        let file = "[root_key]\nfile = \"far\"";
+        let source = from(file, &[("OKMSD_ROOT_KEY_COMMAND", "echo hunter2")]).unwrap();
+        assert_eq!(source.place(), RootKeyPlace::Command);
+        let both = format!("{command}\nfile = \"x\"");
+        assert!(matches!(from(&both, &[]), Err(Error::Both(..))));
+        for bad in ["\"hunter2\"", "[]", "[\"\"]", "[1]", "[\"hunter2\\u0000\"]"] {
+            let refused = from(&format!("[root_key]\ncommand = {bad}"), &[]).unwrap_err();
+            let refused = refused.to_string();
+            assert!(refused.starts_with("root_key.command") && !refused.contains("unter2"));
+        }
+        for bad in ["[", "[1]", "   "] {
+            assert!(from("", &[("OKMSD_ROOT_KEY_COMMAND", bad)]).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -44,6 +44,8 @@ fn each_value_that_the_example_leaves_out_is_taken_too() {
     let config =
         from_text("[server]\napi_url = \"https://okms.example.com/\"\n[root_key]\nfile = \"k\"\n")
             .unwrap();
+    let command = from_text("[root_key]\ncommand = [\"x\", \"hunter2\"]\n").unwrap().list();
+    assert!(command.contains(&("root_key.command", "x …".to_owned())));
     let list = config.list();
     assert!(list.contains(&("server.api_url", "https://okms.example.com".to_owned())));
     assert!(list.contains(&("root_key.file", "/etc/okmsd/k".to_owned())));

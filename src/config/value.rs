@@ -49,6 +49,44 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
+/// A program and its arguments, as they are handed to the system: no shell reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CommandLine(pub(super) Vec<String>);
+
+impl CommandLine {
+    fn checked(words: Vec<String>) -> Option<Self> {
+        let sound = words.first().is_some_and(|program| !program.is_empty())
+            && words.iter().all(|word| !word.contains('\0'));
+        sound.then_some(Self(words))
+    }
+}
+
+impl Value for CommandLine {
+    const RULE: &'static str = "must be a program and its arguments, such as \
+                                [\"/usr/bin/decrypt\", \"okmsd.key\"]; no shell reads it";
+
+    /// An array in JSON, or words with blanks between them.
+    fn parse(text: &str, _base: &Path) -> Option<Self> {
+        if text.trim_start().starts_with('[') {
+            return Self::checked(serde_json::from_str(text).ok()?);
+        }
+        Self::checked(text.split_ascii_whitespace().map(str::to_owned).collect())
+    }
+
+    fn from_toml(value: &toml::Value, _base: &Path) -> Option<Self> {
+        let words = value.as_array()?.iter().map(|word| word.as_str().map(str::to_owned));
+        Self::checked(words.collect::<Option<_>>()?)
+    }
+
+    /// Arguments may be secret in the wrong place.
+    fn show(&self) -> String {
+        match &self.0[..] {
+            [program, _, ..] => format!("{program} …"),
+            words => words.concat(),
+        }
+    }
+}
+
 impl Value for NonZeroU32 {
     const RULE: &'static str = "must be a whole number of at least 1";
 

@@ -1,7 +1,7 @@
 //! AES-256-GCM with the nonce in front.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::rand;
+use aws_lc_rs::{hmac, rand};
 use zeroize::Zeroizing;
 
 use super::CryptoError;
@@ -70,3 +70,12 @@ pub(super) fn random_key() -> Result<KeyBytes, CryptoError> {
     rand::fill(&mut key[..]).map_err(|_| CryptoError)?;
     Ok(key)
 }
+
+/// A name for a key: a keyed hash of a fixed text, which cannot be turned back into it.
+pub(super) fn key_name(key: &KeyBytes, context: &[u8]) -> String {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key[..]), context);
+    tag.as_ref().iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// 64 bits tell an operator's handful of keys apart.
+const NAME_BYTES: usize = 8;

@@ -7,7 +7,7 @@ use super::{
     action::{Action, ActionPattern},
     resource::ResourcePattern,
 };
-use crate::domain::{Error, IdentityUrn};
+use crate::domain::{Error, IdentityKind, IdentityUrn, OkmsId};
 
 /// A policy: what some identities may or must not do with some resources.
 #[derive(Debug, Clone)]
@@ -130,7 +130,7 @@ impl Policy {
     }
 
     /// The regions and domains of its resources.
-    pub fn domains(&self) -> impl Iterator<Item = (&str, crate::domain::OkmsId)> {
+    pub fn domains(&self) -> impl Iterator<Item = (&str, OkmsId)> {
         self.resources
             .iter()
             .map(|resource| (resource.value.region.as_str(), resource.value.okms_id))
@@ -164,11 +164,16 @@ impl Policy {
         let lists = [&self.allow, &self.except, &self.deny];
         let actions = lists.into_iter().flatten().filter(|action| action.value.is_empty());
         let resources = self.resources.iter().filter(|resource| resource.value.is_empty());
-        let actions = actions.map(|action| ("action", action.line));
-        let resources = resources.map(|resource| ("resource", resource.line));
-        actions
+        let actions = actions.map(|action| ("action has no effect here", action.line));
+        let resources = resources.map(|resource| ("resource has no effect here", resource.line));
+        let is_root =
+            |identity: &&Located<IdentityUrn>| identity.value.kind() == IdentityKind::Account;
+        let roots = self.identities.iter().filter(is_root);
+        let roots = roots.map(|root| ("identity is root, whom no policy binds", root.line));
+        roots
             .chain(resources)
-            .map(|(what, line)| format!("line {line}: this {what} has no effect here"))
+            .chain(actions)
+            .map(|(what, line)| format!("line {line}: this {what}"))
             .collect()
     }
 }

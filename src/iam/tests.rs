@@ -228,10 +228,15 @@ fn what_has_no_effect_here_is_told() {
         }),
     );
     policy["resources"] = json!([urn("/serviceKey/*"), urn("")]);
+    policy["identities"] = json!([USER, ROOT]);
     let policy = parse(&policy).unwrap();
     assert_eq!(
         policy.warnings(),
-        ["line 1: this action has no effect here", "line 1: this resource has no effect here",]
+        [
+            "line 1: this identity is root, whom no policy binds",
+            "line 1: this resource has no effect here",
+            "line 1: this action has no effect here",
+        ]
     );
 }
 

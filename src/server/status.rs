@@ -93,6 +93,12 @@ impl CertificateExpiry {
 }
 
 impl CertificateStatus {
+    /// Names and fingerprints in one line, for a log.
+    pub fn summary(&self) -> String {
+        let each = |one: &CertificateExpiry| format!("{} {}", one.name, hex(&one.fingerprint));
+        self.certificates.iter().map(each).collect::<Vec<_>>().join(", ")
+    }
+
     /// Logs what is in use.
     pub(super) fn log(&self) {
         for one in &self.certificates {

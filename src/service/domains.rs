@@ -39,9 +39,14 @@ impl Domains {
             created_at: self.clock.now(),
             config: SecretConfig::default(),
         };
-        let key = self.keyring.first_key(domain.okms_id)?;
-        self.store.insert_domain(domain.clone(), key).await?;
-        Ok(domain)
+        for _ in 0..STORE_KEY_TRIES {
+            let key = self.keyring.first_key(domain.okms_id)?;
+            if self.store.insert_domain(domain.clone(), key).await? {
+                return Ok(domain);
+            }
+            self.keyring.renew_store_key().await?;
+        }
+        Err(Error::Unavailable("the store key is replaced again and again".into()))
     }
 
     /// All domains.
@@ -73,3 +78,6 @@ impl Domains {
         if existed { Ok(()) } else { Err(Error::DomainNotFound) }
     }
 }
+
+/// The store key is replaced by an operator's command, which nobody gives three times in a moment.
+const STORE_KEY_TRIES: usize = 3;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Caller, Page, SecretView, Secrets, secrets::view};
+use super::{Caller, Page, SecretView, Secrets, cursors::List, keyring::DomainKeys, secrets::view};
 use crate::{
     domain::{Error, NotedDecision, SecretPath, Timestamp},
     iam::{Action, ListScope, PathRange, Rights},
@@ -16,39 +16,52 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// When storage fails.
+    /// [`Error::Malformed`] where the cursor does not count here; or when storage fails.
     pub async fn list(
         &self,
         caller: &Caller,
-        after: Option<&SecretPath>,
+        cursor: Option<&str>,
         size: u32,
-    ) -> Result<Page<SecretView, SecretPath>, Error> {
+    ) -> Result<Page<SecretView>, Error> {
         caller.note_resource(None);
+        let after = match cursor {
+            Some(cursor) => {
+                let last = self.keyring.open_cursor(caller, List::Secrets, cursor).await?;
+                let broken = |_| Error::Internal("a cursor of ours holds no path".into());
+                Some(SecretPath::parse(&last).map_err(broken)?)
+            }
+            None => None,
+        };
         let rights = caller.rights();
-        let now = self.clock.now();
+        let ranges = match rights.scope(Action::SecretGet) {
+            ListScope::All => vec![PathRange::all()],
+            ListScope::Ranges(ranges) => ranges,
+        };
         let turn = self.lists.acquire().await;
         let _turn = turn.map_err(|_| Error::Internal("nobody closes the semaphore".into()))?;
         // One more than asked for tells whether a next page has anything in it.
         let mut search = Search::new(self, caller, &rights, size + 1);
-        match rights.scope(Action::SecretGet) {
-            ListScope::All => search.take_all(after).await?,
-            ListScope::Ranges(ranges) => {
-                let ranges = ranges.into_iter().filter_map(|range| match after {
-                    Some(after) => range.after(after),
-                    None => Some(range),
-                });
-                for range in ranges {
-                    search.take_visible(range).await?;
-                }
+        for range in ranges {
+            let rest = match &after {
+                Some(after) => range.after(after),
+                None => Some(range),
+            };
+            if let Some(range) = rest {
+                search.take_visible(range).await?;
             }
         }
         caller.trail().note_decision(search.noted());
-        let mut found = search.found;
-        let fitting = found.len().min(size as usize).min(fitting(&found));
-        let more = found.len() > fitting;
-        found.truncate(fitting);
-        let next = found.last().filter(|_| more).map(|last| last.secret.path.clone());
-        let items = found.into_iter().map(|found| without_data(found, now)).collect();
+        let mut items = search.found;
+        let fitting = items.len().min(size as usize).min(fitting(&items));
+        let more = items.len() > fitting;
+        items.truncate(fitting);
+        let next = match items.last().filter(|_| more) {
+            Some(last) => {
+                let last = last.secret.path.as_str();
+                Some(self.keyring.seal_cursor(caller, List::Secrets, last).await?)
+            }
+            None => None,
+        };
         Ok(Page { items, next })
     }
 }
@@ -58,11 +71,11 @@ struct Search<'a> {
     secrets: &'a Secrets,
     caller: &'a Caller,
     rights: &'a Rights<'a>,
+    now: Timestamp,
     /// How many secrets are enough.
     wanted: usize,
-    found: Vec<SecretWithVersion>,
-    is_root: bool,
-    /// The names of the policies that allow what was found.
+    found: Vec<SecretView>,
+    /// What allows what was found: the names of policies, or root.
     deciding: BTreeSet<&'a str>,
 }
 
@@ -72,44 +85,37 @@ impl<'a> Search<'a> {
             secrets,
             caller,
             rights,
+            now: secrets.clock.now(),
             wanted: wanted as usize,
             found: Vec::new(),
-            is_root: false,
             deciding: BTreeSet::new(),
         }
-    }
-
-    /// Takes what comes: the caller may see all secrets.
-    async fn take_all(&mut self, after: Option<&SecretPath>) -> Result<(), Error> {
-        self.is_root = true;
-        let range = match after {
-            Some(after) => PathRange::all().after(after),
-            None => Some(PathRange::all()),
-        };
-        if let Some(range) = range {
-            self.found = self.fetch(&range).await?;
-        }
-        Ok(())
     }
 
     /// Takes the secrets of a range that the caller may see, until they are enough.
     async fn take_visible(&mut self, range: PathRange) -> Result<(), Error> {
         let mut rest = Some(range);
-        while let Some(range) = rest.take() {
-            if self.is_done() {
-                return Ok(());
-            }
+        while let Some(range) = rest.take().filter(|_| !self.is_done()) {
             let missing = self.wanted - self.found.len();
-            let batch = self.fetch(&range).await?;
+            let limit = u32::try_from(missing).unwrap_or(u32::MAX);
+            let (secrets, okms_id) = (self.secrets, self.caller.okms_id());
+            let fetch = || secrets.store.list_secrets(okms_id, &range, limit);
+            let (batch, keys) = secrets.with_keys(self.caller, fetch).await?;
             let is_last = batch.len() < missing;
-            let Some(last) = batch.last().map(|last| last.secret.path.clone()) else { break };
+            let path = |found: &SecretWithVersion| found.secret.record.secret.path.clone();
+            let last = batch.iter().flatten().last().map(path);
             let found_before = self.found.len();
-            for secret in batch {
-                if self.is_visible(&secret.secret.path) {
-                    self.found.push(secret);
+            for found in batch {
+                if found.as_ref().is_ok_and(|found| !self.is_visible(&path(found))) {
+                    continue;
                 }
+                self.found.extend(listed(&keys, found, self.now));
             }
-            rest = range.after(&last).filter(|_| !is_last);
+            rest = match last {
+                _ if is_last => None,
+                Some(last) => range.after(&last),
+                None => return Err(Error::Internal("no secret of a page can be read".into())),
+            };
             if self.found.len() == found_before
                 && let Some(range) = rest.take()
             {
@@ -126,20 +132,15 @@ impl<'a> Search<'a> {
         while let Some(range) = rest.take() {
             let okms_id = self.caller.okms_id();
             let paths = self.secrets.store.list_paths(okms_id, &range, SKIPPED_PATHS).await?;
-            if let Some(visible) = paths.iter().find(|path| self.is_visible(path)) {
+            if let Some(visible) = paths.iter().flatten().find(|path| self.is_visible(path)) {
                 let from = visible.as_str().to_owned();
                 return Ok(Some(PathRange { from, to: range.to }));
             }
             let is_last = paths.len() < SKIPPED_PATHS as usize;
-            rest = paths.last().filter(|_| !is_last).and_then(|last| range.after(last));
+            let last = paths.iter().flatten().last().filter(|_| !is_last);
+            rest = last.and_then(|last| range.after(last));
         }
         Ok(None)
-    }
-
-    async fn fetch(&self, range: &PathRange) -> Result<Vec<SecretWithVersion>, Error> {
-        let missing = self.wanted.saturating_sub(self.found.len());
-        let missing = u32::try_from(missing).unwrap_or(u32::MAX);
-        self.secrets.store.list_secrets(self.caller.okms_id(), range, missing).await
     }
 
     fn is_visible(&mut self, path: &SecretPath) -> bool {
@@ -158,32 +159,43 @@ impl<'a> Search<'a> {
     /// One decision for the record of the whole list: allowed where anything can be seen.
     fn noted(&self) -> NotedDecision {
         let names: Vec<_> = self.deciding.iter().take(NOTED_POLICIES).copied().collect();
-        let decided_by = match names.as_slice() {
-            _ if self.is_root => Some("root".to_owned()),
-            [] => None,
-            names => Some(names.join(", ")),
-        };
-        NotedDecision {
-            action: Action::SecretGet.as_str(),
-            allowed: decided_by.is_some(),
-            decided_by,
+        let decided_by = (!names.is_empty()).then(|| names.join(", "));
+        let allowed = decided_by.is_some();
+        NotedDecision { action: Action::SecretGet.as_str(), allowed, decided_by }
+    }
+}
+
+/// A secret of a list, without data. One that does not verify is left out: it must not keep the others
+/// from being listed.
+fn listed(
+    keys: &DomainKeys,
+    found: Result<SecretWithVersion, Error>,
+    now: Timestamp,
+) -> Option<SecretView> {
+    let verified = found.and_then(|found| {
+        let path = found.secret.record.secret.path.clone();
+        keys.verify_found(&path, found, None)
+    });
+    match verified {
+        Ok((secret, version)) => Some(SecretView {
+            secret: secret.secret,
+            version: version.map(|stored| view(stored.record.version, now)),
+        }),
+        Err(error) => {
+            tracing::error!(?error, "a secret is left out of a list");
+            None
         }
     }
 }
 
 /// How many of these secrets make a page of a bearable size; at least one.
-fn fitting(found: &[SecretWithVersion]) -> usize {
+fn fitting(found: &[SecretView]) -> usize {
     let mut bytes = 0;
     let beyond = found.iter().position(|found| {
         bytes += found.secret.custom_metadata.len_bytes();
         bytes > MAX_PAGE_METADATA_BYTES
     });
     beyond.map_or(found.len(), |beyond| beyond.max(1))
-}
-
-fn without_data(found: SecretWithVersion, now: Timestamp) -> SecretView {
-    let version = found.version.map(|stored| view(stored.version, now));
-    SecretView { secret: found.secret, version }
 }
 
 /// Lists at a time, in all: each may hold some 20 MiB of rows, if someone has filled all the custom

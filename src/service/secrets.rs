@@ -1,37 +1,41 @@
 //! The use cases of secrets, versions and a domain's defaults.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::Semaphore;
 
-use super::{Caller, Keyring, keyring::Sealer, listing::CONCURRENT_LISTS};
+use super::{
+    Caller, Keyring, cursors::List, keyring::DomainKeys, listing::CONCURRENT_LISTS, rows::UnderKeys,
+};
 use crate::{
-    crypto::SealedData,
     domain::{
         Clock, Error, MetadataPatch, Secret, SecretChange, SecretConfig, SecretConfigPatch,
         SecretData, SecretPath, SecretSnapshot, Timestamp, Version, VersionId, VersionState, rules,
     },
     iam::Action,
-    store::{Store, StoredVersion},
+    store::{Store, StoredSnapshot},
 };
 
 /// The use cases of secrets.
 #[derive(Clone)]
 pub struct Secrets {
     pub(super) store: Store,
-    keyring: Arc<Keyring>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) clock: Arc<dyn Clock>,
     /// Permits to list.
     pub(super) lists: Arc<Semaphore>,
 }
 
-/// One page of a list, and after which item the next one begins.
+/// One page of a list, and how to come to the next one.
 #[derive(Debug, Clone)]
-pub struct Page<T, Key> {
+pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
-    /// The key of the last item, where more follow.
-    pub next: Option<Key>,
+    /// The cursor of the next page, where more follow: base64url, for this caller and this list alone.
+    pub next: Option<String>,
 }
 
 /// A secret with the version that was asked for.
@@ -83,22 +87,21 @@ impl Secrets {
     ) -> Result<Written, Error> {
         caller.authorize(Action::SecretCreate, Some(&path))?;
         let now = self.clock.now();
-        let sealer = self.keyring.sealer(caller.okms_id()).await?;
         let patch = metadata.clone();
         let decide = move |snapshot: &SecretSnapshot, path: &SecretPath| {
-            let change = rules::create(snapshot, path, &patch, now)?;
-            let sealed = seal(Some((&sealer, &data)), path, &change)?;
-            Ok((change, sealed))
+            rules::create(snapshot, path, &patch, now)
         };
-        let (snapshot, change) = self.change(caller, path, None, decide).await?;
-        written(snapshot, change, &metadata)
+        let (domain_config, change) =
+            self.change(caller, path, Target::Secret, Some(data), decide).await?;
+        written(&domain_config, change, &metadata)
     }
 
     /// A secret with the given version, or else its current one.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`], [`Error::SecretNotFound`], [`Error::VersionNotFound`], or when storage fails.
+    /// [`Error::Forbidden`], [`Error::SecretNotFound`], [`Error::VersionNotFound`], or when storage
+    /// fails.
     pub async fn read(
         &self,
         caller: &Caller,
@@ -110,20 +113,26 @@ impl Secrets {
         if include_data {
             caller.authorize(Action::VersionGetData, Some(path))?;
         }
-        let found = self.store.find_secret(caller.okms_id(), path, version, include_data).await?;
+        let fetch = || self.store.find_secret(caller.okms_id(), path, version, include_data);
+        let (found, keys) = self.with_keys(caller, fetch).await?;
         let found = found.ok_or(Error::SecretNotFound)?;
-        if version.is_some() && found.version.is_none() {
+        let (secret, stored) = keys.verify_found(path, found, version)?;
+        if version.is_some() && stored.is_none() {
             return Err(Error::VersionNotFound);
         }
-        if let Some(found) = &found.version {
-            caller.trail().note_version(found.version.id);
-        }
         let now = self.clock.now();
-        let version = match found.version {
-            Some(version) => Some(self.open(caller, path, version, now).await?),
+        let version = match stored {
+            Some(stored) => {
+                caller.trail().note_version(stored.record.version.id);
+                let mut view = view(stored.record.version.clone(), now);
+                if view.state == VersionState::Active {
+                    view.data = keys.open_data(&secret, &stored)?;
+                }
+                Some(view)
+            }
             None => None,
         };
-        Ok(SecretView { secret: found.secret, version })
+        Ok(SecretView { secret: secret.secret, version })
     }
 
     /// Changes metadata, adds a version, or both as one.
@@ -147,43 +156,60 @@ impl Secrets {
             caller.authorize(Action::SecretUpdateMetadata, Some(&path))?;
         }
         let patch = metadata.clone();
-        let (snapshot, change) = self.write(caller, path, cas, patch, data).await?;
-        written(snapshot, change, &metadata)
+        let (domain_config, change) = self.write(caller, path, cas, patch, data).await?;
+        written(&domain_config, change, &metadata)
     }
 
-    /// Removes a secret with all its versions.
+    /// Removes a secret with all its versions, also one whose rows do not verify: that it is there is all
+    /// that counts, and this is the way out for one that cannot be used any more.
     ///
     /// # Errors
     ///
     /// [`Error::Forbidden`], [`Error::SecretNotFound`], or when storage fails.
     pub async fn delete(&self, caller: &Caller, path: SecretPath) -> Result<(), Error> {
         caller.authorize(Action::SecretDelete, Some(&path))?;
-        let decide =
-            |snapshot: &SecretSnapshot, _: &SecretPath| Ok((rules::delete(snapshot)?, None));
-        self.change(caller, path, None, decide).await?;
+        let decide = |snapshot: &SecretSnapshot, _: &SecretPath| rules::delete(snapshot);
+        self.change(caller, path, Target::Remains, None, decide).await?;
         Ok(())
     }
 
-    /// Versions of a secret above the number `after`, ascending, up to `size`.
+    /// Versions of a secret, ascending, up to `size`.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`], [`Error::SecretNotFound`], or when storage fails.
+    /// [`Error::Forbidden`], [`Error::SecretNotFound`], [`Error::Malformed`] where the cursor does not
+    /// count here; or when storage fails.
     pub async fn list_versions(
         &self,
         caller: &Caller,
         path: &SecretPath,
-        after: Option<VersionId>,
+        cursor: Option<&str>,
         size: u32,
-    ) -> Result<Page<VersionView, VersionId>, Error> {
+    ) -> Result<Page<VersionView>, Error> {
         caller.authorize(Action::SecretGet, Some(path))?;
         let now = self.clock.now();
-        let after = after.map_or(0, VersionId::get);
-        let found = self.store.list_versions(caller.okms_id(), path, after, size + 1).await?;
-        let mut found = found.ok_or(Error::SecretNotFound)?;
+        let list = List::Versions(path);
+        let after: u32 = match cursor {
+            Some(cursor) => {
+                let last = self.keyring.open_cursor(caller, list, cursor).await?;
+                let broken = |_| Error::Internal("a cursor of ours holds no version".into());
+                last.parse().map_err(broken)?
+            }
+            None => 0,
+        };
+        let fetch = || self.store.list_versions(caller.okms_id(), path, after, size + 1);
+        let (found, keys) = self.with_keys(caller, fetch).await?;
+        let found = found.ok_or(Error::SecretNotFound)?;
+        let mut found = keys.verify_versions(path, found, after, size + 1)?;
         let more = found.len() > size as usize;
         found.truncate(size as usize);
-        let next = found.last().filter(|_| more).map(|last| last.id);
+        let next = match found.last().filter(|_| more) {
+            Some(last) => {
+                let last = last.id.get().to_string();
+                Some(self.keyring.seal_cursor(caller, list, &last).await?)
+            }
+            None => None,
+        };
         let items = found.into_iter().map(|version| view(version, now)).collect();
         Ok(Page { items, next })
     }
@@ -217,7 +243,8 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`], [`Error::SecretNotFound`], [`Error::VersionNotFound`], or when storage fails.
+    /// [`Error::Forbidden`], [`Error::SecretNotFound`], [`Error::VersionNotFound`], or when storage
+    /// fails.
     pub async fn read_version(
         &self,
         caller: &Caller,
@@ -250,9 +277,9 @@ impl Secrets {
         caller.trail().note_version(version);
         let now = self.clock.now();
         let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
-            Ok((rules::set_version_state(snapshot, state, now)?, None))
+            rules::set_version_state(snapshot, state, now)
         };
-        match self.change(caller, path, Some(version), decide).await? {
+        match self.change(caller, path, Target::Version(version), None, decide).await? {
             (_, SecretChange::SetVersion(version) | SecretChange::KeepVersion(version)) => {
                 Ok(view(version, now))
             }
@@ -292,82 +319,126 @@ impl Secrets {
         cas: Option<u32>,
         metadata: MetadataPatch,
         data: Option<SecretData>,
-    ) -> Result<(SecretSnapshot, SecretChange), Error> {
+    ) -> Result<(SecretConfig, SecretChange), Error> {
         let now = self.clock.now();
-        let data = match data {
-            Some(data) => Some((self.keyring.sealer(caller.okms_id()).await?, data)),
-            None => None,
+        let has_data = data.is_some();
+        let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
+            rules::update(snapshot, cas, &metadata, has_data, now)
         };
-        let decide = move |snapshot: &SecretSnapshot, path: &SecretPath| {
-            let data = data.as_ref().map(|(sealer, data)| (sealer, data));
-            let change = rules::update(snapshot, cas, &metadata, data.is_some(), now)?;
-            let sealed = seal(data, path, &change)?;
-            Ok((change, sealed))
-        };
-        self.change(caller, path, None, decide).await
+        self.change(caller, path, Target::Secret, data, decide).await
     }
 
+    /// Lets `decide` change a secret, and seals `data` for the version that its change adds.
     async fn change<F>(
         &self,
         caller: &Caller,
         path: SecretPath,
-        version: Option<VersionId>,
+        target: Target,
+        data: Option<SecretData>,
         decide: F,
-    ) -> Result<(SecretSnapshot, SecretChange), Error>
+    ) -> Result<(SecretConfig, SecretChange), Error>
     where
-        F: Fn(&SecretSnapshot, &SecretPath) -> Result<(SecretChange, Option<SealedData>), Error>
-            + Send
-            + Sync
-            + 'static,
+        F: Fn(&SecretSnapshot, &SecretPath) -> Result<SecretChange, Error> + Send + Sync + 'static,
     {
-        let same_path = path.clone();
-        let decide = move |snapshot: &SecretSnapshot| decide(snapshot, &same_path);
-        let (snapshot, change) =
-            self.store.change_secret(caller.okms_id(), path, version, decide).await?;
-        if let Some(version) = change.new_version() {
-            caller.trail().note_version(version.id);
+        let (okms_id, revision) = (caller.okms_id(), caller.revisions().keys);
+        let wanted = match target {
+            Target::Version(version) => Some(version),
+            Target::Secret | Target::Remains => None,
+        };
+        let unit = Arc::new((path.clone(), data, decide));
+        for tries_left in (0..KEY_TRIES).rev() {
+            let sealer = match unit.1 {
+                Some(_) => self.keyring.sealer(okms_id, revision).await?,
+                None => self.keyring.newest(okms_id, revision).await?,
+            };
+            let (key_id, unit) = (sealer.key_id(), Arc::clone(&unit));
+            let newer_keys = Arc::new(AtomicBool::new(false));
+            let met_newer_keys = Arc::clone(&newer_keys);
+            let decide = move |stored: &StoredSnapshot| {
+                let (path, data, decide) = &*unit;
+                met_newer_keys.store(!stored.is_under(sealer.keys()), Ordering::Release);
+                let snapshot = match target {
+                    Target::Remains => unverified(stored),
+                    _ => sealer.keys().verify_snapshot(path, stored, wanted)?,
+                };
+                sealer.prove(stored, decide(&snapshot, path)?, data.as_ref())
+            };
+            let changed =
+                self.store.change_secret(okms_id, path.clone(), wanted, key_id, decide).await;
+            match changed {
+                Ok(Some(changed)) => {
+                    if let Some(version) = changed.1.new_version() {
+                        caller.trail().note_version(version.id);
+                    }
+                    return Ok(changed);
+                }
+                // The key was destroyed since this request began.
+                Ok(None) => self.keyring.forget(okms_id),
+                // A key was made since, or there is none of that name.
+                Err(Error::Internal(_)) if newer_keys.load(Ordering::Acquire) && tries_left > 0 => {
+                    self.keyring.reload(okms_id, i64::MAX).await?;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok((snapshot, change))
+        Err(Error::Unavailable("the keys of the domain change again and again".into()))
     }
 
-    /// Opens a version's data, if it was fetched and the version is active.
-    async fn open(
+    /// Reads rows, and has the keys that they are under: those may have changed since the request began.
+    pub(super) async fn with_keys<T, F>(
         &self,
         caller: &Caller,
-        path: &SecretPath,
-        stored: StoredVersion,
-        now: Timestamp,
-    ) -> Result<VersionView, Error> {
-        let mut view = view(stored.version, now);
-        if let (VersionState::Active, Some(sealed)) = (view.state, stored.sealed) {
-            let id = view.version.id;
-            view.data = Some(self.keyring.open_data(caller.okms_id(), path, id, &sealed).await?);
+        fetch: impl Fn() -> F,
+    ) -> Result<(T, Arc<DomainKeys>), Error>
+    where
+        T: UnderKeys,
+        F: Future<Output = Result<T, Error>>,
+    {
+        let okms_id = caller.okms_id();
+        let mut tries_left = KEY_TRIES;
+        loop {
+            let rows = fetch().await?;
+            let mut keys = self.keyring.keys(okms_id, caller.revisions().keys).await?;
+            if !rows.is_under(&keys) {
+                keys = self.keyring.reload(okms_id, i64::MAX).await?;
+            }
+            tries_left -= 1;
+            // Rows under a key that is not there any more were written anew since they were read, unless
+            // they are damaged.
+            if rows.is_under(&keys) || tries_left == 0 {
+                return Ok((rows, keys));
+            }
         }
-        Ok(view)
     }
 }
 
-/// Seals data for the version that a change adds. Its number is a part of what is sealed, and is
-/// known only under lock.
-fn seal(
-    data: Option<(&Sealer, &SecretData)>,
-    path: &SecretPath,
-    change: &SecretChange,
-) -> Result<Option<SealedData>, Error> {
-    match (data, change.new_version()) {
-        (Some((sealer, data)), Some(version)) => sealer.seal(data, path, version.id).map(Some),
-        _ => Ok(None),
+/// What a change is about.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    /// A secret.
+    Secret,
+    /// A version of it.
+    Version(VersionId),
+    /// What is left of a secret, whether it verifies or not.
+    Remains,
+}
+
+fn unverified(stored: &StoredSnapshot) -> SecretSnapshot {
+    SecretSnapshot {
+        domain_config: stored.domain_config.clone(),
+        secret: stored.secret.as_ref().map(|stored| stored.record.secret.clone()),
+        version: None,
     }
 }
 
 fn written(
-    snapshot: SecretSnapshot,
+    domain_config: &SecretConfig,
     change: SecretChange,
     metadata: &MetadataPatch,
 ) -> Result<Written, Error> {
     match change {
         SecretChange::Insert { secret, .. } | SecretChange::Update { secret, .. } => {
-            let warnings = rules::warnings(metadata, &snapshot.domain_config);
+            let warnings = rules::warnings(metadata, domain_config);
             Ok(Written { secret, warnings })
         }
         change => Err(unexpected(&change)),
@@ -377,6 +448,10 @@ fn written(
 fn unexpected(change: &SecretChange) -> Error {
     Error::Internal(format!("the rules decided on an unexpected change: {change:?}"))
 }
+
+/// How often a request meets a key that is made or destroyed just then. A key goes a while after the one
+/// that follows it came, so a second time is rare already.
+const KEY_TRIES: usize = 4;
 
 pub(super) fn view(version: Version, now: Timestamp) -> VersionView {
     VersionView { state: version.state(now), version, data: None }

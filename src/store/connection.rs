@@ -30,6 +30,20 @@ macro_rules! fetch_all {
     };
 }
 
+/// Runs a query and gives its rows, each read for itself, so that one that cannot be read does not hide
+/// the others: `Result<Vec<Result<row type, sqlx::Error>>, sqlx::Error>`.
+macro_rules! fetch_each {
+    ($connection:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {
+        $crate::store::connection::on_engine!(
+            $connection, connection,
+            sqlx::query($sql) $(.bind($bind))*
+                .fetch_all(&mut **connection).await.map(|rows| {
+                    rows.iter().map(<$row as sqlx::FromRow<_>>::from_row).collect::<Vec<_>>()
+                })
+        )
+    };
+}
+
 /// Runs a statement and gives the number of rows it touched: `Result<u64, sqlx::Error>`.
 macro_rules! execute {
     ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
@@ -51,4 +65,4 @@ macro_rules! on_engine {
     };
 }
 
-pub(super) use {execute, fetch_all, fetch_optional, on_engine};
+pub(super) use {execute, fetch_all, fetch_each, fetch_optional, on_engine};

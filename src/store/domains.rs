@@ -3,10 +3,11 @@
 use sqlx::FromRow;
 
 use super::{
-    Store, StoredKey,
+    NewKey, Store,
     connection::{execute, fetch_all, fetch_optional},
     engine::lock_domain,
-    keys::insert_key,
+    keys::{add_key_revision, insert_key},
+    root_keys::has_store_key,
 };
 use crate::domain::{
     Error, OkmsDomain, OkmsId, SecretConfig, SecretConfigPatch, Timestamp, VersionLifetime,
@@ -24,15 +25,19 @@ macro_rules! select_domains {
 }
 
 impl Store {
-    /// Makes a domain with its first key.
+    /// Makes a domain with its first key; `false`, and nothing done, where the store key that wraps the
+    /// key has been replaced.
     ///
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn insert_domain(&self, domain: OkmsDomain, key: StoredKey) -> Result<(), Error> {
+    pub async fn insert_domain(&self, domain: OkmsDomain, key: NewKey) -> Result<bool, Error> {
         self.write(move |tx| {
             let (domain, key) = (domain.clone(), key.clone());
             Box::pin(async move {
+                if !has_store_key(&mut tx.connection, &key.store_key_id).await? {
+                    return Ok(false);
+                }
                 tx.wrote = true;
                 execute!(
                     &mut tx.connection,
@@ -47,7 +52,7 @@ impl Store {
                     domain.config.deactivate_version_after.as_str(),
                 )?;
                 insert_key(&mut tx.connection, domain.okms_id, &key, domain.created_at).await?;
-                Ok(())
+                Ok(true)
             })
         })
         .await
@@ -92,8 +97,15 @@ impl Store {
         self.write(move |tx| {
             Box::pin(async move {
                 (tx.wrote, tx.deleted) = (true, true);
+                let id = okms_id.to_string();
+                // Nobody adds a secret from here on. The secrets go first: they refer to the keys, and
+                // in which order a database follows the references from a domain is its own affair.
+                lock_domain(&mut tx.connection, &id).await?;
+                execute!(&mut tx.connection, "DELETE FROM secrets WHERE okms_id = $1", &id)?;
                 let sql = "DELETE FROM domains WHERE okms_id = $1";
-                let rows = execute!(&mut tx.connection, sql, okms_id.to_string())?;
+                let rows = execute!(&mut tx.connection, sql, &id)?;
+                // So that its keys leave the memory of every process.
+                add_key_revision(&mut tx.connection).await?;
                 Ok(rows > 0)
             })
         })

@@ -335,6 +335,14 @@ pub(super) async fn lock_domain(
     Ok(())
 }
 
+/// Takes the row locks of all root keys for the rest of the transaction; SQLite has them already.
+pub(super) async fn lock_root_keys(connection: &mut Connection<'_>) -> Result<(), sqlx::Error> {
+    if let Connection::Postgres(_) = connection {
+        execute!(connection, "SELECT 1 FROM root_keys ORDER BY slot FOR UPDATE")?;
+    }
+    Ok(())
+}
+
 fn migrations(files: &[(i64, &'static str, &'static str)]) -> Migrator {
     let migrations = files.iter().map(|(version, name, sql)| {
         let sql = sqlx::SqlSafeStr::into_sql_str(*sql);
@@ -361,17 +369,21 @@ macro_rules! migration {
     };
 }
 
-const SQLITE_MIGRATIONS: [(i64, &str, &str); 4] = [
+const SQLITE_MIGRATIONS: [(i64, &str, &str); 6] = [
     migration!("sqlite", 1, "0001_domains_credentials_secrets"),
     migration!("sqlite", 2, "0002_revisions"),
     migration!("sqlite", 3, "0003_policies"),
+    migration!("sqlite", 4, "0004_store_keys"),
     migration!("sqlite", 5, "0005_registered_certificates"),
+    migration!("sqlite", 6, "0006_row_authentication"),
 ];
-const POSTGRES_MIGRATIONS: [(i64, &str, &str); 4] = [
+const POSTGRES_MIGRATIONS: [(i64, &str, &str); 6] = [
     migration!("postgres", 1, "0001_domains_credentials_secrets"),
     migration!("postgres", 2, "0002_revisions"),
     migration!("postgres", 3, "0003_policies"),
+    migration!("postgres", 4, "0004_store_keys"),
     migration!("postgres", 5, "0005_registered_certificates"),
+    migration!("postgres", 6, "0006_row_authentication"),
 ];
 
 /// Readers of SQLite do not wait for each other; each costs a thread and a page cache. Four are

@@ -16,7 +16,10 @@
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `error` | errors of the engines in the words of the domain |
-//! | `domains`, `keys`, `credentials`, `policies`, `secrets` | statements, one file per resource |
+//! | `key_uses` | what is under which key of a domain; sealing it anew |
+//! | `secret_rows` | rows of secrets and versions, which prove themselves to whoever has keys |
+//! | `unproven` | rows of a time before they did |
+//! | `domains`, `keys`, `root_keys`, `credentials`, `policies`, `secrets` | statements, one file per resource |
 
 mod cleaning;
 mod connection;
@@ -24,10 +27,14 @@ mod credentials;
 mod domains;
 mod engine;
 mod error;
+mod key_uses;
 mod keys;
 mod policies;
+mod root_keys;
+mod secret_rows;
 mod secrets;
 mod transaction;
+mod unproven;
 mod writer;
 
 use std::sync::Arc;
@@ -36,11 +43,15 @@ use self::{connection::Connection, engine::Engine, error::StoreError};
 pub use self::{
     credentials::{FoundCredential, FoundExternal, FoundRegistration},
     engine::{DatabaseUrl, DatabaseUrlError},
-    keys::StoredKey,
+    key_uses::{KeyUse, Rewrapped, RewrappedVersions, Rewrapping, StaleSecret},
+    keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
     policies::{Applied, StoredIam, StoredPolicy},
-    secrets::{SecretWithVersion, StoredVersion},
+    root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
+    secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
+    secrets::{Decision, SecretProof, VersionProof},
+    unproven::{NewProof, UnprovenPage, UnprovenSecret, UnprovenVersion},
 };
-use crate::domain;
+use crate::{crypto::KeyId, domain};
 
 /// The database. Cheap to clone; clones share connections.
 #[derive(Clone)]

@@ -1,51 +1,72 @@
 //! Statements about secrets and their versions.
 
-use std::collections::BTreeMap;
-
-use sqlx::FromRow;
-
 use super::{
-    Store, StoreError,
-    connection::{execute, fetch_all, fetch_optional},
-    domains::{config, stored_u32},
+    KeyId, SecretWithVersion, Store, StoreError, StoredSecret, StoredSnapshot, StoredVersion,
+    connection::{execute, fetch_all, fetch_each, fetch_optional},
     engine::lock_secret,
+    secret_rows::{
+        ListedVersionRow, SecretWithVersionRow, SnapshotRow, custom_metadata_text, join_following,
+        of_secret, secret_columns, version_columns,
+    },
     transaction::Tx,
 };
 use crate::{
-    crypto::SealedData,
+    crypto::{Incarnation, RowMac, SealedData, StateChanges},
     domain::{
-        CustomMetadata, Error, NewVersion, OkmsId, Secret, SecretChange, SecretPath,
-        SecretSnapshot, Timestamp, Version, VersionId,
+        Error, NewVersion, OkmsId, Secret, SecretChange, SecretConfig, SecretPath, Timestamp,
+        Version, VersionId,
     },
     iam::PathRange,
 };
 
-/// A version with its sealed data, where that was asked for and is still there.
+/// What is to be written, with what proves it; all MACs are under the key that the change was begun with.
 #[derive(Debug, Clone)]
-pub struct StoredVersion {
-    /// The version.
-    pub version: Version,
-    /// Its data.
+pub struct Decision {
+    /// The change.
+    pub change: SecretChange,
+    /// For every change that writes the row of a secret: whose data, settings or version states change.
+    pub secret: Option<SecretProof>,
+    /// For every change that writes the row of a version.
+    pub version: Option<VersionProof>,
+}
+
+/// What is written beside a secret.
+#[derive(Debug, Clone)]
+pub struct SecretProof {
+    /// Which of all secrets of that path it is.
+    pub incarnation: Incarnation,
+    /// How often the states of its versions were set.
+    pub state_changes: StateChanges,
+    /// The MAC of its row.
+    pub mac: RowMac,
+}
+
+/// What is written beside a version.
+#[derive(Debug, Clone)]
+pub struct VersionProof {
+    /// How often its state was set.
+    pub state_changes: u32,
+    /// The MAC of its row.
+    pub mac: RowMac,
+    /// The data of a new version, sealed with the key that the change was begun with.
     pub sealed: Option<SealedData>,
 }
 
-/// A secret with one of its versions, where it has that.
-#[derive(Debug, Clone)]
-pub struct SecretWithVersion {
-    /// The secret.
-    pub secret: Secret,
-    /// The version.
-    pub version: Option<StoredVersion>,
-}
-
-/// The statement for rows of [`SecretRow`]; what follows begins with the column `sealed_data`.
+/// The statement for rows of [`SecretWithVersionRow`]; what follows begins with the column `sealed_data`.
 macro_rules! select_secrets {
-    ($rest:literal) => {
+    ($columns:literal, $from:literal, $rest:literal) => {
         concat!(
-            "SELECT s.path, s.cas_required, s.max_versions, s.deactivate_version_after, \
-             s.custom_metadata, s.current_version, s.oldest_version, s.created_at, \
-             s.updated_at, v.version, v.created_at AS version_created_at, v.deactivated_at, \
-             CAST(CASE WHEN v.sealed_data IS NULL THEN 1 ELSE 0 END AS BIGINT) AS deleted, ",
+            "SELECT ",
+            secret_columns!(),
+            ", s.custom_metadata, ",
+            version_columns!(),
+            ", ",
+            $columns,
+            " FROM ",
+            $from,
+            " ",
+            join_following!(),
+            " ",
             $rest
         )
     };
@@ -66,19 +87,20 @@ impl Store {
     ) -> Result<Option<SecretWithVersion>, Error> {
         // The cast tells PostgreSQL the type of a parameter that may be NULL.
         let sql = select_secrets!(
-            "CASE WHEN CAST($4 AS BIGINT) = 1 THEN v.sealed_data END AS sealed_data \
-                   FROM secrets s LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
-                   AND v.version = COALESCE(CAST($3 AS BIGINT), s.current_version) \
-                   WHERE s.okms_id = $1 AND s.path = $2"
+            "CASE WHEN CAST($4 AS BIGINT) = 1 THEN v.sealed_data END AS sealed_data",
+            "secrets s",
+            "LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
+             AND v.version = COALESCE(CAST($3 AS BIGINT), s.current_version) \
+             WHERE s.okms_id = $1 AND s.path = $2"
         );
-        let path = path.clone();
+        let wanted = path.clone();
         let row = self
             .read(move |connection| {
-                let path = path.clone();
+                let path = wanted.clone();
                 Box::pin(async move {
                     fetch_optional!(
                         connection,
-                        SecretRow,
+                        SecretWithVersionRow,
                         sql,
                         okms_id.to_string(),
                         path.as_str(),
@@ -88,11 +110,12 @@ impl Store {
                 })
             })
             .await?;
-        row.map(SecretWithVersion::try_from).transpose()
+        let found = row.map(SecretWithVersionRow::into_secret).transpose();
+        found.map_err(|error| of_secret(path, error))
     }
 
     /// Secrets of a domain whose paths are in a range, with their current versions, without data, in the
-    /// order of the bytes of their paths.
+    /// order of the bytes of their paths. A row that cannot be read is an error in its place.
     ///
     /// # Errors
     ///
@@ -102,14 +125,14 @@ impl Store {
         okms_id: OkmsId,
         range: &PathRange,
         limit: u32,
-    ) -> Result<Vec<SecretWithVersion>, Error> {
+    ) -> Result<Vec<Result<SecretWithVersion, Error>>, Error> {
         // The limit comes before the join, or PostgreSQL joins all secrets first.
         let sql = select_secrets!(
-            "CASE WHEN 1 = 0 THEN v.sealed_data END AS sealed_data \
-                   FROM (SELECT * FROM secrets WHERE okms_id = $1 AND path >= $2 AND path < $3 \
-                   ORDER BY path LIMIT $4) s \
-                   LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
-                   AND v.version = s.current_version ORDER BY s.path"
+            "CASE WHEN 1 = 0 THEN v.sealed_data END AS sealed_data",
+            "(SELECT * FROM secrets WHERE okms_id = $1 AND path >= $2 AND path < $3 \
+             ORDER BY path LIMIT $4) s",
+            "LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
+             AND v.version = s.current_version ORDER BY s.path"
         );
         let range = range.clone();
         let rows = self
@@ -117,15 +140,19 @@ impl Store {
                 let PathRange { from, to } = range.clone();
                 Box::pin(async move {
                     let (okms_id, limit) = (okms_id.to_string(), i64::from(limit));
-                    fetch_all!(connection, SecretRow, sql, &okms_id, from, to, limit)
+                    fetch_each!(connection, SecretWithVersionRow, sql, &okms_id, from, to, limit)
                 })
             })
             .await?;
-        rows.into_iter().map(SecretWithVersion::try_from).collect()
+        let read = |row: Result<SecretWithVersionRow, sqlx::Error>| {
+            row.map_err(StoreError::Sql)?.into_secret()
+        };
+        Ok(rows.into_iter().map(read).collect())
     }
 
     /// Paths of the secrets of a domain in a range, in the order of their bytes: what is looked at to
-    /// find the few that somebody may see, from an index alone.
+    /// find the few that somebody may see, from an index alone. One that cannot be read is an error in its
+    /// place.
     ///
     /// # Errors
     ///
@@ -135,7 +162,7 @@ impl Store {
         okms_id: OkmsId,
         range: &PathRange,
         limit: u32,
-    ) -> Result<Vec<SecretPath>, Error> {
+    ) -> Result<Vec<Result<SecretPath, Error>>, Error> {
         let sql = "SELECT path FROM secrets WHERE okms_id = $1 AND path >= $2 AND path < $3 \
                    ORDER BY path LIMIT $4";
         let range = range.clone();
@@ -149,11 +176,11 @@ impl Store {
             })
             .await?;
         let broken = |_| Error::Internal("stored path".into());
-        rows.into_iter().map(|(path,)| SecretPath::parse(&path).map_err(broken)).collect()
+        Ok(rows.into_iter().map(|(path,)| SecretPath::parse(&path).map_err(broken)).collect())
     }
 
-    /// Versions of a secret above the number `after`, ascending; `None` where there is no such
-    /// secret.
+    /// A secret, and its versions above the number `after`, ascending, up to `limit`; `None` where there
+    /// is no such secret. Rows of versions that the secret cannot have are left out.
     ///
     /// # Errors
     ///
@@ -164,21 +191,30 @@ impl Store {
         path: &SecretPath,
         after: u32,
         limit: u32,
-    ) -> Result<Option<Vec<Version>>, Error> {
-        // A secret without versions in the range gives one row without a version.
-        let sql = "SELECT v.version, v.created_at AS version_created_at, v.deactivated_at, \
-                   CAST(CASE WHEN v.sealed_data IS NULL THEN 1 ELSE 0 END AS BIGINT) AS deleted \
-                   FROM secrets s LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
-                   AND v.version > $3 WHERE s.okms_id = $1 AND s.path = $2 \
-                   ORDER BY v.version LIMIT $4";
-        let path = path.clone();
+    ) -> Result<Option<(StoredSecret, Vec<StoredVersion>)>, Error> {
+        // A secret without versions in the range gives one row without a version. Its custom metadata, which
+        // may be large, comes along once.
+        let sql = concat!(
+            "SELECT ",
+            secret_columns!(),
+            ", CASE WHEN v.version IS NULL OR v.version = (SELECT MIN(m.version) \
+             FROM secret_versions m WHERE m.secret_id = s.secret_id AND m.version > $3 \
+             AND m.version >= s.oldest_version) THEN s.custom_metadata END AS custom_metadata, ",
+            version_columns!(),
+            " FROM secrets s ",
+            join_following!(),
+            " LEFT JOIN secret_versions v ON v.secret_id = s.secret_id AND v.version > $3 \
+             AND v.version BETWEEN s.oldest_version AND s.current_version \
+             WHERE s.okms_id = $1 AND s.path = $2 ORDER BY v.version LIMIT $4"
+        );
+        let wanted = path.clone();
         let rows = self
             .read(move |connection| {
-                let path = path.clone();
+                let path = wanted.clone();
                 Box::pin(async move {
                     fetch_all!(
                         connection,
-                        VersionRow,
+                        ListedVersionRow,
                         sql,
                         okms_id.to_string(),
                         path.as_str(),
@@ -188,19 +224,26 @@ impl Store {
                 })
             })
             .await?;
-        if rows.is_empty() {
-            return Ok(None);
+        let (mut secret, mut versions) = (None, Vec::new());
+        for (index, row) in rows.into_iter().enumerate() {
+            if index == 0 {
+                secret = row.secret.into_secret().map_err(|error| of_secret(path, error))?;
+            }
+            let version = row.version.into_version(None);
+            versions.extend(version.map_err(|error| of_secret(path, error))?);
         }
-        let versions = rows.into_iter().filter_map(|row| row.into_version().transpose());
-        versions.collect::<Result<_, _>>().map(Some)
+        Ok(secret.map(|secret| (secret, versions)))
     }
 
     /// Changes a secret: reads it under lock, asks `decide` what is to be written, and writes that as
     /// one whole.
     ///
-    /// Gives what it read and what it wrote. The snapshot holds the version that is named here.
-    /// `decide` may be asked again after a conflict; it gives the sealed data of the version that its
-    /// change adds, if it adds one.
+    /// Gives the domain's defaults and what it wrote. The snapshot holds the version that is named here,
+    /// and none of it is verified. `decide` may be asked again after a conflict; what it seals and proves is
+    /// under the key `key_id`.
+    ///
+    /// Gives nothing, and does nothing, where that key has been destroyed: another process has a newer
+    /// one.
     ///
     /// # Errors
     ///
@@ -210,83 +253,102 @@ impl Store {
         okms_id: OkmsId,
         path: SecretPath,
         version: Option<VersionId>,
+        key_id: KeyId,
         decide: F,
-    ) -> Result<(SecretSnapshot, SecretChange), Error>
+    ) -> Result<Option<(SecretConfig, SecretChange)>, Error>
     where
-        F: Fn(&SecretSnapshot) -> Result<(SecretChange, Option<SealedData>), Error>
-            + Send
-            + Sync
-            + 'static,
+        F: Fn(&StoredSnapshot) -> Result<Decision, Error> + Send + Sync + 'static,
     {
         let unit = std::sync::Arc::new((okms_id.to_string(), path, decide));
         self.write(move |tx| {
             let unit = std::sync::Arc::clone(&unit);
             Box::pin(async move {
                 let (okms_id, path, decide) = &*unit;
-                let (secret_id, snapshot) = snapshot(tx, okms_id, path, version).await?;
-                let (change, sealed) = decide(&snapshot)?;
-                apply(tx, okms_id, secret_id, &change, sealed.as_ref()).await?;
-                Ok((snapshot, change))
+                let snapshot = snapshot(tx, okms_id, path, version, key_id).await?;
+                let Some((secret_id, snapshot)) = snapshot else { return Ok(None) };
+                let decision = decide(&snapshot)?;
+                let place = Place { okms_id, secret_id, key_id };
+                apply(tx, &place, &decision).await?;
+                Ok(Some((snapshot.domain_config, decision.change)))
             })
         })
         .await
     }
 }
 
-/// Reads what a decision may look at, under the lock of the secret.
+/// Which secret a change is of, and under which key its writes are.
+struct Place<'a> {
+    okms_id: &'a str,
+    /// None where the change makes it.
+    secret_id: Option<i64>,
+    key_id: KeyId,
+}
+
+/// Reads what a decision may look at, under the lock of the secret; nothing where the key is gone.
+///
+/// The key is not locked. Should it go before the transaction ends, then the reference to it fails, and
+/// the next try finds that it is gone.
 async fn snapshot(
     tx: &mut Tx<'_>,
     okms_id: &str,
     path: &SecretPath,
     version: Option<VersionId>,
-) -> Result<(Option<i64>, SecretSnapshot), StoreError> {
+    key_id: KeyId,
+) -> Result<Option<(Option<i64>, StoredSnapshot)>, StoreError> {
     let lock = lock_secret(&mut tx.connection, okms_id, path.as_str()).await?;
     let row = fetch_optional!(
         &mut tx.connection,
         SnapshotRow,
-        "SELECT d.cas_required AS domain_cas_required, d.max_versions AS domain_max_versions, \
-         d.deactivate_version_after AS domain_deactivate_version_after, s.secret_id, \
-         s.cas_required, s.max_versions, s.deactivate_version_after, s.custom_metadata, \
-         s.current_version, s.oldest_version, s.created_at, s.updated_at, v.version, \
-         v.created_at AS version_created_at, v.deactivated_at, \
-         CAST(CASE WHEN v.sealed_data IS NULL THEN 1 ELSE 0 END AS BIGINT) AS deleted \
-         FROM domains d LEFT JOIN secrets s ON s.okms_id = d.okms_id AND s.path = $2 \
-         LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
-         AND v.version = CAST($3 AS BIGINT) WHERE d.okms_id = $1",
+        concat!(
+            "SELECT d.cas_required AS domain_cas_required, d.max_versions AS domain_max_versions, \
+             d.deactivate_version_after AS domain_deactivate_version_after, s.secret_id, \
+             (SELECT COUNT(*) FROM domain_keys k WHERE k.key_id = $4 AND k.okms_id = d.okms_id) \
+             AS keys_found, ",
+            secret_columns!(),
+            ", s.custom_metadata, ",
+            version_columns!(),
+            " FROM domains d LEFT JOIN secrets s ON s.okms_id = d.okms_id AND s.path = $2 ",
+            join_following!(),
+            " LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
+             AND v.version = CAST($3 AS BIGINT) WHERE d.okms_id = $1"
+        ),
         okms_id,
         path.as_str(),
         version.map(|version| i64::from(version.get())),
+        key_id.as_i64(),
     )?;
     let row = row.ok_or(Error::DomainNotFound)?;
     if !lock.covers(row.secret_id) {
         // It was made after the lock was asked for: another transaction could change it now.
         return Err(StoreError::Overtaken);
     }
-    Ok((row.secret_id, row.into_snapshot(path)?))
+    if row.keys_found == 0 {
+        return Ok(None);
+    }
+    let secret_id = row.secret_id;
+    let snapshot = row.into_snapshot().map_err(|error| of_secret(path, error))?;
+    Ok(Some((secret_id, snapshot)))
 }
 
 /// Writes a change.
-async fn apply(
-    tx: &mut Tx<'_>,
-    okms_id: &str,
-    secret_id: Option<i64>,
-    change: &SecretChange,
-    sealed: Option<&SealedData>,
-) -> Result<(), StoreError> {
-    let existing = || secret_id.ok_or_else(|| Error::Internal("a change of no secret".into()));
-    tx.wrote = !matches!(change, SecretChange::KeepVersion(_));
-    match change {
+async fn apply(tx: &mut Tx<'_>, place: &Place<'_>, decision: &Decision) -> Result<(), StoreError> {
+    let lacks = |what: &str| Error::Internal(format!("a change of a secret without {what}"));
+    let existing = || place.secret_id.ok_or_else(|| lacks("that"));
+    let secret_proof = || decision.secret.as_ref().ok_or_else(|| lacks("its proof"));
+    let version_proof = || decision.version.as_ref().ok_or_else(|| lacks("its version's proof"));
+    tx.wrote = !matches!(decision.change, SecretChange::KeepVersion(_));
+    match &decision.change {
         SecretChange::Insert { secret, version } => {
-            let secret_id = insert_secret(tx, okms_id, secret).await?;
+            let secret_id = insert_secret(tx, place, secret, secret_proof()?).await?;
             if let Some(version) = version {
-                insert_version(tx, secret_id, version, sealed).await?;
+                insert_version(tx, secret_id, place.key_id, version, version_proof()?).await?;
             }
         }
         SecretChange::Update { secret, version, prune_through } => {
             let secret_id = existing()?;
-            update_secret(tx, secret_id, secret).await?;
+            update_secret(tx, secret_id, place.key_id, secret, secret_proof()?).await?;
             if let Some(version) = version {
-                insert_version(tx, secret_id, version, sealed).await?;
+                insert_version(tx, secret_id, place.key_id, version, version_proof()?).await?;
             }
             if let Some(last) = prune_through {
                 tx.destroyed = true;
@@ -296,16 +358,9 @@ async fn apply(
         }
         SecretChange::SetVersion(version) => {
             tx.deleted |= version.deleted;
-            execute!(
-                &mut tx.connection,
-                "UPDATE secret_versions SET deactivated_at = $3, \
-                 sealed_data = CASE WHEN CAST($4 AS BIGINT) = 1 THEN NULL ELSE sealed_data END \
-                 WHERE secret_id = $1 AND version = $2",
-                existing()?,
-                i64::from(version.id.get()),
-                version.deactivated_at.map(Timestamp::as_millis),
-                i64::from(version.deleted),
-            )?;
+            let secret_id = existing()?;
+            set_version(tx, secret_id, place.key_id, version, version_proof()?).await?;
+            count_state_change(tx, secret_id, place.key_id, secret_proof()?).await?;
         }
         SecretChange::KeepVersion(_) => {}
         SecretChange::Delete => {
@@ -316,14 +371,20 @@ async fn apply(
     Ok(())
 }
 
-async fn insert_secret(tx: &mut Tx<'_>, okms_id: &str, secret: &Secret) -> Result<i64, StoreError> {
+async fn insert_secret(
+    tx: &mut Tx<'_>,
+    place: &Place<'_>,
+    secret: &Secret,
+    proof: &SecretProof,
+) -> Result<i64, StoreError> {
     let row = fetch_optional!(
         &mut tx.connection,
         (i64,),
         "INSERT INTO secrets (okms_id, path, cas_required, max_versions, \
          deactivate_version_after, custom_metadata, current_version, oldest_version, created_at, \
-         updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING secret_id",
-        okms_id,
+         updated_at, key_id, incarnation, state_changes, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING secret_id",
+        place.okms_id,
         secret.path.as_str(),
         i64::from(secret.config.cas_required),
         i64::from(secret.config.max_versions),
@@ -333,17 +394,27 @@ async fn insert_secret(tx: &mut Tx<'_>, okms_id: &str, secret: &Secret) -> Resul
         i64::from(secret.oldest_version),
         secret.created_at.as_millis(),
         secret.updated_at.as_millis(),
+        place.key_id.as_i64(),
+        &proof.incarnation.as_bytes()[..],
+        stored_state_changes(&proof.state_changes),
+        &proof.mac.as_bytes()[..],
     )?;
     let (secret_id,) = row.ok_or_else(|| Error::Internal("an insert gave no id".into()))?;
     Ok(secret_id)
 }
 
-async fn update_secret(tx: &mut Tx<'_>, id: i64, secret: &Secret) -> Result<(), StoreError> {
+async fn update_secret(
+    tx: &mut Tx<'_>,
+    id: i64,
+    key_id: KeyId,
+    secret: &Secret,
+    proof: &SecretProof,
+) -> Result<(), StoreError> {
     execute!(
         &mut tx.connection,
         "UPDATE secrets SET cas_required = $2, max_versions = $3, deactivate_version_after = $4, \
-         custom_metadata = $5, current_version = $6, oldest_version = $7, updated_at = $8 \
-         WHERE secret_id = $1",
+         custom_metadata = $5, current_version = $6, oldest_version = $7, updated_at = $8, \
+         key_id = $9, state_changes = $10, mac = $11 WHERE secret_id = $1",
         id,
         i64::from(secret.config.cas_required),
         i64::from(secret.config.max_versions),
@@ -352,6 +423,26 @@ async fn update_secret(tx: &mut Tx<'_>, id: i64, secret: &Secret) -> Result<(), 
         i64::from(secret.current_version),
         i64::from(secret.oldest_version),
         secret.updated_at.as_millis(),
+        key_id.as_i64(),
+        stored_state_changes(&proof.state_changes),
+        &proof.mac.as_bytes()[..],
+    )?;
+    Ok(())
+}
+
+async fn count_state_change(
+    tx: &mut Tx<'_>,
+    id: i64,
+    key_id: KeyId,
+    proof: &SecretProof,
+) -> Result<(), StoreError> {
+    execute!(
+        &mut tx.connection,
+        "UPDATE secrets SET key_id = $2, state_changes = $3, mac = $4 WHERE secret_id = $1",
+        id,
+        key_id.as_i64(),
+        stored_state_changes(&proof.state_changes),
+        &proof.mac.as_bytes()[..],
     )?;
     Ok(())
 }
@@ -359,140 +450,58 @@ async fn update_secret(tx: &mut Tx<'_>, id: i64, secret: &Secret) -> Result<(), 
 async fn insert_version(
     tx: &mut Tx<'_>,
     secret_id: i64,
+    key_id: KeyId,
     version: &NewVersion,
-    sealed: Option<&SealedData>,
+    proof: &VersionProof,
 ) -> Result<(), StoreError> {
+    let sealed = proof.sealed.as_ref();
     let sealed = sealed.ok_or_else(|| Error::Internal("a version without sealed data".into()))?;
+    // A row that is there already is nobody's: whoever decided on this change has seen to that.
     execute!(
         &mut tx.connection,
-        "INSERT INTO secret_versions (secret_id, version, created_at, deactivated_at, sealed_data) \
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO secret_versions (secret_id, version, created_at, deactivated_at, sealed_data, \
+         key_id, state_changes, mac_key_id, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $6, $8) \
+         ON CONFLICT (secret_id, version) DO UPDATE SET created_at = excluded.created_at, \
+         deactivated_at = excluded.deactivated_at, sealed_data = excluded.sealed_data, \
+         key_id = excluded.key_id, state_changes = excluded.state_changes, \
+         mac_key_id = excluded.mac_key_id, mac = excluded.mac",
         secret_id,
         i64::from(version.id.get()),
         version.created_at.as_millis(),
         version.deactivated_at.map(Timestamp::as_millis),
         sealed.as_bytes(),
+        key_id.as_i64(),
+        i64::from(proof.state_changes),
+        &proof.mac.as_bytes()[..],
     )?;
     Ok(())
 }
 
-#[derive(FromRow)]
-struct SecretRow {
-    path: String,
-    cas_required: i64,
-    max_versions: i64,
-    deactivate_version_after: String,
-    custom_metadata: String,
-    current_version: i64,
-    oldest_version: i64,
-    created_at: i64,
-    updated_at: i64,
-    #[sqlx(flatten)]
-    version: VersionRow,
-    sealed_data: Option<Vec<u8>>,
+async fn set_version(
+    tx: &mut Tx<'_>,
+    secret_id: i64,
+    key_id: KeyId,
+    version: &Version,
+    proof: &VersionProof,
+) -> Result<(), StoreError> {
+    execute!(
+        &mut tx.connection,
+        "UPDATE secret_versions SET deactivated_at = $3, \
+         sealed_data = CASE WHEN CAST($4 AS BIGINT) = 1 THEN NULL ELSE sealed_data END, \
+         key_id = CASE WHEN CAST($4 AS BIGINT) = 1 THEN NULL ELSE key_id END, \
+         state_changes = $5, mac_key_id = $6, mac = $7 WHERE secret_id = $1 AND version = $2",
+        secret_id,
+        i64::from(version.id.get()),
+        version.deactivated_at.map(Timestamp::as_millis),
+        i64::from(version.deleted),
+        i64::from(proof.state_changes),
+        key_id.as_i64(),
+        &proof.mac.as_bytes()[..],
+    )?;
+    Ok(())
 }
 
-impl TryFrom<SecretRow> for SecretWithVersion {
-    type Error = Error;
-
-    fn try_from(row: SecretRow) -> Result<Self, Error> {
-        let secret = Secret {
-            path: SecretPath::parse(&row.path)
-                .map_err(|_| Error::Internal("stored path".into()))?,
-            config: config(row.cas_required, row.max_versions, &row.deactivate_version_after)?,
-            custom_metadata: custom_metadata(&row.custom_metadata)?,
-            current_version: stored_u32(row.current_version)?,
-            oldest_version: stored_u32(row.oldest_version)?,
-            created_at: Timestamp::from_millis(row.created_at),
-            updated_at: Timestamp::from_millis(row.updated_at),
-        };
-        let sealed = row.sealed_data.map(SealedData::from_stored);
-        let version = row.version.into_version()?;
-        let version = version.map(|version| StoredVersion { version, sealed });
-        Ok(Self { secret, version })
-    }
-}
-
-/// The columns of a version that may be missing.
-#[derive(FromRow)]
-struct VersionRow {
-    version: Option<i64>,
-    version_created_at: Option<i64>,
-    deactivated_at: Option<i64>,
-    deleted: i64,
-}
-
-impl VersionRow {
-    fn into_version(self) -> Result<Option<Version>, Error> {
-        let (Some(id), Some(created_at)) = (self.version, self.version_created_at) else {
-            return Ok(None);
-        };
-        Ok(Some(Version {
-            id: VersionId::new(stored_u32(id)?)
-                .map_err(|_| Error::Internal("stored version number".into()))?,
-            created_at: Timestamp::from_millis(created_at),
-            deactivated_at: self.deactivated_at.map(Timestamp::from_millis),
-            deleted: self.deleted != 0,
-        }))
-    }
-}
-
-#[derive(FromRow)]
-struct SnapshotRow {
-    domain_cas_required: i64,
-    domain_max_versions: i64,
-    domain_deactivate_version_after: String,
-    secret_id: Option<i64>,
-    cas_required: Option<i64>,
-    max_versions: Option<i64>,
-    deactivate_version_after: Option<String>,
-    custom_metadata: Option<String>,
-    current_version: Option<i64>,
-    oldest_version: Option<i64>,
-    created_at: Option<i64>,
-    updated_at: Option<i64>,
-    #[sqlx(flatten)]
-    version: VersionRow,
-}
-
-impl SnapshotRow {
-    fn into_snapshot(self, path: &SecretPath) -> Result<SecretSnapshot, Error> {
-        let absent = || Error::Internal("a stored secret lacks a column".into());
-        let secret = match self.secret_id {
-            None => None,
-            Some(_) => Some(Secret {
-                path: path.clone(),
-                config: config(
-                    self.cas_required.ok_or_else(absent)?,
-                    self.max_versions.ok_or_else(absent)?,
-                    &self.deactivate_version_after.ok_or_else(absent)?,
-                )?,
-                custom_metadata: custom_metadata(&self.custom_metadata.ok_or_else(absent)?)?,
-                current_version: stored_u32(self.current_version.ok_or_else(absent)?)?,
-                oldest_version: stored_u32(self.oldest_version.ok_or_else(absent)?)?,
-                created_at: Timestamp::from_millis(self.created_at.ok_or_else(absent)?),
-                updated_at: Timestamp::from_millis(self.updated_at.ok_or_else(absent)?),
-            }),
-        };
-        Ok(SecretSnapshot {
-            domain_config: config(
-                self.domain_cas_required,
-                self.domain_max_versions,
-                &self.domain_deactivate_version_after,
-            )?,
-            secret,
-            version: self.version.into_version()?,
-        })
-    }
-}
-
-fn custom_metadata_text(secret: &Secret) -> Result<String, Error> {
-    serde_json::to_string(secret.custom_metadata.entries())
-        .map_err(|_| Error::Internal("custom metadata cannot be written as JSON".into()))
-}
-
-fn custom_metadata(text: &str) -> Result<CustomMetadata, Error> {
-    let broken = || Error::Internal("stored custom metadata".into());
-    let entries: BTreeMap<String, String> = serde_json::from_str(text).map_err(|_| broken())?;
-    CustomMetadata::new(entries).map_err(|_| broken())
+/// Nothing where there are none: most secrets.
+fn stored_state_changes(changes: &StateChanges) -> Option<Vec<u8>> {
+    Some(changes.to_stored()).filter(|stored| !stored.is_empty())
 }

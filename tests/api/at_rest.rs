@@ -15,7 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    codes::INTERNAL,
+    codes::{INTERNAL, UNAVAILABLE},
     support::{Database, Domain, Engine, Server, base_url, both_engines},
 };
 
@@ -24,7 +24,7 @@ both_engines!(
     a_row_in_another_place_does_not_open,
     what_was_written_is_read_after_a_restart,
     another_root_key_is_refused_with_the_reason,
-    a_key_of_another_domain_is_refused_with_the_reason,
+    a_key_of_another_domain_opens_nothing_and_harms_no_other,
     what_is_deleted_is_gone_from_its_row,
 );
 
@@ -112,8 +112,10 @@ async fn a_row_in_another_place_does_not_open(server: Server) {
     for target in [
         domain.secret("c?includeData=true"),
         domain.secret("c/version/1?includeData=true"),
+        domain.secret("c/version"),
         domain.secret("b?includeData=true"),
         domain.secret("z?includeData=true"),
+        domain.secret("z"),
         domain.secret("e?includeData=true"),
     ] {
         let answer = domain.client.get(&target).await;
@@ -126,13 +128,11 @@ async fn a_row_in_another_place_does_not_open(server: Server) {
         let read = domain.client.get(&domain.secret(target)).await.ok();
         assert_eq!(read["version"]["data"]["k"], "canary", "{target}");
     }
-    for target in ["b", "c", "e", "z", "c/version"] {
-        domain.client.get(&domain.secret(target)).await.ok();
-    }
     let list = domain.client.get(&format!("{}/secret", domain.base)).await.ok();
-    assert_eq!(list.as_array().expect("a list").len(), 5);
-    domain.client.post(&domain.secret("c/version"), r#"{"data":{"k":"new"}}"#).await.ok();
-    let read = domain.client.get(&domain.secret("c?includeData=true")).await.ok();
+    assert_eq!(list.as_array().expect("a list").len(), 1, "{list}");
+    // Version 1 of it was not harmed, and a new one is not either.
+    domain.client.post(&domain.secret("b/version"), r#"{"data":{"k":"new"}}"#).await.ok();
+    let read = domain.client.get(&domain.secret("b?includeData=true")).await.ok();
     assert_eq!(read["version"]["data"]["k"], "new");
 }
 
@@ -183,35 +183,58 @@ async fn another_root_key_is_refused_with_the_reason(mut server: Server) {
     assert!(refused.contains(given.as_str()), "{refused}");
 
     // The name of the key is not what protects: under a false name it still opens nothing.
-    for forged in [
-        format!("INSERT INTO root_keys (slot, root_key_id, created_at) VALUES (2, '{given}', 0)"),
-        format!("UPDATE domain_keys SET root_key_id = '{given}'"),
-        "DELETE FROM root_keys WHERE slot = 1".to_owned(),
-        "UPDATE root_keys SET slot = 1".to_owned(),
-    ] {
-        assert_eq!(server.database.execute(&forged).await, 1, "{forged}");
-    }
-    let other = RootKey::from_text(&text).expect("a key");
-    let refused = refusal(Keyring::open(other, store.clone(), server.clock.clone()).await);
+    let renamed = format!("UPDATE root_keys SET root_key_id = '{given}'");
+    assert_eq!(server.database.execute(&renamed).await, 1);
+    let other = || RootKey::from_text(&text).expect("a key");
+    let refused = refusal(Keyring::open(other(), store.clone(), server.clock.clone()).await);
     assert!(refused.contains("does not open under the root key"), "{refused}");
+    // Nor does it get a store key of its own as if it were of before there were any.
+    let bare = "UPDATE root_keys SET store_key_id = NULL, wrapped_store_key = NULL";
+    assert_eq!(server.database.execute(bare).await, 1);
+    for _ in 0..2 {
+        let refused = refusal(Keyring::open(other(), store.clone(), server.clock.clone()).await);
+        assert!(refused.contains("does not open under the root key"), "{refused}");
+        let as_before = "UPDATE domain_keys SET store_key_id = NULL";
+        assert_eq!(server.database.execute(as_before).await, 1);
+    }
     store.close().await;
 }
 
-async fn a_key_of_another_domain_is_refused_with_the_reason(mut server: Server) {
+async fn a_key_of_another_domain_opens_nothing_and_harms_no_other(mut server: Server) {
     let (domain, other) = (server.domain().await, server.domain().await);
+    for domain in [&domain, &other] {
+        domain.create("a", r#"{"k":"canary"}"#).await;
+    }
     server.stop().await;
-    let swapped = format!(
-        "UPDATE domain_keys SET wrapped_key = \
-         (SELECT wrapped_key FROM domain_keys WHERE okms_id = '{}') WHERE okms_id = '{}'",
-        other.okms_id, domain.okms_id
-    );
-    assert_eq!(server.database.execute(&swapped).await, 1);
-    let store = Store::open(&server.database.url().parse().expect("a URL")).await.expect("a store");
-    let key = RootKey::from_text(&server.root_key).expect("a key");
-    let refused = refusal(Keyring::open(key, store.clone(), server.clock.clone()).await);
-    assert!(refused.contains(&domain.okms_id.to_string()), "{refused}");
+    let copy = |from: &Domain, to: &Domain| {
+        format!(
+            "UPDATE domain_keys SET wrapped_key = \
+             (SELECT wrapped_key FROM domain_keys WHERE okms_id = '{}') WHERE okms_id = '{}'",
+            from.okms_id, to.okms_id
+        )
+    };
+    let own = format!("SELECT wrapped_key FROM domain_keys WHERE okms_id = '{}'", other.okms_id);
+    let other_key = server.database.bytes(&own).await.remove(0);
+    assert_eq!(server.database.execute(&copy(&other, &domain)).await, 1);
+    let mut again = server.another().await;
+    let client = |server: &Server, domain: &Domain| {
+        server.client(Some((&domain.certificate_pem, &domain.private_key_pem)))
+    };
+    for target in [domain.secret("a?includeData=true"), domain.secret("")] {
+        let answer = client(&again, &domain).get(&target).await;
+        answer.error(503, UNAVAILABLE);
+        assert!(!answer.text().contains("canary"), "{}", answer.text());
+    }
+    let read = client(&again, &other).get(&other.secret("a?includeData=true")).await.ok();
+    assert_eq!(read["version"]["data"]["k"], "canary");
+    again.stop().await;
+
+    // Where no domain has a key that opens, nothing would be served.
+    let damaged = server.bytes_literal(&other_key[1..]);
+    let damage = format!("UPDATE domain_keys SET wrapped_key = {damaged}");
+    assert_eq!(server.database.execute(&damage).await, 2);
+    let refused = server.open_again().await.expect_err("no key opens");
     assert!(refused.contains("does not open under the root key"), "{refused}");
-    store.close().await;
 }
 
 async fn what_is_deleted_is_gone_from_its_row(server: Server) {

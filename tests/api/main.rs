@@ -21,6 +21,7 @@ mod storage_failure;
 #[path = "../support/mod.rs"]
 mod support;
 mod swagger;
+mod tampering;
 mod tls;
 #[path = "../support/tools.rs"]
 mod tools;

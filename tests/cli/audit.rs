@@ -276,6 +276,96 @@ async fn a_change_whose_record_had_no_room_is_recorded_when_there_is_room() {
     succeed(trial.cwd.path(), &VERIFY);
 }
 
+/// Whether a file system can be mounted that only a child sees: by root, or where users may be mapped.
+fn private_mounts() -> Option<&'static [&'static str]> {
+    [&["--mount"][..], &["--mount", "--map-root-user"]].into_iter().find(|flags| {
+        let mut command = Command::new("unshare");
+        command.args(*flags).args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
+        command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    })
+}
+
+#[tokio::test]
+async fn a_file_system_that_is_full_is_survived() {
+    let Some(flags) = private_mounts() else {
+        eprintln!("LEFT OUT: nothing can be mounted here");
+        return;
+    };
+    let mut trial = Trial::start();
+    trial.stop();
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one").port();
+    // A small file system for the log alone. Its content goes out by a copy, when it is asked for.
+    let script = "mount -t tmpfs -o size=9m,mode=0700 tmpfs certs/dev/audit
+        (until [ -e fill ]; do sleep .05; done
+         dd if=/dev/zero of=certs/dev/audit/ballast bs=4k 2>dd.log; touch filled
+         until [ -e free ]; do sleep .05; done
+         rm certs/dev/audit/ballast
+         until [ -e copy ]; do sleep .05; done
+         cp -r certs/dev/audit copied; touch copied/done) &
+        exec \"$0\" serve --config certs/dev/okmsd.toml --docs-listen off --api-listen \"$1\"";
+    let mut command = Command::new("unshare");
+    let listen = format!("127.0.0.1:{port}");
+    command.args(flags).args(["sh", "-c", script, env!("CARGO_BIN_EXE_okmsd"), &listen]);
+    command.current_dir(trial.cwd.path()).stdin(Stdio::null()).env_remove("RUST_LOG");
+    let is_ready = || TcpStream::connect(("127.0.0.1", port)).is_ok();
+    let server = Server::start(command, &trial.cwd.path().join("serve.log"), is_ready);
+    let file = |name: &str| read(trial.variable(name).as_ref());
+    let (ca, certificate, key) = (file("OKMS_CA"), file("OKMS_CERT"), file("OKMS_KEY"));
+    let tls = tls_config(&ca, Some((&certificate, &key)));
+    let client = Client::new(&format!("https://localhost:{port}"), tls);
+    let (secrets, flag) = (trial.secrets(), |name: &str| trial.cwd.path().join(name));
+    client.post(&secrets, r#"{"path":"a","version":{"data":{"n":0}}}"#).await.ok();
+
+    fs::write(flag("fill"), "").unwrap();
+    while !flag("filled").exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (mut done, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(60));
+    loop {
+        let started = Instant::now();
+        let body = json!({ "version": { "data": { "n": done.len() + 1 } } });
+        let answer = client.put(&format!("{secrets}/a"), body).await;
+        assert!(started.elapsed() < Duration::from_secs(6), "it fails fast");
+        if answer.status == 503 {
+            break;
+        }
+        answer.ok();
+        done.push(answer.header("x-request-id").expect("an id").to_owned());
+        assert!(Instant::now() < deadline, "a full disk is noticed");
+    }
+    for _ in 0..10 {
+        client
+            .put(&format!("{secrets}/a"), r#"{"version":{"data":{}}}"#)
+            .await
+            .error(503, 50_425_858);
+    }
+    fs::write(flag("free"), "").unwrap();
+    let address = format!("{secrets}/a?includeData=true");
+    until_served(&client, &address).await;
+    // What was done has its record, or none at all was done: the present version tells how many.
+    let versions = client.get(&address).await.ok()["metadata"]["currentVersion"].as_u64().unwrap();
+
+    fs::write(flag("copy"), "").unwrap();
+    let copied = flag("copied");
+    while !copied.join("done").exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let lines: Vec<Value> = read(&copied.join("server-1/000001/000001.jsonl"))
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let changes = lines.iter().filter(|line| {
+        let operation = &line["operation"];
+        line["status"] == 200 && (operation == "PutSecretV2" || operation == "PostSecretV2")
+    });
+    assert_eq!(changes.count() as u64, versions, "each change has a record");
+    for id in &done {
+        assert!(record_of(&lines, id).is_some(), "{id} was answered and has no record");
+    }
+    assert!(lines.iter().any(|line| line["what"] == "resumed"));
+    assert_eq!(server.stop(), Some(0));
+}
+
 #[test]
 fn what_cannot_be_recorded_is_not_done() {
     let mut trial = Trial::start();

@@ -13,6 +13,7 @@ mod domain;
 mod foreign;
 mod full_disk;
 mod harness;
+mod key;
 mod logs;
 mod metrics;
 mod policy;

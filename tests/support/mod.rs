@@ -6,6 +6,7 @@
 mod client;
 mod foreign;
 mod postgres;
+mod proof;
 mod proxy;
 mod raw;
 mod server;

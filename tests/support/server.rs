@@ -19,7 +19,7 @@ use okmsd::{
     domain::{Clock, Credential, OkmsId, Timestamp},
     pki::{AccessKey, Authority},
     server::{CertificateStatus, Limits, TlsMaterial},
-    service::{Credentials, Domains, IssuedCredential, Keyring, NewCredential},
+    service::{Credentials, Domains, IssuedCredential, Keyring, Keys, NewCredential},
     store::Store,
 };
 use sqlx::{
@@ -81,6 +81,21 @@ impl Database {
         }
     }
 
+    /// As [`Database::execute`], for a statement that the database may refuse.
+    pub async fn try_execute(&self, sql: &str) -> Result<u64, sqlx::Error> {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(_) => {
+                let done = self.sqlite().await.execute(sql).await;
+                done.map(|done| done.rows_affected())
+            }
+            Self::Postgres(_) => {
+                let done = self.postgres().await.execute(sql).await;
+                done.map(|done| done.rows_affected())
+            }
+        }
+    }
+
     /// The first column of what a query finds, as bytes; NULL is left out.
     pub async fn bytes(&self, sql: &str) -> Vec<Vec<u8>> {
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
@@ -99,6 +114,15 @@ impl Database {
             }
         };
         found.into_iter().flatten().collect()
+    }
+
+    /// The values of one column of what a query finds, as the bytes of their text.
+    pub async fn texts(&self, sql: &str) -> Vec<Vec<u8>> {
+        let value = match self {
+            Self::Sqlite(_) => "CAST(CAST(v AS TEXT) AS BLOB)",
+            Self::Postgres(_) => "convert_to(CAST(v AS TEXT), 'UTF8')",
+        };
+        self.bytes(&format!("WITH x(v) AS ({sql}) SELECT {value} FROM x")).await
     }
 
     /// A connection of the test's own.
@@ -165,6 +189,7 @@ pub struct Server {
     pub authority: Arc<Authority>,
     pub domains: Domains,
     pub credentials: Credentials,
+    pub keys: Keys,
     pub api_url: String,
     pub docs_url: String,
     /// As text, since a root key belongs to one server.
@@ -203,13 +228,18 @@ impl Server {
 
     /// A server on a database that the test has made.
     pub async fn start_in(database: Database) -> Self {
+        let root_key = RootKey::generate().expect("a root key").to_text().to_string();
+        Self::start_with_root_key(database, root_key).await
+    }
+
+    /// A server on a database that belongs to a root key.
+    pub async fn start_with_root_key(database: Database, root_key: String) -> Self {
         let engine = match database {
             Database::Sqlite(_) => Engine::Sqlite,
             Database::Postgres(_) => Engine::Postgres,
         };
         let clock = Arc::new(ManualClock::new());
         let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
-        let root_key = RootKey::generate().expect("a root key").to_text().to_string();
         let (database, authority) = (Arc::new(database), Arc::new(authority));
         let (limits, audit) = (Limits::default(), Arc::new(private_folder()));
         Self::start_on(engine, database, clock, authority, root_key, limits, audit).await
@@ -230,7 +260,6 @@ impl Server {
         .await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is a part of a server")]
     async fn start_on(
         engine: Engine,
         database: Arc<Database>,
@@ -251,7 +280,7 @@ impl Server {
         let docs_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let api_url = format!("https://{}", api_listener.local_addr().expect("an address"));
         let docs_url = format!("https://{}", docs_listener.local_addr().expect("an address"));
-        let options = audit::Options::new(audit_folder.path().join("audit"));
+        let options = audit::Options::new(audit_folder.path().to_owned());
         let tls = TlsMaterial {
             certificate_chain_pem: issued.certificate_pem,
             private_key_pem: issued.private_key_pem,
@@ -274,6 +303,7 @@ impl Server {
         Self {
             engine,
             database,
+            keys: Keys::new(store.clone(), keyring.clone(), clock.clone()),
             domains: Domains::new(store.clone(), keyring, clock.clone()),
             credentials: Credentials::new(store.clone(), clock.clone()),
             store,
@@ -286,6 +316,25 @@ impl Server {
             app: Some(app.expect("a running server")),
             tls: Mutex::new(tls),
         }
+    }
+
+    /// Opens the database as another process would, and says why where that fails.
+    pub async fn open_again(&self) -> Result<(), String> {
+        let url = self.database.url().parse().expect("a database URL");
+        let store = Store::open(&url).await.map_err(|error| format!("{error:?}"))?;
+        let key = RootKey::from_text(&self.root_key).expect("a root key");
+        let opened = Keyring::open(key, store.clone(), self.clock.clone()).await;
+        store.close().await;
+        opened.map(|_| ()).map_err(|error| format!("{error:?}"))
+    }
+
+    /// The use cases of keys as a process of its own has them, without a server.
+    pub async fn keys_of(&self) -> Keys {
+        let store = Store::open(&self.database.url().parse().expect("a URL")).await;
+        let (store, clock) = (store.expect("a store"), self.clock.clone());
+        let key = RootKey::from_text(&self.root_key).expect("a root key");
+        let keyring = Keyring::open(key, store.clone(), clock.clone()).await;
+        Keys::new(store, Arc::new(keyring.expect("a keyring")), clock)
     }
 
     /// A new domain with a credential and a client that presents it.
@@ -339,7 +388,7 @@ impl Server {
 
     /// The records of requests so far, of all replicas.
     pub fn records(&self) -> Vec<serde_json::Value> {
-        let mut lines = audit_lines(&self.audit_folder.path().join("audit"));
+        let mut lines = audit_lines(self.audit_folder.path());
         lines.retain(|line| line["kind"] == "request");
         lines
     }

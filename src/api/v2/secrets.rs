@@ -45,11 +45,11 @@ use crate::{
 pub(super) async fn list(
     State(state): State<ApiState>,
     caller: Caller,
-    page: PageRequest<SecretPath>,
+    page: PageRequest,
 ) -> Result<Response, ApiError> {
-    let page = state.secrets.list(&caller, page.after.as_ref(), page.size).await?;
+    let page = state.secrets.list(&caller, page.cursor.as_deref(), page.size).await?;
     let secrets = page.items.into_iter().map(|item| GetSecretV2Response::new(&caller, item));
-    Ok(page_answer(secrets.collect(), page.next.as_ref()))
+    Ok(page_answer(secrets.collect(), page.next.as_deref()))
 }
 
 /// Create a secret

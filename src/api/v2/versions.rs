@@ -41,11 +41,12 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     caller: Caller,
     path: SecretPath,
-    page: PageRequest<VersionId>,
+    page: PageRequest,
 ) -> Result<Response, ApiError> {
-    let page = state.secrets.list_versions(&caller, &path, page.after, page.size).await?;
+    let page =
+        state.secrets.list_versions(&caller, &path, page.cursor.as_deref(), page.size).await?;
     let versions = page.items.into_iter().map(|item| SecretV2Version::new(item, Vec::new()));
-    Ok(page_answer(versions.collect(), page.next.as_ref()))
+    Ok(page_answer(versions.collect(), page.next.as_deref()))
 }
 
 /// Create a version

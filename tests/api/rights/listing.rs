@@ -90,14 +90,15 @@ async fn a_list_holds_what_the_caller_may_get_in_full_pages(server: Server) {
 async fn a_few_secrets_among_many_hidden_ones_are_found(server: Server) {
     let domain = server.domain().await;
     domain.create("a", "{}").await;
-    // Hidden ones in numbers that take several looks, put there at once.
+    // Hidden ones in numbers that take several looks, put there at once. They prove nothing, so that one
+    // that is looked at closer than by its path would show.
     let copies = "INSERT INTO secrets (okms_id, path, cas_required, max_versions, \
                   deactivate_version_after, custom_metadata, current_version, oldest_version, \
-                  created_at, updated_at) \
+                  created_at, updated_at, incarnation) \
                   WITH RECURSIVE numbers (n) AS (SELECT 10000 UNION ALL SELECT n + 1 FROM numbers \
                   WHERE n < 14999) \
-                  SELECT okms_id, 'h/' || n, 0, 0, '0s', '{}', 0, 0, created_at, updated_at \
-                  FROM secrets, numbers WHERE path = 'a'";
+                  SELECT okms_id, 'h/' || n, 0, 0, '0s', '{}', 0, 0, created_at, updated_at, \
+                  incarnation FROM secrets, numbers WHERE path = 'a'";
     assert_eq!(server.database.execute(copies).await, 5_000);
     for path in ["h/11x", "h/14500/x", "zx"] {
         domain.create(path, "{}").await;
@@ -107,14 +108,14 @@ async fn a_few_secrets_among_many_hidden_ones_are_found(server: Server) {
     let client = seeing(&server, &domain, "none", &["/secret/*y"], &[]).await;
     let list = client.get(&domain.secret("")).await;
     assert_eq!((list.ok(), list.header("x-pagination-cursor-next")), (json!([]), None));
-    // As many again before the next one: full pages all the same.
-    let client = seeing(&server, &domain, "most", &["/secret/*"], &["/secret/h/1*0"]).await;
-    let pages = paths(&client, &domain, 500).await;
-    assert_eq!(pages.concat().len(), 5_004 - 500);
-    assert_eq!(
-        pages.iter().map(Vec::len).collect::<Vec<_>>(),
-        [500; 9].iter().copied().chain([4]).collect::<Vec<_>>()
-    );
+    // Hidden ones on every page: full pages all the same.
+    let domain = server.domain().await;
+    for number in 10..70 {
+        domain.create(&format!("h/{number}"), "{}").await;
+    }
+    let client = seeing(&server, &domain, "most", &["/secret/*"], &["/secret/h/*0"]).await;
+    let pages = paths(&client, &domain, 10).await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 10, 10, 10, 4]);
 }
 
 async fn without_a_right_a_list_is_empty_at_once(server: Server) {
@@ -129,7 +130,6 @@ async fn without_a_right_a_list_is_empty_at_once(server: Server) {
     for client in [nobody, data] {
         let list = client.get(&domain.secret("")).await;
         assert_eq!((list.ok(), list.header("x-pagination-cursor-next")), (json!([]), None));
-        client.page(&domain.secret(""), &[("x-pagination-cursor", "YQ")]).await.ok();
     }
 }
 

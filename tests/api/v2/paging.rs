@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use crate::{
@@ -18,7 +19,9 @@ both_engines!(
     versions_are_listed_by_pages,
     sizes_out_of_bounds_are_refused,
     cursors_that_are_none_are_refused,
-    a_cursor_of_one_domain_shows_nothing_of_it_in_another,
+    a_cursor_counts_for_its_own_list_caller_and_domain_alone,
+    a_cursor_that_was_changed_in_any_bit_or_cut_is_refused,
+    all_replicas_take_a_cursor_and_a_rotation_of_keys_leaves_it,
     a_list_goes_on_where_it_was_though_secrets_come_and_go,
     a_page_full_of_custom_metadata_ends_early_and_nothing_is_left_out,
 );
@@ -169,31 +172,110 @@ async fn sizes_out_of_bounds_are_refused(server: Server) {
 async fn cursors_that_are_none_are_refused(server: Server) {
     let domain = server.domain().await;
     domain.create("a", "{}").await;
-    // "a//b", "../a", a byte that is no text; "0", "24001" and "x" are no versions.
-    let common = ["!", "a b", "YS8vYg", "Li4vYQ", "_w", "a+b/", "YQ=Y"];
-    for (address, more) in [
-        (domain.secret(""), &[][..]),
-        (domain.secret("a/version"), &["MA", "MjQwMDE", "eA", "LTE"]),
-    ] {
-        for cursor in common.iter().chain(more) {
+    // "a" and "1" are cursors of a time when they were not authenticated.
+    let long = "A".repeat(5_000);
+    for address in [domain.secret(""), domain.secret("a/version")] {
+        for cursor in ["!", "a b", "YQ", "MQ", "YS8vYg", "_w", "a+b/", "YQ=Y", "==", &long] {
             let list = domain.client.page(&address, &[(CURSOR, cursor)]).await;
-            list.error(400, MALFORMED);
+            let text = list.error(400, MALFORMED);
+            assert!(text.contains("begin the list anew"), "{text}");
         }
         // What a client sends that copies an absent one.
         domain.client.page(&address, &[(CURSOR, "")]).await.ok();
     }
 }
 
-async fn a_cursor_of_one_domain_shows_nothing_of_it_in_another(server: Server) {
+async fn a_cursor_counts_for_its_own_list_caller_and_domain_alone(server: Server) {
     let (first, second) = (server.domain().await, server.domain().await);
-    create_many(&first, (0..11).map(|index| format!("m{index:02}"))).await;
-    create_many(&second, ["a".to_owned(), "z".to_owned()]).await;
-    let list = first.client.page(&first.secret(""), &[(SIZE, "10")]).await;
+    for domain in [&first, &second] {
+        create_many(domain, (0..11).map(|index| format!("m{index:02}"))).await;
+        for path in ["m00", "m01"] {
+            domain.client.put(&domain.secret(path), r#"{"maxVersions":30}"#).await.ok();
+            for _ in 0..11 {
+                domain.add_version(path).await;
+            }
+        }
+    }
+    let mut cursors = Vec::new();
+    for (domain, path) in [(&first, ""), (&first, "m00/version"), (&first, "m01/version")] {
+        let list = domain.client.page(&domain.secret(path), &[(SIZE, "10")]).await;
+        cursors.push((path, list.header(NEXT).expect("a cursor").to_owned()));
+    }
+    let issued = server.credential(first.okms_id, 365).await;
+    let key = issued.private_key_pem.expect("a key").to_string();
+    let colleague = server.client(Some((&issued.credential.certificate_pem, &key)));
+    for (path, cursor) in &cursors {
+        for (_, other) in &cursors {
+            let list = first.client.page(&first.secret(path), &[(CURSOR, other)]).await;
+            if cursor == other {
+                assert!(!list.ok().as_array().expect("a list").is_empty());
+            } else {
+                list.error(400, MALFORMED);
+            }
+        }
+        // Another caller of the domain, who may read the same; and the same list of another domain.
+        let list = colleague.page(&first.secret(path), &[(CURSOR, cursor)]).await;
+        list.error(400, MALFORMED);
+        let list = second.client.page(&second.secret(path), &[(CURSOR, cursor)]).await;
+        list.error(400, MALFORMED);
+        let list = first.client.page(&second.secret(path), &[(CURSOR, cursor)]).await;
+        list.error(404, DOMAIN_NOT_FOUND);
+    }
+}
+
+async fn a_cursor_that_was_changed_in_any_bit_or_cut_is_refused(server: Server) {
+    let domain = server.domain().await;
+    create_many(&domain, (0..11).map(|index| format!("m{index:02}"))).await;
+    let address = domain.secret("");
+    let list = domain.client.page(&address, &[(SIZE, "10")]).await;
     let cursor = list.header(NEXT).expect("a cursor").to_owned();
-    let other = second.client.page(&second.secret(""), &[(CURSOR, &cursor)]).await;
-    assert_eq!(paths(other.ok().as_array().expect("a list")), ["z"]);
-    let foreign = first.client.page(&second.secret(""), &[(CURSOR, &cursor)]).await;
-    foreign.error(404, DOMAIN_NOT_FOUND);
+    let bytes = URL_SAFE_NO_PAD.decode(&cursor).expect("base64url");
+    let mut forged: Vec<_> = (0..bytes.len() * 8)
+        .map(|bit| {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            changed
+        })
+        .collect();
+    forged.extend((1..bytes.len()).map(|length| bytes[..length].to_vec()));
+    forged.push([&bytes[..], b"x"].concat());
+    for forged in forged {
+        let forged = URL_SAFE_NO_PAD.encode(forged);
+        let list = domain.client.page(&address, &[(CURSOR, &forged)]).await;
+        list.error(400, MALFORMED);
+    }
+    let rest = domain.client.page(&address, &[(CURSOR, &cursor)]).await;
+    assert_eq!(paths(rest.ok().as_array().expect("a list")), ["m10"]);
+}
+
+async fn all_replicas_take_a_cursor_and_a_rotation_of_keys_leaves_it(server: Server) {
+    let domain = server.domain().await;
+    create_many(&domain, (0..21).map(|index| format!("m{index:02}"))).await;
+    // What does not verify keeps its key from being destroyed.
+    domain.create("z", "{}").await;
+    server.database.execute("UPDATE secrets SET max_versions = 1 WHERE path = 'z'").await;
+    let address = domain.secret("");
+    let list = domain.client.page(&address, &[(SIZE, "10")]).await;
+    let cursor = list.header(NEXT).expect("a cursor").to_owned();
+    let mut other = server.another().await;
+    let identity = Some((&domain.certificate_pem[..], &domain.private_key_pem[..]));
+    let client = other.client(identity);
+    other.keys.rotate_domain(domain.okms_id).await.expect("a domain");
+    let list = client.page(&address, &[(SIZE, "10"), (CURSOR, &cursor)]).await;
+    assert_eq!(paths(list.ok().as_array().expect("a list"))[0], "m10");
+    // A cursor of the new key, for the server that did not make it.
+    let newer = list.header(NEXT).expect("a cursor").to_owned();
+    let rest = domain.client.page(&address, &[(CURSOR, &newer)]).await;
+    assert_eq!(paths(rest.ok().as_array().expect("a list")), ["m20"]);
+    other.stop().await;
+
+    // When the key goes that made a cursor, the list has to begin anew.
+    domain.client.delete(&domain.secret("z")).await.gone();
+    server.keys.rewrap(domain.okms_id, |_| ()).await.expect("storage works");
+    let list = domain.client.page(&address, &[(CURSOR, &cursor)]).await;
+    let text = list.error(400, MALFORMED);
+    assert!(text.contains("begin the list anew"), "{text}");
+    domain.client.page(&address, &[(CURSOR, &newer)]).await.ok();
 }
 
 async fn a_list_goes_on_where_it_was_though_secrets_come_and_go(server: Server) {

@@ -1,0 +1,435 @@
+//! What operators do with keys, and what a server does after them.
+//!
+//! A rotation makes a new key and returns: what is written from then on is under it, on every replica from
+//! its next request on. What is there already is sealed anew afterwards, by the servers themselves or by
+//! the command, secret by secret; when nothing is under an old key any more, it is destroyed. Any number
+//! of processes may do that at once, and any of them may end at any time.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::Keyring;
+use crate::{
+    crypto::{CryptoError, Generation, KeyId, RootKey, RootKeyId, StoreKey, StoreKeyId},
+    domain::{Clock, Error, OkmsId, SecretPath, Timestamp, VersionId},
+    store::{
+        KeyUse, RewrappedVersions, Rewrapping, RootKeyRotation, RootKeySlot, Store, StoredKey,
+        WrappedStoreKey,
+    },
+};
+
+/// The use cases of keys.
+#[derive(Clone)]
+pub struct Keys {
+    store: Store,
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+}
+
+/// All keys of a store, by name.
+#[derive(Debug, Clone)]
+pub struct KeyStatus {
+    /// The key between the root keys and the keys of domains.
+    pub store_key_id: StoreKeyId,
+    /// The root keys that open the store.
+    pub root_keys: Vec<RootKeyStatus>,
+    /// The keys of domains, by domain and generation.
+    pub keys: Vec<KeyUse>,
+}
+
+/// A root key.
+#[derive(Debug, Clone)]
+pub struct RootKeyStatus {
+    /// 1 or 2.
+    pub slot: u32,
+    /// Its name.
+    pub id: RootKeyId,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// Whether it is the one that is configured here.
+    pub is_own: bool,
+}
+
+/// What becomes of the other root key when one is replaced.
+pub enum OtherRootKey {
+    /// There is none.
+    None,
+    /// It goes on opening the store.
+    Keep(RootKey),
+    /// It is worth nothing from then on.
+    Drop,
+}
+
+/// How far sealing anew has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RewrapReport {
+    /// Versions that were sealed anew.
+    pub versions: u64,
+    /// Generations that were destroyed.
+    pub destroyed: u32,
+    /// Versions, and where there is none the rows of secrets, that do not verify or open under any key of
+    /// the domain: their generation is kept for them. The first few of them.
+    pub refused: Vec<(SecretPath, Option<VersionId>)>,
+    /// Whether an old generation is still there at the end.
+    pub pending: bool,
+}
+
+impl Keys {
+    /// Works on `store`, with the keys of `keyring`.
+    pub fn new(store: Store, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, keyring, clock }
+    }
+
+    /// All keys of the store, by name.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn status(&self) -> Result<KeyStatus, Error> {
+        let own = self.keyring.root_key_id();
+        let slots = self.store.list_root_keys().await?;
+        let root_key = |slot: RootKeySlot| RootKeyStatus {
+            slot: slot.slot,
+            is_own: slot.root_key_id == own,
+            id: slot.root_key_id,
+            created_at: slot.created_at,
+        };
+        Ok(KeyStatus {
+            store_key_id: self.keyring.store_key().id().clone(),
+            root_keys: slots.into_iter().map(root_key).collect(),
+            keys: self.store.list_key_uses().await?,
+        })
+    }
+
+    /// Gives a domain a new key, under which everything is written from then on, and says its number.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DomainNotFound`], or when storage fails.
+    pub async fn rotate_domain(&self, okms_id: OkmsId) -> Result<Generation, Error> {
+        let newest = self.newest(okms_id).await?;
+        self.keyring.rotate(okms_id, newest.generation).await?;
+        Ok(self.newest(okms_id).await?.generation)
+    }
+
+    /// Seals everything of a domain that is under an old key anew, and destroys old keys that nothing is
+    /// under any more. Where it ends before that, whatever the reason, the next run goes on from there.
+    ///
+    /// `progress` is told after every few secrets.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn rewrap(
+        &self,
+        okms_id: OkmsId,
+        mut progress: impl FnMut(&RewrapReport) + Send,
+    ) -> Result<RewrapReport, Error> {
+        let mut report = RewrapReport::default();
+        // Again where a request that began before the rotation has written under the old key since.
+        for _ in 0..REWRAP_PASSES {
+            let stored = self.store.list_keys(okms_id).await?;
+            // The newest is the first; a domain that was deleted has none.
+            let old = stored.keys.get(1..).unwrap_or_default();
+            report.pending = false;
+            for key in old.iter().rev() {
+                self.empty(okms_id, key.key_id, stored.revision, &mut report, &mut progress)
+                    .await?;
+                match self.store.destroy_key(okms_id, key.key_id).await? {
+                    true => report.destroyed += 1,
+                    false => report.pending = true,
+                }
+            }
+            if !report.pending || !report.refused.is_empty() {
+                break;
+            }
+        }
+        // Those that were destroyed leave the memory too.
+        if report.destroyed > 0 {
+            self.keyring.forget(okms_id);
+        }
+        Ok(report)
+    }
+
+    /// Replaces the root key that is configured here, and the store key with it: whoever had the old root
+    /// key and a copy of the store could have the store key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] where the keys given are not such that this can be done; or when storage
+    /// fails. Then the old root key is the one that counts, unless storage does not say how it ended.
+    pub async fn rotate_root(&self, new: &RootKey, other: &OtherRootKey) -> Result<(), Error> {
+        let before = self.store.list_root_keys().await?;
+        if before.iter().any(|slot| slot.root_key_id == *new.id()) {
+            return malformed(format!("the new root key {} opens the store already", new.id()));
+        }
+        let (own, old_store_key) = (self.keyring.root_key_id(), self.keyring.store_key());
+        let kept = kept(&before, &own, old_store_key.id(), other)?;
+        let store_key = StoreKey::generate().map_err(no_randomness)?;
+        let mut after = vec![(new.id().clone(), wrapped(&store_key, new)?)];
+        if let Some(kept) = kept {
+            after.push((kept.id().clone(), wrapped(&store_key, kept)?));
+        }
+        // Each in the slot where its predecessor was.
+        if before.first().is_some_and(|slot| slot.root_key_id != own) && after.len() > 1 {
+            after.reverse();
+        }
+        let old_id = old_store_key.id().clone();
+        let rotation = RootKeyRotation { before, old_store_key: old_id, after };
+        let rewrap = move |okms_id: OkmsId, key: &StoredKey| {
+            let (wrapped, generation) = (&key.wrapped_key, key.generation);
+            let rewrapped =
+                store_key.rewrap_domain_key(&old_store_key, wrapped, okms_id, generation);
+            rewrapped.map_err(|_| {
+                let generation = generation.get();
+                Error::Unavailable(format!("key {generation} of domain {okms_id} does not open"))
+            })
+        };
+        match self.store.rotate_root_key(rotation, self.clock.now(), rewrap).await? {
+            true => Ok(()),
+            false => malformed(CHANGED.into()),
+        }
+    }
+
+    /// Checks, before a new root key is made, that [`Keys::rotate_root`] can be done.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn check_rotation(&self, other: &OtherRootKey) -> Result<(), Error> {
+        let slots = self.store.list_root_keys().await?;
+        let (own, store_key) = (self.keyring.root_key_id(), self.keyring.store_key());
+        kept(&slots, &own, store_key.id(), other).map(|_| ())
+    }
+
+    /// Checks, before a second root key is made, that [`Keys::enroll`] can be done.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn check_enrolment(&self) -> Result<(), Error> {
+        if self.store.list_root_keys().await?.len() < SLOTS {
+            return Ok(());
+        }
+        malformed(BOTH_TAKEN.into())
+    }
+
+    /// Lets another root key open the store too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] where there are two already; or when storage fails.
+    pub async fn enroll(&self, root_key: &RootKey) -> Result<(), Error> {
+        let wrapped = wrapped(&self.keyring.store_key(), root_key)?;
+        let (id, now) = (root_key.id().clone(), self.clock.now());
+        if self.store.insert_root_key(id.clone(), wrapped, now).await? {
+            return Ok(());
+        }
+        let slots = self.store.list_root_keys().await?;
+        if slots.iter().any(|slot| slot.root_key_id == id) {
+            return malformed(format!("the root key {id} opens the store already"));
+        }
+        malformed(BOTH_TAKEN.into())
+    }
+
+    /// Lets the root key of a slot open the store no more. It must not be the one that is configured here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] where there is no such key beside the own one; or when storage fails.
+    pub async fn remove_slot(&self, slot: u32) -> Result<RootKeyId, Error> {
+        let slots = self.store.list_root_keys().await?;
+        let Some(found) = slots.into_iter().find(|found| found.slot == slot) else {
+            return malformed(format!("there is no root key in slot {slot}"));
+        };
+        let id = found.root_key_id;
+        if id == self.keyring.root_key_id() {
+            return malformed(format!("slot {slot} has the root key that is configured here"));
+        }
+        if !self.store.delete_root_key(id.clone()).await? {
+            return malformed(CHANGED.into());
+        }
+        Ok(id)
+    }
+
+    /// Whether a root key opens the store.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn is_registered(&self, root_key: &RootKeyId) -> Result<bool, Error> {
+        let slots = self.store.list_root_keys().await?;
+        Ok(slots.iter().any(|slot| slot.root_key_id == *root_key))
+    }
+
+    /// Seals anew what rotations have left, for as long as the server runs.
+    pub async fn keep_rewrapped(self, until: impl Future<Output = ()>) {
+        tokio::select! {
+            () = until => {}
+            () = self.rewrap_again_and_again() => {}
+        }
+    }
+
+    async fn rewrap_again_and_again(&self) {
+        let (mut seen, mut next) = (None, Instant::now());
+        loop {
+            // Where the store cannot be asked, requests find that out and say so.
+            let revision = self.store.key_revision().await.ok();
+            if revision.is_some() && (revision != seen || next <= Instant::now()) {
+                seen = revision;
+                let again = match self.rewrap_all().await {
+                    Ok(()) => RECHECK_INTERVAL,
+                    Err(error) => {
+                        tracing::warn!(?error, "sealing anew is interrupted, trying again");
+                        RETRY_INTERVAL
+                    }
+                };
+                next = Instant::now() + again;
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    async fn rewrap_all(&self) -> Result<(), Error> {
+        self.keyring.forget_deleted().await?;
+        for okms_id in self.store.list_domains_with_old_keys().await? {
+            let report = self.rewrap(okms_id, |_| ()).await?;
+            let (versions, destroyed) = (report.versions, report.destroyed);
+            if versions > 0 || destroyed > 0 {
+                tracing::info!(%okms_id, versions, destroyed, "sealed anew under the newest key");
+            }
+            if let Some((path, version)) = report.refused.first() {
+                let (path, version) = (path.as_str(), version.map(VersionId::get));
+                tracing::error!(
+                    %okms_id, secret.path = path, version.id = version,
+                    "data does not open under any key of its domain; an old key is kept for it"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals everything anew that is under one old key.
+    async fn empty(
+        &self,
+        okms_id: OkmsId,
+        from: KeyId,
+        revision: i64,
+        report: &mut RewrapReport,
+        progress: &mut (impl FnMut(&RewrapReport) + Send),
+    ) -> Result<(), Error> {
+        let mut after = 0;
+        loop {
+            let page = self.store.list_stale_secrets(from, after, SECRETS_AT_A_TIME).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.position;
+            let secrets =
+                page.iter().map(|secret| self.rewrap_secret(okms_id, &secret.path, from, revision));
+            for (secret, done) in page.iter().zip(join_all(secrets).await) {
+                let done = done?;
+                report.versions += u64::from(done.versions);
+                let room = MAX_REFUSED.saturating_sub(report.refused.len());
+                // A later pass finds the same ones again.
+                let known: HashSet<_> = report.refused.iter().cloned().collect();
+                let refused = done.refused.into_iter().map(|id| (secret.path.clone(), id));
+                let new = refused.filter(|refused| !known.contains(refused));
+                report.refused.extend(new.take(room));
+            }
+            progress(report);
+        }
+    }
+
+    async fn rewrap_secret(
+        &self,
+        okms_id: OkmsId,
+        path: &SecretPath,
+        from: KeyId,
+        revision: i64,
+    ) -> Result<RewrappedVersions, Error> {
+        let (mut all, mut after) = (RewrappedVersions::default(), Some(0));
+        while let Some(next) = after {
+            let sealer = Arc::new(self.keyring.sealer(okms_id, revision).await?);
+            let (to, limit) = (sealer.key_id(), VERSIONS_AT_A_TIME);
+            let work = Rewrapping { okms_id, path: path.clone(), from, to, after: next, limit };
+            let (proving, proven_path) = (Arc::clone(&sealer), path.clone());
+            let reseal = move |secret: &_, version: &_| sealer.rewrap_version(secret, version);
+            let prove = move |secret: &_| proving.rewrap_secret(&proven_path, secret);
+            // Where the new key is gone, another one is newer still; the next run is up to date.
+            let Some(done) = self.store.rewrap_secret(work, reseal, prove).await? else { break };
+            all.versions += done.versions;
+            all.refused.extend(done.refused);
+            after = done.more_after;
+        }
+        Ok(all)
+    }
+
+    async fn newest(&self, okms_id: OkmsId) -> Result<StoredKey, Error> {
+        let stored = self.store.list_keys(okms_id).await?;
+        stored.keys.into_iter().next().ok_or(Error::DomainNotFound)
+    }
+}
+
+/// The root key that goes on opening the store beside the new one, if there is one.
+fn kept<'a>(
+    slots: &[RootKeySlot],
+    own: &RootKeyId,
+    store_key: &StoreKeyId,
+    other: &'a OtherRootKey,
+) -> Result<Option<&'a RootKey>, Error> {
+    let opened = |slot: &RootKeySlot| {
+        let stored = slot.store_key.as_ref();
+        slot.root_key_id == *own && stored.is_some_and(|stored| stored.id == *store_key)
+    };
+    if !slots.iter().any(opened) {
+        return malformed(CHANGED.into());
+    }
+    let present = slots.iter().map(|slot| &slot.root_key_id).find(|id| *id != own);
+    match (present, other) {
+        (None, OtherRootKey::None) | (_, OtherRootKey::Drop) => Ok(None),
+        (Some(id), OtherRootKey::Keep(key)) if key.id() == id => Ok(Some(key)),
+        (Some(id), OtherRootKey::None) => malformed(format!(
+            "the root key {id} opens the store too: give it, or say that it is to be dropped"
+        )),
+        (_, OtherRootKey::Keep(key)) => {
+            malformed(format!("{} is not the other root key of the store", key.id()))
+        }
+    }
+}
+
+fn wrapped(store_key: &StoreKey, root_key: &RootKey) -> Result<WrappedStoreKey, Error> {
+    let wrapped = store_key.wrap(root_key).map_err(no_randomness)?;
+    Ok(WrappedStoreKey { id: store_key.id().clone(), wrapped })
+}
+
+fn no_randomness(_: CryptoError) -> Error {
+    Error::Unavailable("the system gives no randomness".into())
+}
+
+fn malformed<T>(why: String) -> Result<T, Error> {
+    Err(Error::Malformed(why))
+}
+
+/// What is said where another process was faster.
+const CHANGED: &str = "the root keys of the store have changed meanwhile";
+/// What is said where no root key can be added.
+const BOTH_TAKEN: &str = "both slots are taken: remove one first, or replace its key";
+/// Root keys that a store can have.
+const SLOTS: usize = 2;
+/// How often a server looks whether keys have changed: one small read.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// How often it looks for old keys though nothing has changed: a replica that was to seal anew may have
+/// ended in the middle.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long it waits where storage failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// Secrets that are sealed anew at once. On SQLite they share a commit; on PostgreSQL they take as many
+/// of its 16 connections, and requests need the others.
+const SECRETS_AT_A_TIME: u32 = 4;
+/// Versions to a transaction: at 64 KiB each, 2 MiB, and some milliseconds under lock.
+const VERSIONS_AT_A_TIME: u32 = 32;
+/// Requests that began before a rotation are over long before the third pass.
+const REWRAP_PASSES: u32 = 5;
+/// Of versions that do not open, so many are named.
+const MAX_REFUSED: usize = 100;

@@ -1,0 +1,346 @@
+//! Rows are verified before anything of them is used, and proved when they are written.
+//!
+//! Whoever can write to the database can still do three things that nothing inside it can tell: put back
+//! older rows of a secret and of all its versions together, put back older metadata of a secret that has had
+//! no new version and no version set since, and remove a secret as a whole.
+
+use super::keyring::{DomainKeys, Sealer};
+use crate::{
+    crypto::{
+        CryptoError, DataSeal, Incarnation, KeyId, RowMac, SecretRecord, StateChanges,
+        VersionPlace, VersionRecord,
+    },
+    domain::{
+        Error, NewVersion, Secret, SecretChange, SecretData, SecretPath, SecretSnapshot, Version,
+        VersionId,
+    },
+    store::{
+        Decision, Rewrapped, RowProof, SecretProof, SecretWithVersion, StoredSecret,
+        StoredSnapshot, StoredVersion, VersionProof,
+    },
+};
+
+/// The keys that rows name. Rows under a key that is not known are read again, with the newest keys.
+pub(super) trait UnderKeys {
+    /// Calls `key` with each of them.
+    fn each_key(&self, key: &mut dyn FnMut(KeyId));
+
+    /// Whether all of them are at hand.
+    fn is_under(&self, keys: &DomainKeys) -> bool {
+        let mut known = true;
+        self.each_key(&mut |key| known &= keys.named(key).is_some());
+        known
+    }
+}
+
+impl UnderKeys for StoredSecret {
+    fn each_key(&self, key: &mut dyn FnMut(KeyId)) {
+        self.proof.iter().for_each(|proof| key(proof.key_id));
+    }
+}
+
+impl UnderKeys for StoredVersion {
+    fn each_key(&self, key: &mut dyn FnMut(KeyId)) {
+        self.proof.iter().for_each(|proof| key(proof.key_id));
+        // Only data has to be opened.
+        if self.sealed.is_some() {
+            self.record.data.iter().for_each(|data| key(data.key));
+        }
+    }
+}
+
+impl UnderKeys for SecretWithVersion {
+    fn each_key(&self, key: &mut dyn FnMut(KeyId)) {
+        self.secret.each_key(key);
+        self.version.iter().for_each(|version| version.each_key(key));
+    }
+}
+
+impl UnderKeys for StoredSnapshot {
+    fn each_key(&self, key: &mut dyn FnMut(KeyId)) {
+        self.secret.iter().for_each(|secret| secret.each_key(key));
+        self.version.iter().for_each(|version| version.each_key(key));
+    }
+}
+
+impl<T: UnderKeys> UnderKeys for Option<T> {
+    fn each_key(&self, key: &mut dyn FnMut(KeyId)) {
+        self.iter().for_each(|rows| rows.each_key(key));
+    }
+}
+
+impl<T: UnderKeys> UnderKeys for Vec<Result<T, Error>> {
+    fn each_key(&self, key: &mut dyn FnMut(KeyId)) {
+        self.iter().flatten().for_each(|rows| rows.each_key(key));
+    }
+}
+
+impl UnderKeys for (StoredSecret, Vec<StoredVersion>) {
+    fn each_key(&self, key: &mut dyn FnMut(KeyId)) {
+        self.0.each_key(key);
+        self.1.iter().for_each(|version| version.each_key(key));
+    }
+}
+
+impl DomainKeys {
+    /// Verifies a secret that was found at `path`, with the version `wanted` or else its current one; the
+    /// version is `None` where the secret does not have it.
+    pub(super) fn verify_found(
+        &self,
+        path: &SecretPath,
+        found: SecretWithVersion,
+        wanted: Option<VersionId>,
+    ) -> Result<(SecretRecord, Option<StoredVersion>), Error> {
+        self.verify_secret(path, &found.secret)?;
+        let record = found.secret.record;
+        let expected = wanted.or_else(|| VersionId::new(record.secret.current_version).ok());
+        let version = match expected.filter(|id| keeps(&record.secret, *id)) {
+            Some(id) => Some(self.verify_version(&record, id, found.version)?),
+            None => None,
+        };
+        Ok((record, version))
+    }
+
+    /// Verifies a page of the versions of the secret at `path`: all that it keeps above the number `after`,
+    /// up to `limit`.
+    pub(super) fn verify_versions(
+        &self,
+        path: &SecretPath,
+        (secret, versions): (StoredSecret, Vec<StoredVersion>),
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<Version>, Error> {
+        self.verify_secret(path, &secret)?;
+        let kept = &secret.record.secret;
+        let first = (after.saturating_add(1)).max(kept.oldest_version);
+        let expected = (first..=kept.current_version).take(limit as usize);
+        let mut verified = Vec::with_capacity(versions.len());
+        let mut versions = versions.into_iter();
+        for number in expected {
+            let id = VersionId::new(number).map_err(|_| not_verified(path, "a version number"))?;
+            let version = self.verify_version(&secret.record, id, versions.next())?;
+            verified.push(version.record.version);
+        }
+        Ok(verified)
+    }
+
+    /// Verifies what a change of the secret at `path` is decided on. `wanted` is the version that the
+    /// snapshot is to hold.
+    pub(super) fn verify_snapshot(
+        &self,
+        path: &SecretPath,
+        stored: &StoredSnapshot,
+        wanted: Option<VersionId>,
+    ) -> Result<SecretSnapshot, Error> {
+        let mut snapshot = SecretSnapshot {
+            domain_config: stored.domain_config.clone(),
+            secret: None,
+            version: None,
+        };
+        let Some(secret) = &stored.secret else { return Ok(snapshot) };
+        self.verify_secret(path, secret)?;
+        if let Some(id) = wanted.filter(|id| keeps(&secret.record.secret, *id)) {
+            let version = self.verify_version(&secret.record, id, stored.version.clone())?;
+            snapshot.version = Some(version.record.version);
+        }
+        snapshot.secret = Some(secret.record.secret.clone());
+        Ok(snapshot)
+    }
+
+    /// Opens the data of a version that is verified.
+    pub(super) fn open_data(
+        &self,
+        record: &SecretRecord,
+        stored: &StoredVersion,
+    ) -> Result<Option<SecretData>, Error> {
+        let (Some(sealed), Some(seal)) = (&stored.sealed, &stored.record.data) else {
+            return Ok(None);
+        };
+        let (path, version) = (&record.secret.path, &stored.record.version);
+        let place = place(path, record.incarnation, version);
+        let opened = self.named(seal.key).ok_or(CryptoError);
+        let opened = opened.and_then(|key| key.open(sealed, &place)).map_err(|_| {
+            not_verified(path, &format!("the data of version {}", version.id.get()))
+        })?;
+        SecretData::from_stored(opened).map(Some)
+    }
+
+    fn verify_secret(&self, path: &SecretPath, stored: &StoredSecret) -> Result<(), Error> {
+        let record = &stored.record;
+        let verified = record.secret.path == *path
+            && self
+                .proves(stored.proof.as_ref(), |key, proof| key.verify_secret(record, &proof.mac));
+        if !verified {
+            return Err(not_verified(path, "its row"));
+        }
+        // The version after the current one: this row is older than that.
+        let following = stored.following.as_deref();
+        if following.is_some_and(|version| self.proves_version(record, version)) {
+            return Err(not_verified(path, "its row, an older copy,"));
+        }
+        Ok(())
+    }
+
+    fn verify_version(
+        &self,
+        secret: &SecretRecord,
+        id: VersionId,
+        stored: Option<StoredVersion>,
+    ) -> Result<StoredVersion, Error> {
+        let (path, number) = (&secret.secret.path, id.get());
+        let stored = stored.filter(|stored| stored.record.version.id == id);
+        let stored =
+            stored.ok_or_else(|| not_verified(path, &format!("version {number}, gone,")))?;
+        if !self.proves_version(secret, &stored) {
+            return Err(not_verified(path, &format!("the row of version {number}")));
+        }
+        if stored.record.state_changes != secret.state_changes.of(id) {
+            let what = format!("the row of version {number}, an older copy,");
+            return Err(not_verified(path, &what));
+        }
+        Ok(stored)
+    }
+
+    fn proves_version(&self, secret: &SecretRecord, stored: &StoredVersion) -> bool {
+        self.proves(stored.proof.as_ref(), |key, proof| {
+            let (path, incarnation) = (&secret.secret.path, secret.incarnation);
+            key.verify_version(&stored.record, path, incarnation, &proof.mac)
+        })
+    }
+
+    fn proves(
+        &self,
+        proof: Option<&RowProof>,
+        verify: impl FnOnce(&crate::crypto::DomainKey, &RowProof) -> Result<(), CryptoError>,
+    ) -> bool {
+        let named = proof.and_then(|proof| Some((self.named(proof.key_id)?, proof)));
+        named.is_some_and(|(key, proof)| verify(key, proof).is_ok())
+    }
+}
+
+impl Sealer {
+    /// What is to be written for a change: data sealed for its place, and the proofs of all rows.
+    pub(super) fn prove(
+        &self,
+        stored: &StoredSnapshot,
+        change: SecretChange,
+        data: Option<&SecretData>,
+    ) -> Result<Decision, Error> {
+        let absent = || Error::Internal("a change of a secret that is not there".into());
+        let present = || stored.secret.as_ref().map(|stored| &stored.record).ok_or_else(absent);
+        let (secret, version) = match &change {
+            SecretChange::Insert { secret, version } => {
+                let incarnation = Incarnation::generate()
+                    .map_err(|_| Error::Unavailable("the system gives no randomness".into()))?;
+                let record = record(secret, incarnation, StateChanges::default());
+                let version = self.prove_new(&record, version.as_ref(), data)?;
+                (Some(record), version)
+            }
+            SecretChange::Update { secret, version, prune_through } => {
+                let present = present()?;
+                let mut state_changes = present.state_changes.clone();
+                prune_through.iter().for_each(|last| state_changes.prune_through(*last));
+                let record = record(secret, present.incarnation, state_changes);
+                let version = self.prove_new(&record, version.as_ref(), data)?;
+                (Some(record), version)
+            }
+            SecretChange::SetVersion(version) => {
+                let mut secret = present()?.clone();
+                let state_changes = secret.state_changes.count(version.id);
+                let data = stored.version.as_ref().and_then(|stored| stored.record.data.clone());
+                let data = data.filter(|_| !version.deleted);
+                let version = VersionRecord { version: version.clone(), data, state_changes };
+                let version = self.prove_version(&secret, &version);
+                (Some(secret), Some(version))
+            }
+            SecretChange::KeepVersion(_) | SecretChange::Delete => (None, None),
+        };
+        let secret = secret.map(|record| SecretProof {
+            mac: self.key().secret_mac(&record),
+            incarnation: record.incarnation,
+            state_changes: record.state_changes,
+        });
+        Ok(Decision { change, secret, version })
+    }
+
+    /// A version under this key, whatever key it was under; nothing where it does not verify or open.
+    pub(super) fn rewrap_version(
+        &self,
+        secret: &StoredSecret,
+        stored: &StoredVersion,
+    ) -> Result<Option<Rewrapped>, Error> {
+        let (keys, secret) = (self.keys(), &secret.record);
+        if !keys.proves_version(secret, stored) {
+            return Ok(None);
+        }
+        let mut record = stored.record.clone();
+        let mut sealed = None;
+        if record.data.as_ref().is_some_and(|data| data.key != self.key_id()) {
+            let Ok(Some(data)) = keys.open_data(secret, stored) else { return Ok(None) };
+            let place = place(&secret.secret.path, secret.incarnation, &record.version);
+            let resealed = self.seal(data.as_str().as_bytes(), &place)?;
+            record.data = Some(DataSeal { id: resealed.id(), key: self.key_id() });
+            sealed = Some(resealed);
+        }
+        Ok(Some(Rewrapped { sealed, mac: self.prove_version(secret, &record).mac }))
+    }
+
+    /// The MAC of the row of the secret at `path` under this key; nothing where it does not verify.
+    pub(super) fn rewrap_secret(&self, path: &SecretPath, stored: &StoredSecret) -> Option<RowMac> {
+        self.keys().verify_secret(path, stored).ok()?;
+        Some(self.key().secret_mac(&stored.record))
+    }
+
+    /// Seals data for the version that a change adds. Its number is a part of what is sealed, and is
+    /// known only under lock.
+    fn prove_new(
+        &self,
+        secret: &SecretRecord,
+        version: Option<&NewVersion>,
+        data: Option<&SecretData>,
+    ) -> Result<Option<VersionProof>, Error> {
+        let (Some(new), Some(data)) = (version, data) else { return Ok(None) };
+        let version = Version {
+            id: new.id,
+            created_at: new.created_at,
+            deactivated_at: new.deactivated_at,
+            deleted: false,
+        };
+        let place = place(&secret.secret.path, secret.incarnation, &version);
+        let sealed = self.seal(data.as_str().as_bytes(), &place)?;
+        let data = Some(DataSeal { id: sealed.id(), key: self.key_id() });
+        let record = VersionRecord { version, data, state_changes: 0 };
+        Ok(Some(VersionProof { sealed: Some(sealed), ..self.prove_version(secret, &record) }))
+    }
+
+    pub(super) fn prove_version(
+        &self,
+        secret: &SecretRecord,
+        record: &VersionRecord,
+    ) -> VersionProof {
+        let mac = self.key().version_mac(record, &secret.secret.path, secret.incarnation);
+        VersionProof { state_changes: record.state_changes, mac, sealed: None }
+    }
+}
+
+/// Whether a secret has a version of that number: they are numbered without gaps, and only the oldest go.
+fn keeps(secret: &Secret, id: VersionId) -> bool {
+    (secret.oldest_version..=secret.current_version).contains(&id.get())
+}
+
+fn record(secret: &Secret, incarnation: Incarnation, state_changes: StateChanges) -> SecretRecord {
+    SecretRecord { secret: secret.clone(), incarnation, state_changes }
+}
+
+fn place<'a>(
+    path: &'a SecretPath,
+    incarnation: Incarnation,
+    version: &Version,
+) -> VersionPlace<'a> {
+    VersionPlace { path, incarnation, id: version.id, created_at: version.created_at }
+}
+
+/// The path is the one that was asked for, or of a form that no log mistakes for anything else.
+fn not_verified(path: &SecretPath, what: &str) -> Error {
+    Error::Internal(format!("secret {}: {what} does not verify", path.as_str()))
+}

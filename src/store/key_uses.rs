@@ -1,0 +1,364 @@
+//! Statements about what is under which key of a domain: how much, sealing it anew, and destroying a key
+//! that nothing is under.
+//!
+//! Each secret is sealed anew under its own lock, a few versions at a time, so a change of it waits for
+//! milliseconds at most and none is lost. What is cut off in between is where it was: each row says under
+//! which key it is, and the next run finds what is left by that.
+
+use sqlx::FromRow;
+
+use super::{
+    Connection, KeyId, Store, StoreError, StoredSecret, StoredVersion,
+    connection::{execute, fetch_all, fetch_optional},
+    domains::stored_u32,
+    engine::lock_secret,
+    keys::add_key_revision,
+    secret_rows::{SecretRow, VersionRow, join_following, secret_columns, version_columns},
+    transaction::Tx,
+};
+use crate::{
+    crypto::{Generation, RowMac, SealedData, StoreKeyId},
+    domain::{Error, OkmsId, SecretPath, Timestamp, VersionId},
+};
+
+/// How a key of a domain is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUse {
+    /// The domain.
+    pub okms_id: OkmsId,
+    /// Which key of the domain it is.
+    pub generation: Generation,
+    /// The store key that wraps it.
+    pub store_key_id: Option<StoreKeyId>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// How many seals processes have set aside for themselves.
+    pub uses: i64,
+    /// Versions whose data it seals.
+    pub versions: i64,
+    /// Secrets whose own row is under it.
+    pub secrets: i64,
+}
+
+/// A secret of which something is under an old key.
+#[derive(Debug, Clone)]
+pub struct StaleSecret {
+    /// Where it stands in the order of such secrets.
+    pub position: i64,
+    /// Its path.
+    pub path: SecretPath,
+}
+
+/// A piece of work: to bring a secret from one key under another.
+#[derive(Debug, Clone)]
+pub struct Rewrapping {
+    /// The domain.
+    pub okms_id: OkmsId,
+    /// The secret.
+    pub path: SecretPath,
+    /// The key that goes.
+    pub from: KeyId,
+    /// The key that `reseal` seals with.
+    pub to: KeyId,
+    /// Only versions above this number.
+    pub after: u32,
+    /// How many versions at most.
+    pub limit: u32,
+}
+
+/// What came of a [`Rewrapping`].
+#[derive(Debug, Clone, Default)]
+pub struct RewrappedVersions {
+    /// How many versions were sealed anew.
+    pub versions: u32,
+    /// Versions that do not verify or open, and are left as they are; nothing for the row of the secret
+    /// itself.
+    pub refused: Vec<Option<VersionId>>,
+    /// The last version that was looked at, where there may be more.
+    pub more_after: Option<u32>,
+}
+
+/// A version under the new key.
+#[derive(Debug, Clone)]
+pub struct Rewrapped {
+    /// Its data, where that was under another key.
+    pub sealed: Option<SealedData>,
+    /// The MAC of its row.
+    pub mac: RowMac,
+}
+
+impl Store {
+    /// All keys of all domains, by domain and generation, with what is under them.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list_key_uses(&self) -> Result<Vec<KeyUse>, Error> {
+        let sql = "SELECT k.okms_id, k.generation, k.store_key_id, k.created_at, k.uses, \
+                   (SELECT COUNT(*) FROM secret_versions v WHERE v.key_id = k.key_id) AS versions, \
+                   (SELECT COUNT(*) FROM secrets s WHERE s.key_id = k.key_id) AS secrets \
+                   FROM domain_keys k ORDER BY k.okms_id, k.generation";
+        let rows = self
+            .read(|connection| Box::pin(async move { fetch_all!(connection, KeyUseRow, sql) }))
+            .await?;
+        rows.into_iter().map(KeyUse::try_from).collect()
+    }
+
+    /// Domains that have more than one key.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list_domains_with_old_keys(&self) -> Result<Vec<OkmsId>, Error> {
+        let sql = "SELECT okms_id FROM domain_keys GROUP BY okms_id HAVING COUNT(*) > 1 \
+                   ORDER BY okms_id";
+        let rows = self
+            .read(|connection| Box::pin(async move { fetch_all!(connection, (String,), sql) }))
+            .await?;
+        rows.into_iter().map(|(id,)| okms_id(&id)).collect()
+    }
+
+    /// Secrets of which something is under a key, after a position.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list_stale_secrets(
+        &self,
+        key_id: KeyId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StaleSecret>, Error> {
+        // Each part finds its rows in an index that begins with the key.
+        let sql = "SELECT s.secret_id, s.path FROM secrets s WHERE s.secret_id IN (\
+                   SELECT secret_id FROM (SELECT secret_id FROM secrets \
+                   WHERE key_id = $1 AND secret_id > $2 ORDER BY secret_id LIMIT $3) a UNION \
+                   SELECT secret_id FROM (SELECT DISTINCT secret_id FROM secret_versions \
+                   WHERE key_id = $1 AND secret_id > $2 ORDER BY secret_id LIMIT $3) b UNION \
+                   SELECT secret_id FROM (SELECT DISTINCT secret_id FROM secret_versions \
+                   WHERE mac_key_id = $1 AND secret_id > $2 ORDER BY secret_id LIMIT $3) c) \
+                   ORDER BY s.secret_id LIMIT $3";
+        let rows = self
+            .read(move |connection| {
+                Box::pin(async move {
+                    let limit = i64::from(limit);
+                    fetch_all!(connection, (i64, String), sql, key_id.as_i64(), after, limit)
+                })
+            })
+            .await?;
+        let secret = |(position, path): (i64, String)| {
+            let path = SecretPath::parse(&path);
+            let path = path.map_err(|_| Error::Internal("stored path".into()))?;
+            Ok(StaleSecret { position, path })
+        };
+        rows.into_iter().map(secret).collect()
+    }
+
+    /// Brings some versions of a secret, and its own row, under the new key; nothing but their key
+    /// changes. Gives nothing, and does nothing, where the new key has been destroyed.
+    ///
+    /// `reseal` gives a version under the new key and `prove` the MAC of the secret's row, or nothing where
+    /// what is there does not verify or open: that stays as it is. They may be asked more than once.
+    ///
+    /// # Errors
+    ///
+    /// What `reseal` fails with, or when storage fails.
+    pub async fn rewrap_secret<R, P>(
+        &self,
+        rewrapping: Rewrapping,
+        reseal: R,
+        prove: P,
+    ) -> Result<Option<RewrappedVersions>, Error>
+    where
+        R: Fn(&StoredSecret, &StoredVersion) -> Result<Option<Rewrapped>, Error>
+            + Send
+            + Sync
+            + 'static,
+        P: Fn(&StoredSecret) -> Option<RowMac> + Send + Sync + 'static,
+    {
+        let unit = std::sync::Arc::new((rewrapping, reseal, prove));
+        self.write(move |tx| {
+            let unit = std::sync::Arc::clone(&unit);
+            Box::pin(async move {
+                let (rewrapping, reseal, prove) = &*unit;
+                rewrap(tx, rewrapping, reseal, prove).await
+            })
+        })
+        .await
+    }
+
+    /// Destroys a key of a domain that is not its newest and that nothing is under; `false` where that is
+    /// not so.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn destroy_key(&self, okms_id: OkmsId, key_id: KeyId) -> Result<bool, Error> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                // What is written under it meanwhile makes this fail by its reference to the key, and the
+                // next try finds that.
+                (tx.wrote, tx.deleted) = (true, true);
+                let rows = execute!(
+                    &mut tx.connection,
+                    "DELETE FROM domain_keys WHERE key_id = $1 AND okms_id = $2 AND generation < \
+                     (SELECT MAX(n.generation) FROM domain_keys n WHERE n.okms_id = $2) \
+                     AND NOT EXISTS (SELECT 1 FROM secret_versions v WHERE v.key_id = $1) \
+                     AND NOT EXISTS (SELECT 1 FROM secret_versions v WHERE v.mac_key_id = $1) \
+                     AND NOT EXISTS (SELECT 1 FROM secrets s WHERE s.key_id = $1)",
+                    key_id.as_i64(),
+                    okms_id.to_string()
+                )?;
+                if rows > 0 {
+                    add_key_revision(&mut tx.connection).await?;
+                }
+                Ok(rows > 0)
+            })
+        })
+        .await
+    }
+}
+
+async fn rewrap(
+    tx: &mut Tx<'_>,
+    rewrapping: &Rewrapping,
+    reseal: &(impl Fn(&StoredSecret, &StoredVersion) -> Result<Option<Rewrapped>, Error> + Send + Sync),
+    prove: &(impl Fn(&StoredSecret) -> Option<RowMac> + Send + Sync),
+) -> Result<Option<RewrappedVersions>, StoreError> {
+    let Rewrapping { okms_id, path, from, to, after, limit } = rewrapping;
+    let okms_id = okms_id.to_string();
+    lock_secret(&mut tx.connection, &okms_id, path.as_str()).await?;
+    let sql = concat!(
+        "SELECT s.secret_id, ",
+        secret_columns!(),
+        ", s.custom_metadata FROM secrets s ",
+        join_following!(),
+        " WHERE s.okms_id = $1 AND s.path = $2"
+    );
+    let row = fetch_optional!(&mut tx.connection, LockedRow, sql, &okms_id, path.as_str())?;
+    // Deleted meanwhile.
+    let Some(LockedRow { secret_id, secret }) = row else { return Ok(Some(Default::default())) };
+    let sql = "SELECT key_id FROM domain_keys WHERE key_id = $1 AND okms_id = $2";
+    let row = fetch_optional!(&mut tx.connection, (i64,), sql, to.as_i64(), &okms_id)?;
+    if row.is_none() {
+        return Ok(None);
+    }
+    let mut done = RewrappedVersions::default();
+    let Ok(Some(secret)) = secret.into_secret() else {
+        // One that cannot even be read.
+        done.refused.push(None);
+        return Ok(Some(done));
+    };
+    let rows = fetch_all!(
+        &mut tx.connection,
+        StaleVersionRow,
+        concat!(
+            "SELECT v.version AS version_number, v.sealed_data, ",
+            version_columns!(),
+            " FROM secret_versions v WHERE v.secret_id = $1 \
+             AND (v.key_id = $2 OR v.mac_key_id = $2) AND v.version > $3 ORDER BY v.version LIMIT $4"
+        ),
+        secret_id,
+        from.as_i64(),
+        i64::from(*after),
+        i64::from(*limit)
+    )?;
+    // The old bytes must leave the files of the engine too, or destroying their key would be all that
+    // keeps them shut.
+    (tx.wrote, tx.destroyed) = (true, true);
+    let is_full = rows.len() == *limit as usize;
+    for row in rows {
+        let number = stored_u32(row.version_number)?;
+        let id = VersionId::new(number);
+        let id = id.map_err(|_| Error::Internal("stored version number".into()))?;
+        done.more_after = is_full.then_some(number);
+        let rewrapped = match row.version.into_version(row.sealed_data) {
+            Ok(Some(version)) => reseal(&secret, &version)?,
+            _ => None,
+        };
+        match rewrapped {
+            Some(rewrapped) => {
+                done.versions += u32::from(rewrapped.sealed.is_some());
+                update_version(&mut tx.connection, secret_id, id, &rewrapped, *to).await?;
+            }
+            None => done.refused.push(Some(id)),
+        }
+    }
+    if secret.proof.as_ref().is_none_or(|proof| proof.key_id == *from) {
+        match prove(&secret) {
+            Some(mac) => {
+                let sql = "UPDATE secrets SET key_id = $2, mac = $3 WHERE secret_id = $1";
+                execute!(&mut tx.connection, sql, secret_id, to.as_i64(), &mac.as_bytes()[..])?;
+            }
+            None => done.refused.push(None),
+        }
+    }
+    Ok(Some(done))
+}
+
+async fn update_version(
+    connection: &mut Connection<'_>,
+    secret_id: i64,
+    version: VersionId,
+    rewrapped: &Rewrapped,
+    key_id: KeyId,
+) -> Result<(), StoreError> {
+    let (number, key_id) = (i64::from(version.get()), key_id.as_i64());
+    if let Some(sealed) = &rewrapped.sealed {
+        let sql = "UPDATE secret_versions SET sealed_data = $3, key_id = $4 \
+                   WHERE secret_id = $1 AND version = $2";
+        execute!(&mut *connection, sql, secret_id, number, sealed.as_bytes(), key_id)?;
+    }
+    let (sql, mac) = (
+        "UPDATE secret_versions SET mac_key_id = $3, mac = $4 WHERE secret_id = $1 AND version = $2",
+        &rewrapped.mac.as_bytes()[..],
+    );
+    execute!(connection, sql, secret_id, number, key_id, mac)?;
+    Ok(())
+}
+
+#[derive(FromRow)]
+struct LockedRow {
+    secret_id: i64,
+    #[sqlx(flatten)]
+    secret: SecretRow,
+}
+
+#[derive(FromRow)]
+struct StaleVersionRow {
+    version_number: i64,
+    sealed_data: Option<Vec<u8>>,
+    #[sqlx(flatten)]
+    version: VersionRow,
+}
+
+fn okms_id(text: &str) -> Result<OkmsId, Error> {
+    text.parse().map_err(|_| Error::Internal("stored okmsId".into()))
+}
+
+#[derive(FromRow)]
+struct KeyUseRow {
+    okms_id: String,
+    generation: i64,
+    store_key_id: Option<String>,
+    created_at: i64,
+    uses: i64,
+    versions: i64,
+    secrets: i64,
+}
+
+impl TryFrom<KeyUseRow> for KeyUse {
+    type Error = Error;
+
+    fn try_from(row: KeyUseRow) -> Result<Self, Error> {
+        Ok(Self {
+            okms_id: okms_id(&row.okms_id)?,
+            generation: Generation::new(stored_u32(row.generation)?),
+            store_key_id: row.store_key_id.map(StoreKeyId::from_stored),
+            created_at: Timestamp::from_millis(row.created_at),
+            uses: row.uses,
+            versions: row.versions,
+            secrets: row.secrets,
+        })
+    }
+}
