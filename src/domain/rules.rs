@@ -104,18 +104,6 @@ pub fn set_version_state(
     }))
 }
 
-/// Removes a secret with all its versions.
-///
-/// # Errors
-///
-/// [`Error::SecretNotFound`].
-pub fn delete(snapshot: &SecretSnapshot) -> Result<SecretChange, Error> {
-    match snapshot.secret {
-        Some(_) => Ok(SecretChange::Delete),
-        None => Err(Error::SecretNotFound),
-    }
-}
-
 /// What a caller should know about settings that were stored and do not have the effect that they
 /// seem to have.
 pub fn warnings(metadata: &MetadataPatch, domain_config: &SecretConfig) -> Vec<String> {

@@ -55,8 +55,6 @@ pub enum SecretChange {
     SetVersion(Version),
     /// Nothing to write; the version already is as asked for.
     KeepVersion(Version),
-    /// The secret goes, with all its versions.
-    Delete,
 }
 
 impl SecretChange {

@@ -95,15 +95,22 @@ impl<'a> Search<'a> {
     /// Takes the secrets of a range that the caller may see, until they are enough.
     async fn take_visible(&mut self, range: PathRange) -> Result<(), Error> {
         let mut rest = Some(range);
+        // Rows that cannot be read have no path to go on after, so more are asked for at once.
+        let mut unreadable = 0;
         while let Some(range) = rest.take().filter(|_| !self.is_done()) {
-            let missing = self.wanted - self.found.len();
-            let limit = u32::try_from(missing).unwrap_or(u32::MAX);
+            let limit = self.wanted - self.found.len() + unreadable;
+            let sql_limit = u32::try_from(limit).unwrap_or(u32::MAX);
             let (secrets, okms_id) = (self.secrets, self.caller.okms_id());
-            let fetch = || secrets.store.list_secrets(okms_id, &range, limit);
+            let fetch = || secrets.store.list_secrets(okms_id, &range, sql_limit);
             let (batch, keys) = secrets.with_keys(self.caller, fetch).await?;
-            let is_last = batch.len() < missing;
+            let is_last = batch.len() < limit;
             let path = |found: &SecretWithVersion| found.secret.record.secret.path.clone();
-            let last = batch.iter().flatten().last().map(path);
+            let Some(last) = batch.iter().flatten().last().map(path) else {
+                unreadable = more_than(unreadable)?;
+                rest = Some(range).filter(|_| !is_last);
+                continue;
+            };
+            unreadable = 0;
             let found_before = self.found.len();
             for found in batch {
                 if found.as_ref().is_ok_and(|found| !self.is_visible(&path(found))) {
@@ -111,11 +118,7 @@ impl<'a> Search<'a> {
                 }
                 self.found.extend(listed(&keys, found, self.now));
             }
-            rest = match last {
-                _ if is_last => None,
-                Some(last) => range.after(&last),
-                None => return Err(Error::Internal("no secret of a page can be read".into())),
-            };
+            rest = if is_last { None } else { range.after(&last) };
             if self.found.len() == found_before
                 && let Some(range) = rest.take()
             {
@@ -129,16 +132,26 @@ impl<'a> Search<'a> {
     /// a few secrets among many hidden ones are found soon.
     async fn skip_hidden(&mut self, range: PathRange) -> Result<Option<PathRange>, Error> {
         let mut rest = Some(range);
+        let mut unreadable = 0;
         while let Some(range) = rest.take() {
             let okms_id = self.caller.okms_id();
-            let paths = self.secrets.store.list_paths(okms_id, &range, SKIPPED_PATHS).await?;
+            let limit = SKIPPED_PATHS + unreadable;
+            let sql_limit = u32::try_from(limit).unwrap_or(u32::MAX);
+            let paths = self.secrets.store.list_paths(okms_id, &range, sql_limit).await?;
             if let Some(visible) = paths.iter().flatten().find(|path| self.is_visible(path)) {
                 let from = visible.as_str().to_owned();
                 return Ok(Some(PathRange { from, to: range.to }));
             }
-            let is_last = paths.len() < SKIPPED_PATHS as usize;
-            let last = paths.iter().flatten().last().filter(|_| !is_last);
-            rest = last.and_then(|last| range.after(last));
+            if paths.len() < limit {
+                break;
+            }
+            rest = match paths.iter().flatten().last() {
+                Some(last) => range.after(last),
+                None => {
+                    unreadable = more_than(unreadable)?;
+                    Some(range)
+                }
+            };
         }
         Ok(None)
     }
@@ -188,6 +201,13 @@ fn listed(
     }
 }
 
+/// How many more rows to ask for where none of those at hand could be read.
+fn more_than(unreadable: usize) -> Result<usize, Error> {
+    let more = (2 * unreadable).max(LEAST_UNREADABLE);
+    let refused = || Error::Internal("too many secrets in a row cannot be read".into());
+    (more <= MAX_UNREADABLE).then_some(more).ok_or_else(refused)
+}
+
 /// How many of these secrets make a page of a bearable size; at least one.
 fn fitting(found: &[SecretView]) -> usize {
     let mut bytes = 0;
@@ -204,6 +224,10 @@ pub(super) const CONCURRENT_LISTS: usize = 3;
 /// Custom metadata on one page: 26 secrets may fill it, others have a few hundred bytes each.
 const MAX_PAGE_METADATA_BYTES: usize = 1024 * 1024;
 /// Paths that are looked at in one go: a few milliseconds of work, and half a megabyte.
-const SKIPPED_PATHS: u32 = 2_000;
+const SKIPPED_PATHS: usize = 2_000;
 /// Names of policies in the record of a list: enough to see where the rights come from.
 const NOTED_POLICIES: usize = 10;
+/// Where the rows at hand cannot be read, this many more are asked for, and twice as many each time.
+const LEAST_UNREADABLE: usize = 100;
+/// Rows in a row that a list passes over: somebody has damaged far more than a list could tell about.
+const MAX_UNREADABLE: usize = 10_000;

@@ -253,7 +253,7 @@ impl Sealer {
                 let version = self.prove_version(&secret, &version);
                 (Some(secret), Some(version))
             }
-            SecretChange::KeepVersion(_) | SecretChange::Delete => (None, None),
+            SecretChange::KeepVersion(_) => (None, None),
         };
         let secret = secret.map(|record| SecretProof {
             mac: self.key().secret_mac(&record),

@@ -91,8 +91,7 @@ impl Secrets {
         let decide = move |snapshot: &SecretSnapshot, path: &SecretPath| {
             rules::create(snapshot, path, &patch, now)
         };
-        let (domain_config, change) =
-            self.change(caller, path, Target::Secret, Some(data), decide).await?;
+        let (domain_config, change) = self.change(caller, path, None, Some(data), decide).await?;
         written(&domain_config, change, &metadata)
     }
 
@@ -160,17 +159,18 @@ impl Secrets {
         written(&domain_config, change, &metadata)
     }
 
-    /// Removes a secret with all its versions, also one whose rows do not verify: that it is there is all
-    /// that counts, and this is the way out for one that cannot be used any more.
+    /// Removes a secret with all its versions, also one whose rows cannot be read or do not verify: that it
+    /// is there is all that counts, and this is the way out for one that cannot be used any more.
     ///
     /// # Errors
     ///
     /// [`Error::Forbidden`], [`Error::SecretNotFound`], or when storage fails.
     pub async fn delete(&self, caller: &Caller, path: SecretPath) -> Result<(), Error> {
         caller.authorize(Action::SecretDelete, Some(&path))?;
-        let decide = |snapshot: &SecretSnapshot, _: &SecretPath| rules::delete(snapshot);
-        self.change(caller, path, Target::Remains, None, decide).await?;
-        Ok(())
+        match self.store.delete_secret(caller.okms_id(), path).await? {
+            true => Ok(()),
+            false => Err(Error::SecretNotFound),
+        }
     }
 
     /// Versions of a secret, ascending, up to `size`.
@@ -279,7 +279,7 @@ impl Secrets {
         let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
             rules::set_version_state(snapshot, state, now)
         };
-        match self.change(caller, path, Target::Version(version), None, decide).await? {
+        match self.change(caller, path, Some(version), None, decide).await? {
             (_, SecretChange::SetVersion(version) | SecretChange::KeepVersion(version)) => {
                 Ok(view(version, now))
             }
@@ -325,15 +325,16 @@ impl Secrets {
         let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
             rules::update(snapshot, cas, &metadata, has_data, now)
         };
-        self.change(caller, path, Target::Secret, data, decide).await
+        self.change(caller, path, None, data, decide).await
     }
 
-    /// Lets `decide` change a secret, and seals `data` for the version that its change adds.
+    /// Lets `decide` change a secret, and seals `data` for the version that its change adds. What it decides
+    /// on holds the version `wanted`.
     async fn change<F>(
         &self,
         caller: &Caller,
         path: SecretPath,
-        target: Target,
+        wanted: Option<VersionId>,
         data: Option<SecretData>,
         decide: F,
     ) -> Result<(SecretConfig, SecretChange), Error>
@@ -341,10 +342,6 @@ impl Secrets {
         F: Fn(&SecretSnapshot, &SecretPath) -> Result<SecretChange, Error> + Send + Sync + 'static,
     {
         let (okms_id, revision) = (caller.okms_id(), caller.revisions().keys);
-        let wanted = match target {
-            Target::Version(version) => Some(version),
-            Target::Secret | Target::Remains => None,
-        };
         let unit = Arc::new((path.clone(), data, decide));
         for tries_left in (0..KEY_TRIES).rev() {
             let sealer = match unit.1 {
@@ -357,10 +354,7 @@ impl Secrets {
             let decide = move |stored: &StoredSnapshot| {
                 let (path, data, decide) = &*unit;
                 met_newer_keys.store(!stored.is_under(sealer.keys()), Ordering::Release);
-                let snapshot = match target {
-                    Target::Remains => unverified(stored),
-                    _ => sealer.keys().verify_snapshot(path, stored, wanted)?,
-                };
+                let snapshot = sealer.keys().verify_snapshot(path, stored, wanted)?;
                 sealer.prove(stored, decide(&snapshot, path)?, data.as_ref())
             };
             let changed =
@@ -409,25 +403,6 @@ impl Secrets {
                 return Ok((rows, keys));
             }
         }
-    }
-}
-
-/// What a change is about.
-#[derive(Debug, Clone, Copy)]
-enum Target {
-    /// A secret.
-    Secret,
-    /// A version of it.
-    Version(VersionId),
-    /// What is left of a secret, whether it verifies or not.
-    Remains,
-}
-
-fn unverified(stored: &StoredSnapshot) -> SecretSnapshot {
-    SecretSnapshot {
-        domain_config: stored.domain_config.clone(),
-        secret: stored.secret.as_ref().map(|stored| stored.record.secret.clone()),
-        version: None,
     }
 }
 

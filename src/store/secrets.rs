@@ -171,12 +171,15 @@ impl Store {
                 let PathRange { from, to } = range.clone();
                 Box::pin(async move {
                     let (okms_id, limit) = (okms_id.to_string(), i64::from(limit));
-                    fetch_all!(connection, (String,), sql, &okms_id, from, to, limit)
+                    fetch_each!(connection, (String,), sql, &okms_id, from, to, limit)
                 })
             })
             .await?;
-        let broken = |_| Error::Internal("stored path".into());
-        Ok(rows.into_iter().map(|(path,)| SecretPath::parse(&path).map_err(broken)).collect())
+        let read = |row: Result<(String,), sqlx::Error>| {
+            let (path,) = row.map_err(StoreError::Sql)?;
+            SecretPath::parse(&path).map_err(|_| Error::Internal("stored path".into()))
+        };
+        Ok(rows.into_iter().map(read).collect())
     }
 
     /// A secret, and its versions above the number `after`, ascending, up to `limit`; `None` where there
@@ -233,6 +236,27 @@ impl Store {
             versions.extend(version.map_err(|error| of_secret(path, error))?);
         }
         Ok(secret.map(|secret| (secret, versions)))
+    }
+
+    /// Removes a secret with all its versions; `false` where there is none. Nothing of its row is read, so
+    /// that a damaged one goes as well.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn delete_secret(&self, okms_id: OkmsId, path: SecretPath) -> Result<bool, Error> {
+        self.write(move |tx| {
+            let path = path.clone();
+            Box::pin(async move {
+                tx.wrote = true;
+                let sql = "DELETE FROM secrets WHERE okms_id = $1 AND path = $2";
+                let okms_id = okms_id.to_string();
+                let rows = execute!(&mut tx.connection, sql, okms_id, path.as_str())?;
+                tx.deleted |= rows > 0;
+                Ok(rows > 0)
+            })
+        })
+        .await
     }
 
     /// Changes a secret: reads it under lock, asks `decide` what is to be written, and writes that as
@@ -363,10 +387,6 @@ async fn apply(tx: &mut Tx<'_>, place: &Place<'_>, decision: &Decision) -> Resul
             count_state_change(tx, secret_id, place.key_id, secret_proof()?).await?;
         }
         SecretChange::KeepVersion(_) => {}
-        SecretChange::Delete => {
-            tx.deleted = true;
-            execute!(&mut tx.connection, "DELETE FROM secrets WHERE secret_id = $1", existing()?)?;
-        }
     }
     Ok(())
 }

@@ -32,6 +32,8 @@ both_engines!(
     a_row_of_nobody_harms_no_secret,
     nothing_is_written_on_top_of_rows_that_do_not_verify,
     a_secret_that_does_not_verify_can_be_deleted_and_made_anew,
+    a_secret_whose_row_cannot_even_be_read_can_be_deleted_and_made_anew,
+    a_list_passes_over_rows_that_cannot_be_read_wherever_they_stand,
     a_row_that_lost_its_proof_gets_none_from_the_next_process,
     a_rotation_gives_no_proof_to_what_does_not_verify,
     a_damaged_key_is_an_error_and_no_false_answer,
@@ -641,6 +643,61 @@ async fn a_secret_that_does_not_verify_can_be_deleted_and_made_anew(server: Serv
     scene.make(VICTIM).await;
     let read = scene.get(&format!("{VICTIM}?includeData=true")).await.ok();
     assert_eq!(read["version"]["data"], data(VICTIM, 4));
+}
+
+async fn a_secret_whose_row_cannot_even_be_read_can_be_deleted_and_made_anew(server: Server) {
+    let scene = Scene::set(server).await;
+    let short = scene.server.bytes_literal(&[1]);
+    for damage in [
+        "custom_metadata = '['".to_owned(),
+        "deactivate_version_after = 'x'".to_owned(),
+        format!("mac = {short}"),
+        format!("incarnation = {short}"),
+        format!("state_changes = {short}"),
+        "incarnation = NULL".to_owned(),
+    ] {
+        let sql = format!("UPDATE secrets SET {damage} WHERE {}", scene.secret(VICTIM));
+        assert!(scene.force(&sql).await, "{damage}");
+        scene.get(VICTIM).await.error(500, INTERNAL);
+        scene.domain.client.delete(&scene.domain.secret(VICTIM)).await.gone();
+        scene.get(VICTIM).await.error(404, SECRET_NOT_FOUND);
+        scene.make(VICTIM).await;
+    }
+    let read = scene.get(&format!("{VICTIM}?includeData=true")).await.ok();
+    assert_eq!(read["version"]["data"], data(VICTIM, 4));
+}
+
+async fn a_list_passes_over_rows_that_cannot_be_read_wherever_they_stand(server: Server) {
+    let domain = server.domain().await;
+    for number in 10..45 {
+        domain.create(&format!("s/{number}"), "{}").await;
+    }
+    // One alone behind a full page, a run of more than a page, and the last ones.
+    for damaged in ["s/20", "s/2_", "s/30", "s/4_"] {
+        let sql = format!("UPDATE secrets SET custom_metadata = '[' WHERE path LIKE '{damaged}'");
+        assert!(server.database.execute(&sql).await > 0);
+        let healthy = server
+            .database
+            .texts("SELECT path FROM secrets WHERE custom_metadata <> '[' ORDER BY path")
+            .await;
+        let (mut cursor, mut listed) = (None::<String>, Vec::new());
+        loop {
+            let mut headers = vec![("x-pagination-size", "10")];
+            headers.extend(cursor.as_deref().map(|cursor| ("x-pagination-cursor", cursor)));
+            let page = domain.client.page(&domain.secret(""), &headers).await;
+            let items = page.ok().as_array().expect("a list").clone();
+            listed
+                .extend(items.iter().map(|item| item["path"].as_str().expect("a path").to_owned()));
+            cursor = page.header("x-pagination-cursor-next").map(str::to_owned);
+            assert!(cursor.is_none() || items.len() == 10, "{damaged}: a page that is not full");
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let healthy: Vec<_> =
+            healthy.into_iter().map(|path| String::from_utf8(path).expect("UTF-8")).collect();
+        assert_eq!(listed, healthy, "{damaged}");
+    }
 }
 
 async fn a_row_that_lost_its_proof_gets_none_from_the_next_process(server: Server) {
