@@ -51,7 +51,7 @@ impl Keyring {
         let mut keys = self.keys(caller.okms_id(), caller.revisions().keys).await?;
         if keys.generation(generation).is_none() {
             // Another replica may have made it since this request began.
-            keys = self.reload(caller.okms_id(), i64::MAX).await?;
+            keys = self.reload(caller.okms_id()).await?;
         }
         let key = keys.generation(generation).ok_or_else(refused)?;
         let (caller, list) = (caller_name(caller), list.name());

@@ -58,6 +58,15 @@ impl Domains {
         self.store.list_domains().await
     }
 
+    /// The ids of all domains, also of those of which nothing else can be read.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list_ids(&self) -> Result<Vec<OkmsId>, Error> {
+        self.store.list_okms_ids().await
+    }
+
     /// A domain.
     ///
     /// # Errors

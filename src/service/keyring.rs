@@ -4,10 +4,13 @@
 //! the store key. Each request says how recent the keys must be that serve it
 //! ([`Revisions::keys`](crate::domain::Revisions)), so a rotation acts on the next request everywhere.
 //! Keys that were unwrapped once go on serving when the store key is replaced; for new ones, the root key
-//! is read again from where it came from.
+//! is read again from where it came from. That can take half a minute where a command gives it, so only
+//! those wait who need such a new key: to write in its domain, or to read what is under it. Nobody waits who
+//! is at work in another domain.
 
 use std::{
     collections::HashSet,
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -29,9 +32,17 @@ use crate::{
 pub struct Keyring {
     pub(super) store: Store,
     clock: Arc<dyn Clock>,
-    store_key: OpenStoreKey,
+    store_key: Arc<OpenStoreKey>,
     domains: Cache<OkmsId, Arc<DomainKeys>>,
-    /// Of many requests that find a domain's keys out of date, one loads them.
+    locks: Cache<OkmsId, Arc<DomainLocks>>,
+}
+
+/// What goes one at a time in a domain. Where the cache has dropped a lock that somebody holds, a second
+/// one does the same work once more, which harms nothing.
+#[derive(Default)]
+struct DomainLocks {
+    /// Of many requests that find a domain's keys out of date, one reads them. Nobody reads the root key
+    /// while holding it.
     loading: tokio::sync::Mutex<()>,
     /// Reservations go one at a time: each pays for thousands of seals.
     reserving: tokio::sync::Mutex<()>,
@@ -42,6 +53,8 @@ pub(super) struct DomainKeys {
     /// Of which revision of the store they are, at least.
     revision: i64,
     generations: Vec<(KeyId, Arc<DomainKey>)>,
+    /// Why there are more keys than these, where there are: they came later, and could not be unwrapped.
+    missing: Option<NotUnwrapped>,
     /// How often this process may still use the newest before it must reserve more.
     uses_left: Arc<AtomicI64>,
 }
@@ -91,12 +104,10 @@ impl Keyring {
         store: Store,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let domains = Cache::new(CACHED_DOMAINS);
-        let (loading, reserving) = Default::default();
-        let keyring = Self { store, clock, store_key, domains, loading, reserving };
+        let (domains, locks) = (Cache::new(CACHED_DOMAINS), Cache::new(CACHED_DOMAINS));
+        let keyring = Self { store, clock, store_key: Arc::new(store_key), domains, locks };
         let (mut opened, mut refused) = (Vec::new(), None);
-        for domain in keyring.store.list_domains().await? {
-            let okms_id = domain.okms_id;
+        for okms_id in keyring.store.list_okms_ids().await? {
             match keyring.keys(okms_id, 0).await {
                 Ok(_) => opened.push(okms_id),
                 Err(error) if keyring.has_damaged_key(okms_id).await? => {
@@ -113,13 +124,12 @@ impl Keyring {
         Ok(keyring)
     }
 
-    /// Whether a key of a domain does not open under the store key that it names, or cannot be read.
+    /// Whether a key of a domain does not open under the present store key, or cannot be read.
     async fn has_damaged_key(&self, okms_id: OkmsId) -> Result<bool, Error> {
+        // With the present store key at hand, a key that names another one names none that there is.
+        self.renew_store_key().await?;
         match self.store.list_keys(okms_id).await {
-            Ok(stored) => {
-                let unwrapped = self.unwrap(okms_id, &stored.keys, None);
-                Ok(matches!(unwrapped, Err(NotUnwrapped::Refused(_))))
-            }
+            Ok(stored) => Ok(self.unwrap(okms_id, &stored.keys, None).1.is_some()),
             Err(Error::Internal(_)) => Ok(true),
             Err(error) => Err(error),
         }
@@ -137,7 +147,12 @@ impl Keyring {
 
     /// Reads the store key anew, after another process has replaced it.
     pub(super) async fn renew_store_key(&self) -> Result<(), Error> {
-        self.store_key.renew(&self.store, self.clock.as_ref()).await
+        let (store_key, store) = (Arc::clone(&self.store_key), self.store.clone());
+        let clock = Arc::clone(&self.clock);
+        // In a task of its own: a command that takes longer than a caller waits would otherwise be begun
+        // again by each, and never end.
+        let renewal = tokio::spawn(async move { store_key.renew(&store, clock.as_ref()).await });
+        renewal.await.map_err(|_| Error::Internal("renewing the store key panicked".into()))?
     }
 
     /// The first key of a new domain, wrapped.
@@ -148,13 +163,22 @@ impl Keyring {
     /// Drops what is in memory of a domain, such as one that was deleted.
     pub(super) fn forget(&self, okms_id: OkmsId) {
         self.domains.remove(&okms_id);
+        self.locks.remove(&okms_id);
+    }
+
+    /// Reads the keys of a domain anew after a change of them. Those that are known stay known: where the
+    /// store key was replaced, they may be all that can be had.
+    pub(super) async fn note_change(&self, okms_id: OkmsId) {
+        if self.refresh(okms_id, i64::MAX).await.is_err() {
+            self.forget(okms_id);
+        }
     }
 
     /// Drops what is in memory of domains that are not there any more.
     pub(super) async fn forget_deleted(&self) -> Result<(), Error> {
-        let domains = self.store.list_domains().await?;
-        let present: HashSet<_> = domains.into_iter().map(|domain| domain.okms_id).collect();
+        let present: HashSet<_> = self.store.list_okms_ids().await?.into_iter().collect();
         self.domains.retain(|okms_id, _| present.contains(okms_id));
+        self.locks.retain(|okms_id, _| present.contains(okms_id));
         Ok(())
     }
 
@@ -168,7 +192,7 @@ impl Keyring {
             let next = self.new_key(okms_id, generation.next())?;
             match self.store.insert_key(okms_id, next, self.clock.now()).await? {
                 KeyInsertion::Done | KeyInsertion::Exists => {
-                    self.forget(okms_id);
+                    self.note_change(okms_id).await;
                     return Ok(());
                 }
                 KeyInsertion::StoreKeyReplaced => self.renew_store_key().await?,
@@ -187,7 +211,8 @@ impl Keyring {
             if sealer.has_uses() {
                 return Ok(sealer);
             }
-            let _reserving = self.reserving.lock().await;
+            let locks = self.locks(okms_id);
+            let _reserving = locks.reserving.lock().await;
             // Asked for again under the lock: whoever had it before may have reserved, or rotated.
             let sealer = self.newest(okms_id, revision).await?;
             if sealer.has_uses() {
@@ -206,100 +231,128 @@ impl Keyring {
 
     /// The newest key of a domain, to name it; its uses may be exhausted.
     pub(super) async fn newest(&self, okms_id: OkmsId, revision: i64) -> Result<Sealer, Error> {
-        self.keys(okms_id, revision).await?.sealer()
+        let mut keys = self.keys(okms_id, revision).await?;
+        if keys.missing.is_some() {
+            keys = self.reload(okms_id).await?;
+        }
+        keys.sealer()
     }
 
-    /// The keys of a domain as of a revision of the store, or later.
+    /// The keys of a domain as of a revision of the store, or later. Where the store key was replaced, those
+    /// may be missing that were made since; whoever meets rows under one of them asks for a
+    /// [reload](Self::reload).
     pub(super) async fn keys(
         &self,
         okms_id: OkmsId,
         revision: i64,
     ) -> Result<Arc<DomainKeys>, Error> {
         // Of many who miss it at once, one loads: each load begins with no uses set aside.
-        let keys = self.domains.get_or_insert_async(&okms_id, self.load(okms_id, None)).await?;
+        let keys = self.domains.get_or_insert_async(&okms_id, self.load(okms_id)).await?;
         if keys.revision >= revision {
             return Ok(keys);
         }
-        self.reload(okms_id, revision).await
+        self.refresh(okms_id, revision).await
     }
 
-    /// The same, read from the store unless what is known is recent enough.
-    pub(super) async fn reload(
-        &self,
-        okms_id: OkmsId,
-        revision: i64,
-    ) -> Result<Arc<DomainKeys>, Error> {
-        let _loading = self.loading.lock().await;
-        let known = self.domains.get(&okms_id);
-        if let Some(keys) = &known
-            && keys.revision >= revision
-        {
-            return Ok(Arc::clone(keys));
-        }
-        let keys = self.load(okms_id, known).await?;
-        self.domains.insert(okms_id, Arc::clone(&keys));
-        Ok(keys)
-    }
-
-    /// Reads the keys of a domain; those that are `known` need not be unwrapped again.
-    async fn load(
-        &self,
-        okms_id: OkmsId,
-        known: Option<Arc<DomainKeys>>,
-    ) -> Result<Arc<DomainKeys>, Error> {
+    /// All keys of a domain as they are in the store now.
+    pub(super) async fn reload(&self, okms_id: OkmsId) -> Result<Arc<DomainKeys>, Error> {
         let mut tries_left = UNWRAP_TRIES;
         loop {
-            let DomainKeyring { revision, keys } = self.store.list_keys(okms_id).await?;
-            match self.unwrap(okms_id, &keys, known.as_deref()) {
-                Ok(generations) => {
-                    // Seals that this process has set aside for the newest key stay its own.
-                    let newest = generations.first().map(|(key_id, _)| *key_id);
-                    let same = known.filter(|known| known.newest_id() == newest);
-                    let uses_left = same.map(|known| Arc::clone(&known.uses_left));
-                    let uses_left = uses_left.unwrap_or_default();
-                    return Ok(Arc::new(DomainKeys { revision, generations, uses_left }));
-                }
-                Err(NotUnwrapped::StoreKeyReplaced) if tries_left > 0 => {
-                    tries_left -= 1;
-                    self.renew_store_key().await?;
-                }
-                Err(NotUnwrapped::StoreKeyReplaced) => {
-                    let why = format!("a key of domain {okms_id} is under another store key");
-                    return Err(Error::Unavailable(why));
-                }
-                Err(NotUnwrapped::Refused(generation)) => {
-                    return Err(Error::Unavailable(format!(
-                        "key {} of domain {okms_id} does not open under the root key",
-                        generation.get()
-                    )));
-                }
+            let keys = self.refresh(okms_id, i64::MAX).await?;
+            match keys.missing {
+                None => return Ok(keys),
+                Some(why) => self.try_again(okms_id, why, &mut tries_left).await?,
             }
         }
     }
 
+    /// Reads the keys of a domain unless what is known is recent enough; with those of them that can be
+    /// unwrapped now. Does not wait for a root key, unless nothing is known of the domain.
+    async fn refresh(&self, okms_id: OkmsId, revision: i64) -> Result<Arc<DomainKeys>, Error> {
+        let locks = self.locks(okms_id);
+        let _loading = locks.loading.lock().await;
+        let Some(known) = self.domains.get(&okms_id) else {
+            return self.domains.get_or_insert_async(&okms_id, self.load(okms_id)).await;
+        };
+        if known.revision >= revision {
+            return Ok(known);
+        }
+        let DomainKeyring { revision, keys } = self.store.list_keys(okms_id).await?;
+        let (generations, missing) = self.unwrap(okms_id, &keys, Some(&known));
+        // Seals that this process has set aside for the newest key stay its own.
+        let newest = generations.first().map(|(key_id, _)| *key_id);
+        let same = (known.newest_id() == newest).then(|| Arc::clone(&known.uses_left));
+        let uses_left = same.unwrap_or_default();
+        let keys = Arc::new(DomainKeys { revision, generations, missing, uses_left });
+        self.domains.insert(okms_id, Arc::clone(&keys));
+        Ok(keys)
+    }
+
+    /// Reads and unwraps all keys of a domain of which nothing is known.
+    async fn load(&self, okms_id: OkmsId) -> Result<Arc<DomainKeys>, Error> {
+        let mut tries_left = UNWRAP_TRIES;
+        loop {
+            let DomainKeyring { revision, keys } = self.store.list_keys(okms_id).await?;
+            let (generations, missing) = self.unwrap(okms_id, &keys, None);
+            let Some(why) = missing else {
+                let uses_left = Arc::default();
+                return Ok(Arc::new(DomainKeys { revision, generations, missing, uses_left }));
+            };
+            self.try_again(okms_id, why, &mut tries_left).await?;
+        }
+    }
+
+    /// Does what may help where a key was not unwrapped.
+    async fn try_again(
+        &self,
+        okms_id: OkmsId,
+        why: NotUnwrapped,
+        tries_left: &mut usize,
+    ) -> Result<(), Error> {
+        match why {
+            NotUnwrapped::StoreKeyReplaced if *tries_left > 0 => {
+                *tries_left -= 1;
+                self.renew_store_key().await
+            }
+            NotUnwrapped::StoreKeyReplaced => {
+                let why = format!("a key of domain {okms_id} is under another store key");
+                Err(Error::Unavailable(why))
+            }
+            NotUnwrapped::Refused(generation) => Err(Error::Unavailable(format!(
+                "key {} of domain {okms_id} does not open under the root key",
+                generation.get()
+            ))),
+        }
+    }
+
+    /// Unwraps keys, but for those that are `known` already; and says why not all, where that is so.
     fn unwrap(
         &self,
         okms_id: OkmsId,
         keys: &[StoredKey],
         known: Option<&DomainKeys>,
-    ) -> Result<Vec<(KeyId, Arc<DomainKey>)>, NotUnwrapped> {
+    ) -> (Vec<(KeyId, Arc<DomainKey>)>, Option<NotUnwrapped>) {
         let store_key = self.store_key.present();
-        let mut generations = Vec::with_capacity(keys.len());
+        let (mut generations, mut missing) = (Vec::with_capacity(keys.len()), None);
         for stored in keys {
             let (wrapped, generation) = (&stored.wrapped_key, stored.generation);
-            let key = match known.and_then(|known| known.key(stored)) {
-                Some(key) => Arc::clone(key),
-                None if stored.store_key_id.as_ref() != Some(store_key.id()) => {
-                    return Err(NotUnwrapped::StoreKeyReplaced);
-                }
-                None => {
-                    let key = store_key.unwrap_domain_key(wrapped, okms_id, generation);
-                    Arc::new(key.map_err(|_| NotUnwrapped::Refused(generation))?)
-                }
-            };
-            generations.push((stored.key_id, key));
+            if let Some(key) = known.and_then(|known| known.key(stored)) {
+                generations.push((stored.key_id, Arc::clone(key)));
+            } else if stored.store_key_id.as_ref() != Some(store_key.id()) {
+                missing.get_or_insert(NotUnwrapped::StoreKeyReplaced);
+            } else if let Ok(key) = store_key.unwrap_domain_key(wrapped, okms_id, generation) {
+                generations.push((stored.key_id, Arc::new(key)));
+            } else {
+                missing.get_or_insert(NotUnwrapped::Refused(generation));
+            }
         }
-        Ok(generations)
+        (generations, missing)
+    }
+
+    fn locks(&self, okms_id: OkmsId) -> Arc<DomainLocks> {
+        let made = || Ok::<_, Infallible>(Arc::default());
+        let Ok(locks) = self.locks.get_or_insert_with(&okms_id, made);
+        locks
     }
 
     fn new_key(&self, okms_id: OkmsId, generation: Generation) -> Result<NewKey, Error> {
@@ -311,11 +364,12 @@ impl Keyring {
     }
 }
 
-/// Why the keys of a domain cannot be used.
+/// Why a key of a domain cannot be used.
+#[derive(Clone, Copy)]
 enum NotUnwrapped {
-    /// They are under another store key than the one that is known.
+    /// It is under another store key than the one that is known.
     StoreKeyReplaced,
-    /// This one does not open, though it should.
+    /// The one of this generation does not open, though it should.
     Refused(Generation),
 }
 

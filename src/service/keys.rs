@@ -72,8 +72,18 @@ pub struct RewrapReport {
     /// Versions, and where there is none the rows of secrets, that do not verify or open under any key of
     /// the domain: their generation is kept for them. The first few of them.
     pub refused: Vec<(SecretPath, Option<VersionId>)>,
+    /// Secrets whose path cannot be read, by their position in the store (`secret_id`): their generation is
+    /// kept too. The first few of them.
+    pub unreadable: Vec<i64>,
     /// Whether an old generation is still there at the end.
     pub pending: bool,
+}
+
+impl RewrapReport {
+    /// Whether an old key is kept for what cannot be sealed anew.
+    fn is_refused(&self) -> bool {
+        !self.refused.is_empty() || !self.unreadable.is_empty()
+    }
 }
 
 impl Keys {
@@ -142,13 +152,13 @@ impl Keys {
                     false => report.pending = true,
                 }
             }
-            if !report.pending || !report.refused.is_empty() {
+            if !report.pending || report.is_refused() {
                 break;
             }
         }
         // Those that were destroyed leave the memory too.
         if report.destroyed > 0 {
-            self.keyring.forget(okms_id);
+            self.keyring.note_change(okms_id).await;
         }
         Ok(report)
     }
@@ -294,21 +304,18 @@ impl Keys {
 
     async fn rewrap_all(&self) -> Result<(), Error> {
         self.keyring.forget_deleted().await?;
+        let mut failed = Ok(());
         for okms_id in self.store.list_domains_with_old_keys().await? {
-            let report = self.rewrap(okms_id, |_| ()).await?;
-            let (versions, destroyed) = (report.versions, report.destroyed);
-            if versions > 0 || destroyed > 0 {
-                tracing::info!(%okms_id, versions, destroyed, "sealed anew under the newest key");
-            }
-            if let Some((path, version)) = report.refused.first() {
-                let (path, version) = (path.as_str(), version.map(VersionId::get));
-                tracing::error!(
-                    %okms_id, secret.path = path, version.id = version,
-                    "data does not open under any key of its domain; an old key is kept for it"
-                );
+            // One domain with a damaged key must not keep those after it waiting for ever.
+            match self.rewrap(okms_id, |_| ()).await {
+                Ok(report) => log(okms_id, &report),
+                Err(error) => {
+                    tracing::warn!(%okms_id, ?error, "a domain cannot be sealed anew now");
+                    failed = Err(error);
+                }
             }
         }
-        Ok(())
+        failed
     }
 
     /// Seals everything anew that is under one old key.
@@ -325,15 +332,20 @@ impl Keys {
             let page = self.store.list_stale_secrets(from, after, SECRETS_AT_A_TIME).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.position;
-            let secrets =
-                page.iter().map(|secret| self.rewrap_secret(okms_id, &secret.path, from, revision));
-            for (secret, done) in page.iter().zip(join_all(secrets).await) {
+            let room = MAX_REFUSED.saturating_sub(report.unreadable.len());
+            let unreadable = page.iter().filter(|secret| secret.path.is_none());
+            let unreadable = unreadable.map(|secret| secret.position);
+            // A later pass finds the same ones again.
+            let new: Vec<_> = unreadable.filter(|at| !report.unreadable.contains(at)).collect();
+            report.unreadable.extend(new.into_iter().take(room));
+            let paths: Vec<_> = page.iter().filter_map(|secret| secret.path.as_ref()).collect();
+            let secrets = paths.iter().map(|path| self.rewrap_secret(okms_id, path, from, revision));
+            for (path, done) in paths.iter().zip(join_all(secrets).await) {
                 let done = done?;
                 report.versions += u64::from(done.versions);
                 let room = MAX_REFUSED.saturating_sub(report.refused.len());
-                // A later pass finds the same ones again.
                 let known: HashSet<_> = report.refused.iter().cloned().collect();
-                let refused = done.refused.into_iter().map(|id| (secret.path.clone(), id));
+                let refused = done.refused.into_iter().map(|id| ((*path).clone(), id));
                 let new = refused.filter(|refused| !known.contains(refused));
                 report.refused.extend(new.take(room));
             }
@@ -368,6 +380,27 @@ impl Keys {
     async fn newest(&self, okms_id: OkmsId) -> Result<StoredKey, Error> {
         let stored = self.store.list_keys(okms_id).await?;
         stored.keys.into_iter().next().ok_or(Error::DomainNotFound)
+    }
+}
+
+/// Says what came of sealing a domain anew.
+fn log(okms_id: OkmsId, report: &RewrapReport) {
+    let (versions, destroyed) = (report.versions, report.destroyed);
+    if versions > 0 || destroyed > 0 {
+        tracing::info!(%okms_id, versions, destroyed, "sealed anew under the newest key");
+    }
+    if let Some((path, version)) = report.refused.first() {
+        let (path, version) = (path.as_str(), version.map(VersionId::get));
+        tracing::error!(
+            %okms_id, secret.path = path, version.id = version,
+            "data does not open under any key of its domain; an old key is kept for it"
+        );
+    }
+    if let Some(position) = report.unreadable.first() {
+        tracing::error!(
+            %okms_id, secret.id = position,
+            "the path of a secret cannot be read; an old key is kept for it"
+        );
     }
 }
 

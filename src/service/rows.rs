@@ -36,6 +36,9 @@ pub(super) trait UnderKeys {
 impl UnderKeys for StoredSecret {
     fn each_key(&self, key: &mut dyn FnMut(KeyId)) {
         self.proof.iter().for_each(|proof| key(proof.key_id));
+        // Without its key, the version that shows this row to be an older copy would go for a stray one.
+        let following = self.following.iter().filter_map(|version| version.proof.as_ref());
+        following.for_each(|proof| key(proof.key_id));
     }
 }
 

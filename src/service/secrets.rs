@@ -367,10 +367,10 @@ impl Secrets {
                     return Ok(changed);
                 }
                 // The key was destroyed since this request began.
-                Ok(None) => self.keyring.forget(okms_id),
+                Ok(None) => _ = self.keyring.reload(okms_id).await?,
                 // A key was made since, or there is none of that name.
                 Err(Error::Internal(_)) if newer_keys.load(Ordering::Acquire) && tries_left > 0 => {
-                    self.keyring.reload(okms_id, i64::MAX).await?;
+                    self.keyring.reload(okms_id).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -394,7 +394,7 @@ impl Secrets {
             let rows = fetch().await?;
             let mut keys = self.keyring.keys(okms_id, caller.revisions().keys).await?;
             if !rows.is_under(&keys) {
-                keys = self.keyring.reload(okms_id, i64::MAX).await?;
+                keys = self.keyring.reload(okms_id).await?;
             }
             tries_left -= 1;
             // Rows under a key that is not there any more were written anew since they were read, unless

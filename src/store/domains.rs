@@ -71,6 +71,19 @@ impl Store {
         rows.into_iter().map(OkmsDomain::try_from).collect()
     }
 
+    /// The ids of all domains, by id. A row of which not even that can be read is logged and left out.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list_okms_ids(&self) -> Result<Vec<OkmsId>, Error> {
+        let sql = "SELECT okms_id FROM domains ORDER BY okms_id";
+        let rows = self
+            .read(|connection| Box::pin(async move { fetch_all!(connection, (String,), sql) }))
+            .await?;
+        Ok(rows.into_iter().filter_map(|(id,)| readable_id(&id)).collect())
+    }
+
     /// A domain.
     ///
     /// # Errors
@@ -175,6 +188,12 @@ impl TryFrom<DomainRow> for OkmsDomain {
             config: config(row.cas_required, row.max_versions, &row.deactivate_version_after)?,
         })
     }
+}
+
+/// The id of a domain as a row holds it; one that is none is logged.
+pub(super) fn readable_id(text: &str) -> Option<OkmsId> {
+    let id = text.parse();
+    id.inspect_err(|_| tracing::error!("a row of a domain is left out: its id cannot be read")).ok()
 }
 
 /// The settings that a row holds.

@@ -5,12 +5,12 @@
 //! milliseconds at most and none is lost. What is cut off in between is where it was: each row says under
 //! which key it is, and the next run finds what is left by that.
 
-use sqlx::FromRow;
+use sqlx::{Database, Decode, FromRow, Type, error::BoxDynError};
 
 use super::{
     Connection, KeyId, Store, StoreError, StoredSecret, StoredVersion,
     connection::{execute, fetch_all, fetch_optional},
-    domains::stored_u32,
+    domains::{readable_id, stored_u32},
     engine::lock_secret,
     keys::add_key_revision,
     secret_rows::{SecretRow, VersionRow, join_following, secret_columns, version_columns},
@@ -45,8 +45,8 @@ pub struct KeyUse {
 pub struct StaleSecret {
     /// Where it stands in the order of such secrets.
     pub position: i64,
-    /// Its path.
-    pub path: SecretPath,
+    /// Its path; nothing where it cannot be read.
+    pub path: Option<SecretPath>,
 }
 
 /// A piece of work: to bring a secret from one key under another.
@@ -115,7 +115,7 @@ impl Store {
         let rows = self
             .read(|connection| Box::pin(async move { fetch_all!(connection, (String,), sql) }))
             .await?;
-        rows.into_iter().map(|(id,)| okms_id(&id)).collect()
+        Ok(rows.into_iter().filter_map(|(id,)| readable_id(&id)).collect())
     }
 
     /// Secrets of which something is under a key, after a position.
@@ -142,16 +142,15 @@ impl Store {
             .read(move |connection| {
                 Box::pin(async move {
                     let limit = i64::from(limit);
-                    fetch_all!(connection, (i64, String), sql, key_id.as_i64(), after, limit)
+                    fetch_all!(connection, (i64, PathText), sql, key_id.as_i64(), after, limit)
                 })
             })
             .await?;
-        let secret = |(position, path): (i64, String)| {
-            let path = SecretPath::parse(&path);
-            let path = path.map_err(|_| Error::Internal("stored path".into()))?;
-            Ok(StaleSecret { position, path })
+        let secret = |(position, PathText(path))| {
+            let path = path.and_then(|path| SecretPath::parse(&path).ok());
+            StaleSecret { position, path }
         };
-        rows.into_iter().map(secret).collect()
+        Ok(rows.into_iter().map(secret).collect())
     }
 
     /// Brings some versions of a secret, and its own row, under the new key; nothing but their key
@@ -198,7 +197,7 @@ impl Store {
             Box::pin(async move {
                 // What is written under it meanwhile makes this fail by its reference to the key, and the
                 // next try finds that.
-                (tx.wrote, tx.deleted) = (true, true);
+                tx.wrote = true;
                 let rows = execute!(
                     &mut tx.connection,
                     "DELETE FROM domain_keys WHERE key_id = $1 AND okms_id = $2 AND generation < \
@@ -210,6 +209,8 @@ impl Store {
                     okms_id.to_string()
                 )?;
                 if rows > 0 {
+                    // Not before: this is tried again and again where a row keeps its old key.
+                    tx.deleted = true;
                     add_key_revision(&mut tx.connection).await?;
                 }
                 Ok(rows > 0)
@@ -263,9 +264,7 @@ async fn rewrap(
         i64::from(*after),
         i64::from(*limit)
     )?;
-    // The old bytes must leave the files of the engine too, or destroying their key would be all that
-    // keeps them shut.
-    (tx.wrote, tx.destroyed) = (true, true);
+    tx.wrote = true;
     let is_full = rows.len() == *limit as usize;
     for row in rows {
         let number = stored_u32(row.version_number)?;
@@ -278,6 +277,9 @@ async fn rewrap(
         };
         match rewrapped {
             Some(rewrapped) => {
+                // The old bytes must leave the files of the engine too, or destroying their key would be
+                // all that keeps them shut.
+                tx.destroyed = true;
                 done.versions += u32::from(rewrapped.sealed.is_some());
                 update_version(&mut tx.connection, secret_id, id, &rewrapped, *to).await?;
             }
@@ -330,6 +332,31 @@ struct StaleVersionRow {
     sealed_data: Option<Vec<u8>>,
     #[sqlx(flatten)]
     version: VersionRow,
+}
+
+/// A path as it is stored; nothing where it is not even text.
+struct PathText(Option<String>);
+
+impl<'r, D: Database> Decode<'r, D> for PathText
+where
+    String: Decode<'r, D>,
+{
+    fn decode(value: D::ValueRef<'r>) -> Result<Self, BoxDynError> {
+        Ok(Self(String::decode(value).ok()))
+    }
+}
+
+impl<D: Database> Type<D> for PathText
+where
+    String: Type<D>,
+{
+    fn type_info() -> D::TypeInfo {
+        String::type_info()
+    }
+
+    fn compatible(info: &D::TypeInfo) -> bool {
+        String::compatible(info)
+    }
 }
 
 fn okms_id(text: &str) -> Result<OkmsId, Error> {

@@ -52,13 +52,19 @@ impl RotateDomain {
         let config = self.config.load(environment)?;
         let act = act("key rotate-domain", self.okms_id);
         services::with(&config, act, async |services| {
+            let mut failures = Vec::new();
             for okms_id in domains(services, self.okms_id).await? {
-                let rotated = services.keys.rotate_domain(okms_id).await;
-                let generation = rotated.map_err(|error| Failure::refused(okms_id, &error))?;
-                let generation = generation.get();
-                output::print(&format!("{okms_id} has the key of generation {generation}.\n"))?;
+                match services.keys.rotate_domain(okms_id).await {
+                    Ok(generation) => {
+                        let generation = generation.get();
+                        let done = format!("{okms_id} has the key of generation {generation}.\n");
+                        output::print(&done)?;
+                    }
+                    // Those after it can be done all the same.
+                    Err(error) => failures.push(Failure::refused(okms_id, &error).to_string()),
+                }
             }
-            Ok(())
+            ended(&failures)
         })
     }
 }
@@ -77,26 +83,38 @@ impl Rewrap {
                         output::tell(&format!("{okms_id}: {versions} versions sealed anew so far"));
                     }
                 };
-                let report = services.keys.rewrap(okms_id, progress).await;
-                let report = report.map_err(|error| Failure::refused(okms_id, &error))?;
+                let report = match services.keys.rewrap(okms_id, progress).await {
+                    Ok(report) => report,
+                    // Those after it can be done all the same.
+                    Err(error) => {
+                        failures.push(Failure::refused(okms_id, &error).to_string());
+                        continue;
+                    }
+                };
                 let (versions, destroyed) = (report.versions, report.destroyed);
                 output::print(&format!(
                     "{okms_id}: {versions} versions sealed anew, {destroyed} keys destroyed\n"
                 ))?;
                 failures.extend(failure(okms_id, &report));
             }
-            if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("\n"))) }
+            ended(&failures)
         })
     }
 }
 
+fn ended(failures: &[String]) -> Result<(), Failure> {
+    if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("\n"))) }
+}
+
 fn failure(okms_id: OkmsId, report: &RewrapReport) -> Option<String> {
-    if !report.refused.is_empty() {
+    if !report.refused.is_empty() || !report.unreadable.is_empty() {
         let name = |(path, version): &(SecretPath, Option<VersionId>)| match version {
             Some(version) => format!("{} version {}", path.as_str(), version.get()),
             None => format!("{} itself", path.as_str()),
         };
-        let names: Vec<_> = report.refused.iter().map(name).collect();
+        let unreadable = report.unreadable.iter();
+        let unreadable = unreadable.map(|id| format!("the secret with the secret_id {id}"));
+        let names: Vec<_> = report.refused.iter().map(name).chain(unreadable).collect();
         let names = names.join(", ");
         return Some(format!(
             "{okms_id}: an old key is kept, for what does not verify under any key: {names}"
@@ -112,9 +130,8 @@ async fn domains(services: &Services, one: Option<OkmsId>) -> Result<Vec<OkmsId>
         let found = services.domains.find(okms_id).await;
         return found.map(|domain| vec![domain.okms_id]).map_err(|e| Failure::refused(okms_id, &e));
     }
-    let listed = services.domains.list().await;
-    let domains = listed.map_err(|error| Failure::refused("cannot list the domains", &error))?;
-    Ok(domains.into_iter().map(|domain| domain.okms_id).collect())
+    let listed = services.domains.list_ids().await;
+    listed.map_err(|error| Failure::refused("cannot list the domains", &error))
 }
 
 fn act(operation: &'static str, okms_id: Option<OkmsId>) -> Act {
