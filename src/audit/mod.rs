@@ -50,6 +50,8 @@
 //! | `act` | acts of the command line, written without a thread |
 //! | `sinks` | further places for the same lines |
 //! | `reader` | the lines of a chain's files, one after the other |
+//! | `places` | where the chains of a folder are |
+//! | `report` | what a verification tells |
 //! | `verify` | whether a chain is whole, and where it first is not |
 
 mod act;
@@ -58,9 +60,11 @@ mod folder;
 mod head;
 mod keys;
 mod line;
+mod places;
 mod reader;
 mod record;
 mod recovery;
+mod report;
 mod sinks;
 mod verify;
 mod writer;
@@ -70,7 +74,8 @@ use std::{fmt, io, num::NonZeroU32, path::PathBuf, time::Duration};
 pub use self::{
     act::{check, record_act},
     record::{ActRecord, RequestRecord, known_method},
-    verify::{Broken, ChainReport, Seen, verify},
+    report::{Broken, ChainReport, Seen},
+    verify::verify,
     writer::{AuditLog, NotRecorded},
 };
 
