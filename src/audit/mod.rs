@@ -3,7 +3,7 @@
 //! What it owns: the form of a record, the files, the thread that writes them, their verification. What
 //! it must not do: decide what happened; others hand it a [`RequestRecord`] or an [`ActRecord`], whose
 //! fields are all there is to record. It knows no HTTP and no SQL. It meets `api` in
-//! [`AuditLog::admits`] and [`AuditLog::record`], and the command line in [`record_act`].
+//! [`AuditLog::admits`] and [`AuditLog::record`], and the command line in [`begin_act`] and [`end_act`].
 //!
 //! # Form
 //! Each process writes a chain of its own, in `FOLDER/WRITER/CHAIN/NNNNNN.jsonl`. Each line carries
@@ -72,8 +72,8 @@ mod writer;
 use std::{fmt, io, num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use self::{
-    act::{check, record_act},
-    record::{ActRecord, RequestRecord, known_method},
+    act::{begin_act, end_act},
+    record::{About, ActRecord, RequestRecord, known_method},
     report::{Broken, ChainReport, Seen},
     verify::verify,
     writer::{AuditLog, NotRecorded},

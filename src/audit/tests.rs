@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{
     chain::{Chain, Rotation},
-    line::{Entry, LINE_DOMAIN, Notice, Parsed, Pending, What, hash, is_signed, sign},
+    line::{Entry, LINE_DOMAIN, MAX_LINE, Notice, Parsed, Pending, What, hash, is_signed, sign},
     verify::verify_chain,
     *,
 };
@@ -147,17 +147,13 @@ async fn two_servers_in_one_folder_write_two_chains() {
 fn acts_share_a_chain() {
     let folder = private_folder();
     let options = options(folder.path());
-    let act = || ActRecord {
-        operation: "domain create",
-        about: [("name", "a".to_owned())].into(),
-        user_id: 7,
-        done: true,
-    };
+    let act = || ActRecord::begun("domain create", vec![("name", About::One("a".to_owned()))], 7);
     let threads = (0..8).map(|_| {
         let options = options.clone();
         std::thread::spawn(move || {
-            check(&options, &SystemClock).unwrap();
-            record_act(&options, &SystemClock, act()).unwrap();
+            let act = act();
+            begin_act(&options, &SystemClock, act.clone()).unwrap();
+            end_act(&options, &SystemClock, act.ended(true, Vec::new())).unwrap();
         })
     });
     threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
@@ -165,7 +161,25 @@ fn acts_share_a_chain() {
     assert_eq!(reports.len(), 1);
     assert_eq!((&reports[0].broken, reports[0].unsigned), (&None, 0));
     let lines = lines(&folder.path().join("cli/000001"));
-    assert_eq!(lines.iter().filter(|line| line.kind == "act").count(), 8);
+    assert_eq!(lines.iter().filter(|line| line.kind == "act").count(), 16);
+}
+
+#[test]
+fn a_line_that_nobody_could_read_is_refused_and_the_chain_goes_on() {
+    let folder = private_folder();
+    let writer = folder.path().join("w");
+    fs::create_dir(&writer).unwrap();
+    let now = SystemClock.now();
+    let mut chain = Chain::open_private(&writer, &options(folder.path()), now);
+    let notice = |length| {
+        let detail = Some("x".repeat(length));
+        [Pending::new(now, Entry::Notice(Notice { what: What::Cut, detail }))]
+    };
+    assert!(chain.append(&notice(MAX_LINE), true).is_err());
+    chain.append(&notice(MAX_LINE - 1_000), true).unwrap();
+    append(&mut chain, now, 1);
+    let report = verify_chain(&chain.folder, &[]);
+    assert_eq!((report.broken, report.lines), (None, 3));
 }
 
 #[tokio::test]
