@@ -16,25 +16,38 @@ use super::{
 };
 use crate::domain::Clock;
 
-/// Checks that an act could be recorded: before anything is done.
+/// Records an act before anything is done. When this returns, the record is on the disk, signed, and there
+/// is room for how it ends.
 ///
 /// # Errors
 ///
-/// Where it could not.
-pub fn check(options: &Options, clock: &dyn Clock) -> Result<(), Error> {
-    let (mut chain, _lock) = open(options, clock)?;
-    let reserved = chain.reserve();
-    chain.release();
-    reserved.map_err(Error::io(&chain.folder))
+/// Where it cannot be written: then nothing must be done.
+pub fn begin_act(options: &Options, clock: &dyn Clock, act: ActRecord) -> Result<(), Error> {
+    let (mut chain, lock) = open(options, clock)?;
+    if let Err(error) = chain.reserve() {
+        chain.release();
+        return Err(Error::Io(chain.folder, error));
+    }
+    record(options, clock, act, chain, &lock)
 }
 
-/// Records an act. When this returns, the record is on the disk, signed.
+/// Records how an act ended. When this returns, the record is on the disk, signed.
 ///
 /// # Errors
 ///
 /// Where it cannot be written.
-pub fn record_act(options: &Options, clock: &dyn Clock, act: ActRecord) -> Result<(), Error> {
-    let (mut chain, _lock) = open(options, clock)?;
+pub fn end_act(options: &Options, clock: &dyn Clock, act: ActRecord) -> Result<(), Error> {
+    let (chain, lock) = open(options, clock)?;
+    record(options, clock, act, chain, &lock)
+}
+
+fn record(
+    options: &Options,
+    clock: &dyn Clock,
+    act: ActRecord,
+    mut chain: Chain,
+    _lock: &Lock,
+) -> Result<(), Error> {
     let folder = chain.folder.clone();
     let io = |fault| match fault {
         Fault::Io(error) => Error::Io(folder.clone(), error),

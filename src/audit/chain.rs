@@ -145,6 +145,10 @@ impl Chain {
         let (mut seq, mut prev) = (self.seq, self.prev.clone());
         for entry in entries {
             let line = entry.render(seq, &prev);
+            // Nobody could read it, nor what comes after.
+            if line.len() >= MAX_LINE {
+                return Err(Fault::Io(io::Error::other("a record is longer than a line may be")));
+            }
             lines.extend_from_slice(line.as_bytes());
             lines.push(b'\n');
             prev = hash(line.as_bytes());

@@ -116,10 +116,13 @@ pub(super) fn files(folder: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
 
 /// The chains of a writer, by number.
 pub(super) fn chains(folder: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
-    numbered(folder, |name| {
-        let number = name.parse().ok()?;
-        (chain_name(number) == name).then_some(number)
-    })
+    numbered(folder, chain_number)
+}
+
+/// The number of the chain of that name.
+pub(super) fn chain_number(name: &str) -> Option<u32> {
+    let number = name.parse().ok()?;
+    (chain_name(number) == name).then_some(number)
 }
 
 fn numbered(

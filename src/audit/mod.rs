@@ -3,7 +3,7 @@
 //! What it owns: the form of a record, the files, the thread that writes them, their verification. What
 //! it must not do: decide what happened; others hand it a [`RequestRecord`] or an [`ActRecord`], whose
 //! fields are all there is to record. It knows no HTTP and no SQL. It meets `api` in
-//! [`AuditLog::admits`] and [`AuditLog::record`], and the command line in [`record_act`].
+//! [`AuditLog::admits`] and [`AuditLog::record`], and the command line in [`begin_act`] and [`end_act`].
 //!
 //! # Form
 //! Each process writes a chain of its own, in `FOLDER/WRITER/CHAIN/NNNNNN.jsonl`. Each line carries
@@ -50,6 +50,8 @@
 //! | `act` | acts of the command line, written without a thread |
 //! | `sinks` | further places for the same lines |
 //! | `reader` | the lines of a chain's files, one after the other |
+//! | `places` | where the chains of a folder are |
+//! | `report` | what a verification tells |
 //! | `verify` | whether a chain is whole, and where it first is not |
 
 mod act;
@@ -58,9 +60,11 @@ mod folder;
 mod head;
 mod keys;
 mod line;
+mod places;
 mod reader;
 mod record;
 mod recovery;
+mod report;
 mod sinks;
 mod verify;
 mod writer;
@@ -68,9 +72,10 @@ mod writer;
 use std::{fmt, io, num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use self::{
-    act::{check, record_act},
-    record::{ActRecord, RequestRecord, known_method},
-    verify::{Broken, ChainReport, Seen, verify},
+    act::{begin_act, end_act},
+    record::{About, ActRecord, RequestRecord, known_method},
+    report::{Broken, ChainReport, Seen},
+    verify::verify,
     writer::{AuditLog, NotRecorded},
 };
 

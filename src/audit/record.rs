@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::domain::{Noted, NotedDecision};
 
@@ -59,18 +60,108 @@ struct Decision {
     decided_by: Option<String>,
 }
 
-/// An act of the command line.
+/// An act of the command line, as it begins or as it ended.
+///
+/// One that begun and did not end was killed: whether it was done is not known.
 #[derive(Debug, Clone, Serialize)]
 pub struct ActRecord {
+    /// Ties the two records of an act.
+    act_id: String,
+    stage: Stage,
     /// The subcommand.
-    pub operation: &'static str,
-    /// What it was about: names of things.
+    operation: &'static str,
+    /// What it is about: names of things.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub about: BTreeMap<&'static str, String>,
-    /// Who ran it: the user id of the process.
-    pub user_id: u32,
-    /// Whether it was done.
-    pub done: bool,
+    about: BTreeMap<&'static str, About>,
+    /// How many values there were beyond those that are listed.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: usize,
+    /// Who runs it: the user id of the process.
+    user_id: u32,
+    /// Whether it was done, once that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Stage {
+    Begun,
+    Ended,
+}
+
+/// What an act is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum About {
+    /// A thing.
+    One(String),
+    /// Any number of them.
+    Many(Vec<String>),
+}
+
+impl ActRecord {
+    /// The record of an act that begins, of the user `user_id`.
+    pub fn begun(operation: &'static str, about: Vec<(&'static str, About)>, user_id: u32) -> Self {
+        let mut record = Self {
+            act_id: Uuid::new_v4().to_string(),
+            stage: Stage::Begun,
+            operation,
+            about: BTreeMap::new(),
+            left_out: 0,
+            user_id,
+            done: None,
+        };
+        record.note(about);
+        record
+    }
+
+    /// The record of the same act as it ended, with what came of it.
+    #[must_use]
+    pub fn ended(mut self, done: bool, about: Vec<(&'static str, About)>) -> Self {
+        self.stage = Stage::Ended;
+        self.done = Some(done);
+        self.note(about);
+        self
+    }
+
+    /// Adds what an act is about, as far as a line has room for it.
+    fn note(&mut self, about: Vec<(&'static str, About)>) {
+        let length = |text: &str| serde_json::to_string(text).map_or(0, |json| json.len() + 1);
+        let mut room = MAX_ABOUT.saturating_sub(
+            self.about
+                .values()
+                .map(|about| match about {
+                    About::One(text) => length(text),
+                    About::Many(texts) => texts.iter().map(|text| length(text)).sum(),
+                })
+                .sum(),
+        );
+        let mut left_out = 0;
+        let mut fits = |text: String| {
+            let text = bounded(&text);
+            match room.checked_sub(length(&text)) {
+                Some(rest) => {
+                    room = rest;
+                    Some(text)
+                }
+                None => {
+                    left_out += 1;
+                    None
+                }
+            }
+        };
+        for (what, about) in about {
+            let about = match about {
+                About::One(text) => fits(text).map(About::One),
+                About::Many(texts) => {
+                    Some(About::Many(texts.into_iter().filter_map(&mut fits).collect()))
+                }
+            };
+            self.about.extend(about.map(|about| (what, about)));
+        }
+        self.left_out += left_out;
+    }
 }
 
 impl RequestRecord {
@@ -157,6 +248,9 @@ const MAX_LISTED: usize = 32;
 /// Characters of a text: the longest URN of a secret, every character of its path encoded, is shorter.
 const MAX_TEXT: usize = 2_048;
 
+/// Bytes of what an act is about: half of the longest line, thousands of members of a group.
+const MAX_ABOUT: usize = super::line::MAX_LINE / 2;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +274,21 @@ mod tests {
         assert!(text.contains(r#""left_out":7"#));
         assert!(text.len() < super::super::line::MAX_LINE, "{}", text.len());
         assert_eq!(record.decisions[0].decided_by.as_ref().unwrap().len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn what_an_act_is_about_fits_into_a_line_and_what_does_not_is_counted() {
+        let members: Vec<_> = (0..9_000).map(|number| format!("{number:0>100}\u{1}")).collect();
+        let about =
+            vec![("members", About::Many(members)), ("group", About::One("g".repeat(9_000)))];
+        let record = ActRecord::begun("group add", about.clone(), 0);
+        let record = record.ended(true, vec![("more", About::One("x".repeat(1_000)))]);
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(text.len() < MAX_ABOUT + 1_000, "{}", text.len());
+        let About::Many(listed) = &record.about["members"] else { panic!("a list") };
+        assert!(listed.len() > 4_000, "{}", listed.len());
+        // The group and what came later have no room left.
+        assert_eq!(record.left_out, 9_000 - listed.len() + 2);
     }
 
     #[test]

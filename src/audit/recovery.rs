@@ -49,7 +49,7 @@ impl Chain {
                             why,
                             "the audit log does not end as it was left; a new chain begins"
                         );
-                        (number + 1, Some(Follows { chain_number: *number, why }))
+                        (number.saturating_add(1), Some(Follows { chain_number: *number, why }))
                     }
                 }
             }

@@ -19,55 +19,10 @@ use super::{
     head::Head,
     keys::{self, Keys},
     line::{LINE_DOMAIN, NO_HASH, Parsed, hash, is_signed},
+    places,
     reader::{Line, Lines},
+    report::{Broken, ChainReport, Seen},
 };
-
-/// What became of the verification of one chain.
-#[derive(Debug, Clone)]
-pub struct ChainReport {
-    /// Its folder.
-    pub folder: PathBuf,
-    /// Who writes it.
-    pub writer: String,
-    /// Its id; empty where that could not be read.
-    pub chain: String,
-    /// The key that all others follow from, hex; empty where that could not be read.
-    pub first_key: String,
-    /// Lines that were read and are whole.
-    pub lines: u64,
-    /// The last whole line: its number and its hash.
-    pub last: Option<(u64, String)>,
-    /// Lines after the last checkpoint: nothing but `head` is signed over them.
-    pub unsigned: u64,
-    /// What the chain says about itself that somebody should know.
-    pub notes: Vec<String>,
-    /// The first broken place.
-    pub broken: Option<Broken>,
-}
-
-/// A broken place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broken {
-    /// The file.
-    pub file: String,
-    /// The line in it, from 1, where it is a line that is broken.
-    pub line: Option<u64>,
-    /// The number that the line in that place has or should have.
-    pub seq: Option<u64>,
-    /// What is wrong.
-    pub what: String,
-}
-
-/// A line that somebody has kept the number and hash of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// The chain's id.
-    pub chain: String,
-    /// The number of the line.
-    pub seq: u64,
-    /// Its hash.
-    pub hash: String,
-}
 
 /// Verifies all chains in `folder`: the folder of an audit log, of a writer or of a chain.
 ///
@@ -75,34 +30,34 @@ pub struct Seen {
 ///
 /// Where folders cannot be read, or there is no chain.
 pub fn verify(folder: &Path, seen: &[Seen]) -> io::Result<Vec<ChainReport>> {
-    let chains = find_chains(folder)?;
-    if chains.is_empty() {
+    let places = places::find(folder)?;
+    if places.is_empty() {
         let text = format!("there is no audit log in {}", folder.display());
         return Err(io::Error::new(io::ErrorKind::NotFound, text));
     }
-    Ok(chains.iter().map(|chain| verify_chain_twice(chain, seen)).collect())
+    Ok(places.into_iter().map(|place| verify_place(place, seen)).collect())
 }
 
-fn find_chains(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let is_chain = |path: &Path| {
-        Head::path(path).exists() || folder::files(path).is_ok_and(|files| !files.is_empty())
-    };
-    if is_chain(folder) {
-        return Ok(vec![folder.to_owned()]);
+fn verify_place(place: places::Place, seen: &[Seen]) -> ChainReport {
+    match place {
+        places::Place::Chain(folder) => verify_chain_twice(&folder, seen),
+        places::Place::Missing(writer, first, last) => {
+            let folder = writer.join(folder::chain_name(first));
+            let what = match last - first {
+                0 => "the chain is missing".to_owned(),
+                _ => format!("the chains up to {} are missing", folder::chain_name(last)),
+            };
+            broken_folder(&folder, what)
+        }
+        places::Place::Stray(folder) => {
+            broken_folder(&folder, "it holds files of a chain, and other chains".to_owned())
+        }
     }
-    let mut found = Vec::new();
-    let mut writers = vec![folder.to_owned()];
-    for entry in fs::read_dir(folder)? {
-        writers.extend(Some(entry?.path()).filter(|path| path.is_dir()));
-    }
-    writers.sort_unstable();
-    for writer in writers {
-        let chains = folder::chains(&writer)?;
-        let last = chains.last().map_or(0, |(number, _)| *number);
-        // One that is missing among its like is reported as any other.
-        found.extend((1..=last).map(|number| writer.join(folder::chain_name(number))));
-    }
-    Ok(found)
+}
+
+fn broken_folder(folder: &Path, what: String) -> ChainReport {
+    let broken = Some(broken_file(folder.display().to_string(), what));
+    ChainReport { broken, ..ChainReport::new(folder) }
 }
 
 fn verify_chain_twice(folder: &Path, seen: &[Seen]) -> ChainReport {
@@ -115,19 +70,8 @@ fn verify_chain_twice(folder: &Path, seen: &[Seen]) -> ChainReport {
 }
 
 pub(super) fn verify_chain(folder: &Path, seen: &[Seen]) -> ChainReport {
-    let writer = folder.parent().and_then(Path::file_name).unwrap_or_default();
     let mut walk = Walk {
-        report: ChainReport {
-            folder: folder.to_owned(),
-            writer: writer.to_string_lossy().into_owned(),
-            chain: String::new(),
-            first_key: String::new(),
-            lines: 0,
-            last: None,
-            unsigned: 0,
-            notes: Vec::new(),
-            broken: None,
-        },
+        report: ChainReport::new(folder),
         head: None,
         seen,
         place: None,
@@ -136,6 +80,10 @@ pub(super) fn verify_chain(folder: &Path, seen: &[Seen]) -> ChainReport {
         key: String::new(),
         keys: VecDeque::new(),
         file_key: None,
+        head_is_right: false,
+        stopped: false,
+        ended: false,
+        after_head: None,
         number: 0,
         removed_through: 0,
         kept_heads: 0,
@@ -161,6 +109,10 @@ impl Place {
     }
 }
 
+fn broken_empty(number: u32) -> Broken {
+    Broken { line: Some(1), ..broken_file(folder::file_name(number), "the file holds no line") }
+}
+
 fn broken_file(file: impl Into<String>, what: impl Into<String>) -> Broken {
     Broken { file: file.into(), line: None, seq: None, what: what.into() }
 }
@@ -181,6 +133,14 @@ struct Walk<'a> {
     keys: VecDeque<String>,
     /// The key of the next file.
     file_key: Option<String>,
+    /// The line that `head` tells of was read, and `head` is signed by the key that was in force then.
+    head_is_right: bool,
+    /// The last line that is neither a checkpoint nor the first one of a file says that the process ended.
+    stopped: bool,
+    /// So it was, and signed, where `head` says that the chain ends.
+    ended: bool,
+    /// The line after that one.
+    after_head: Option<Place>,
     /// The number of the present file.
     number: u32,
     /// Files that the chain says it has removed.
@@ -202,15 +162,23 @@ impl Walk<'_> {
         let first = files.first().map_or(0, |(number, _)| *number);
         self.read_kept_heads(folder, first)?;
         self.check_numbers(&files)?;
+        let is_empty = |path: &Path| fs::metadata(path).is_ok_and(|file| file.len() == 0);
+        let empty: Vec<_> =
+            files.iter().filter(|(_, path)| is_empty(path)).map(|(number, _)| *number).collect();
+        let mut empty = empty.into_iter().peekable();
+        let last_known = self.head.as_ref().map_or(0, |(head, _)| head.file);
         let mut lines = Lines::new(files).peekable();
         while let Some(line) = lines.next() {
             let line = line.map_err(|(number, error)| {
                 broken_file(folder::file_name(number), format!("it cannot be read: {error}"))
             })?;
+            if let Some(number) = empty.next_if(|number| *number < line.file_number) {
+                return Err(broken_empty(number));
+            }
             let is_last = lines.peek().is_none();
             if line.ended {
                 self.check(&line, &mut lines)?;
-            } else if is_last && line.number > 1 {
+            } else if is_last && (line.number > 1 || line.file_number > last_known) {
                 let place = format!("{} line {}", line.file, line.number);
                 self.note(format!("{place} is not whole: it is being written, or never was"));
             } else {
@@ -218,6 +186,11 @@ impl Walk<'_> {
                 return Err(Place { file, line: number, seq: self.seq, signed: false }
                     .broken("the line does not end: it was changed or cut off"));
             }
+        }
+        match empty.next() {
+            Some(number) if number <= last_known => return Err(broken_empty(number)),
+            Some(number) => self.note(format!("{} is just begun", folder::file_name(number))),
+            None => {}
         }
         self.check_end(own_key.as_ref().ok())?;
         if self.kept_heads > self.removed_through {
@@ -309,7 +282,10 @@ impl Walk<'_> {
                 self.report.unsigned += 1;
             }
             "file" => {}
-            _ => self.report.unsigned += 1,
+            _ => {
+                self.stopped = parsed.what.as_deref() == Some("stopped");
+                self.report.unsigned += 1;
+            }
         }
         self.note_notice(&parsed);
         self.check_head(&own_hash, &place)?;
@@ -444,24 +420,37 @@ impl Walk<'_> {
     }
 
     /// Compares the line that `head` tells of.
-    fn check_head(&self, own_hash: &str, place: &Place) -> Result<(), Broken> {
-        let Some((head, text)) = self.head.as_ref().filter(|(head, _)| head.seq == place.seq)
-        else {
+    fn check_head(&mut self, own_hash: &str, place: &Place) -> Result<(), Broken> {
+        let Some((head, text)) = &self.head else { return Ok(()) };
+        if head.seq != place.seq {
+            if head.seq.checked_add(1) == Some(place.seq) {
+                self.after_head = Some(place.clone());
+            }
             return Ok(());
-        };
+        }
         if !head.is_signed(text, &self.key) || head.chain != self.report.chain {
             return Err(broken_file("head", "it is not signed by the key that was in force then"));
         }
         if head.hash != own_hash {
             return Err(place.broken(CHANGED));
         }
+        self.head_is_right = true;
+        self.ended = self.stopped && self.report.unsigned == 0;
         Ok(())
     }
 
-    fn check_end(&self, own_key: Option<&String>) -> Result<(), Broken> {
+    fn check_end(&mut self, own_key: Option<&String>) -> Result<(), Broken> {
         let Some((head, text)) = &self.head else { return Ok(()) };
         if self.report.lines > 0 && self.seq > head.seq {
-            return Ok(());
+            if !self.head_is_right {
+                let what = format!(
+                    "it tells of line {}, which is in none of the files: it is not the end that \
+                     the chain had",
+                    head.seq
+                );
+                return Err(broken_file("head", what));
+            }
+            return self.check_beyond(self.seq - 1 - head.seq);
         }
         // The key that has signed `head` may stand in a line that was cut off.
         let by_known = self.keys.iter().chain(own_key).any(|key| head.is_signed(text, key));
@@ -482,6 +471,25 @@ impl Walk<'_> {
         let doubt = if by_known { "" } else { ", or head was changed" };
         let what = format!("cut off at the end: {missing}{doubt}");
         Err(Broken { file, line, seq: Some(self.seq), what })
+    }
+
+    /// Looks at what comes after the end that `head` tells of: `beyond` lines, which may be those of a server
+    /// that goes on meanwhile, or that was killed.
+    fn check_beyond(&mut self, beyond: u64) -> Result<(), Broken> {
+        let unproved = beyond.min(self.report.unsigned);
+        match self.after_head.take().filter(|_| unproved == beyond && self.ended) {
+            Some(place) => {
+                Err(place.broken("the chain had ended before this line, which nothing proves"))
+            }
+            None => {
+                if unproved > 0 {
+                    self.note(format!(
+                        "{unproved} lines come after the end that head tells of: nothing proves them"
+                    ));
+                }
+                Ok(())
+            }
+        }
     }
 
     fn remember_seen(&self, place: &Place) -> Result<(), Broken> {

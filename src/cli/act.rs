@@ -1,8 +1,10 @@
 //! What somebody does with a subcommand, as it is recorded.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::Failure;
 use crate::{
-    audit::{self, ActRecord},
+    audit::{self, About, ActRecord},
     clock::SystemClock,
     config::Config,
 };
@@ -11,9 +13,37 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Act {
     /// The subcommand, such as `domain create`.
-    pub(super) operation: &'static str,
+    operation: &'static str,
     /// What it is about: names of things, never values of secrets.
-    pub(super) about: Vec<(&'static str, String)>,
+    about: Vec<(&'static str, About)>,
+}
+
+/// What is to be said of what came of an act, such as the ids of what was made. Clones are the same notes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Notes(Arc<Mutex<Vec<(&'static str, About)>>>);
+
+impl Notes {
+    /// Adds a thing.
+    pub(super) fn add(&self, what: &'static str, value: impl ToString) {
+        self.push(what, About::One(value.to_string()));
+    }
+
+    /// Adds any number of things.
+    pub(super) fn add_all(
+        &self,
+        what: &'static str,
+        values: impl IntoIterator<Item = impl ToString>,
+    ) {
+        self.push(what, many(values));
+    }
+
+    fn push(&self, what: &'static str, about: About) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((what, about));
+    }
+
+    fn take(&self) -> Vec<(&'static str, About)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Act {
@@ -25,36 +55,49 @@ impl Act {
     /// Adds what the act is about, such as the id of a domain.
     #[must_use]
     pub(super) fn about(mut self, what: &'static str, value: impl ToString) -> Self {
-        self.about.push((what, value.to_string()));
+        self.about.push((what, About::One(value.to_string())));
         self
     }
 
-    /// Does `work` and records the act with how it ended. Where it could not be recorded, nothing is
-    /// done.
+    /// Adds any number of things that the act is about.
+    #[must_use]
+    pub(super) fn about_all(
+        mut self,
+        what: &'static str,
+        values: impl IntoIterator<Item = impl ToString>,
+    ) -> Self {
+        self.about.push((what, many(values)));
+        self
+    }
+
+    /// Records the act, does `work`, and records how it ended with what it noted. Where the act could not
+    /// be recorded, nothing is done; where the process is ended meanwhile, the first record tells of it.
     pub(super) fn recorded<T>(
         self,
         config: &Config,
-        work: impl FnOnce() -> Result<T, Failure>,
+        work: impl FnOnce(&Notes) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let options = config.audit.options();
-        audit::check(&options, &SystemClock)
+        let user_id = rustix::process::getuid().as_raw();
+        let record = ActRecord::begun(self.operation, self.about, user_id);
+        audit::begin_act(&options, &SystemClock, record.clone())
             .map_err(|error| Failure::because("nothing was done", &error))?;
-        let done = work();
-        let record = ActRecord {
-            operation: self.operation,
-            about: self.about.into_iter().collect(),
-            user_id: rustix::process::getuid().as_raw(),
-            done: done.is_ok(),
-        };
-        let recorded = audit::record_act(&options, &SystemClock, record);
+        let notes = Notes::default();
+        let done = work(&notes);
+        let record = record.ended(done.is_ok(), notes.take());
+        let recorded = audit::end_act(&options, &SystemClock, record);
         match (done, recorded) {
             (done, Ok(())) => done,
             (Ok(_), Err(error)) => {
-                Err(Failure::because("it was done, but could not be recorded", &error))
+                Err(Failure::because("it was done, but only that it began is recorded", &error))
             }
             (Err(failure), Err(error)) => {
                 Err(Failure::because(format!("{failure}; and it could not be recorded"), &error))
             }
         }
     }
+}
+
+fn many(values: impl IntoIterator<Item = impl ToString>) -> About {
+    About::Many(values.into_iter().map(|value| value.to_string()).collect())
 }

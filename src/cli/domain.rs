@@ -95,10 +95,13 @@ impl Create {
         let region = self.region.as_deref().unwrap_or(config.server.region.as_str());
         let domain = services::with(
             &config,
-            Act::new("domain create").about("name", &self.name),
+            Act::new("domain create").about("name", &self.name).about("region", region),
             async |services| {
                 let made = services.domains.create(&self.name, region).await;
-                made.map_err(|error| Failure::refused("cannot make the domain", &error))
+                let made =
+                    made.map_err(|error| Failure::refused("cannot make the domain", &error))?;
+                services.notes.add("okmsId", made.okms_id);
+                Ok(made)
             },
         )?;
         output::answer(self.format, || text(&domain), || json(&domain))

@@ -92,9 +92,8 @@ impl Members {
         change: impl AsyncFnOnce(&Services, &Self) -> Result<u64, Error>,
     ) -> Result<u64, Failure> {
         let config = self.config.load(environment)?;
-        let members: Vec<_> = self.members.iter().map(IdentityUrn::as_str).collect();
         let act =
-            Act::new(operation).about("group", &self.group).about("members", members.join(" "));
+            Act::new(operation).about("group", &self.group).about_all("members", &self.members);
         services::with(&config, act, async |services| {
             let changed = change(services, self).await;
             changed.map_err(|error| Failure::refused("nothing is changed", &error))

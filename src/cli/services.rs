@@ -5,7 +5,10 @@ use std::{future::Future, sync::Arc};
 
 use tokio::runtime::Runtime;
 
-use super::{Failure, act::Act};
+use super::{
+    Failure,
+    act::{Act, Notes},
+};
 use crate::{
     clock::SystemClock,
     config::{Config, Database, RootKeyPlace},
@@ -31,6 +34,8 @@ pub(super) struct Services {
     pub(super) keyring: Arc<Keyring>,
     /// The time.
     pub(super) clock: Arc<dyn Clock>,
+    /// What the record of an act is to say of what came of it.
+    pub(super) notes: Notes,
 }
 
 impl Services {
@@ -57,6 +62,7 @@ impl Services {
             store,
             keyring,
             clock,
+            notes: Notes::default(),
         })
     }
 
@@ -74,15 +80,15 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 }
 
 /// Opens the store of a configuration, lets `work` use it, and closes it whatever comes of that. The
-/// act is recorded, and not done where it could not be.
+/// act is recorded before and after, and not done where it could not be.
 pub(super) fn with<T>(
     config: &Config,
     act: Act,
     work: impl AsyncFnOnce(&Services) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    act.recorded(config, || {
+    act.recorded(config, |notes| {
         block_on(async {
-            let services = Services::open(config).await?;
+            let services = Services { notes: notes.clone(), ..Services::open(config).await? };
             let done = work(&services).await;
             services.close().await;
             done

@@ -30,13 +30,22 @@ async fn requests_and_acts_are_recorded_and_verified_against_a_key_kept_elsewher
     fail(cwd, &["domain", "delete", unknown, "--yes", "--data-dir", "certs/dev"], 1);
 
     let lines = trial.audit_lines();
-    let acts: Vec<_> = lines.iter().filter(|line| line["kind"] == "act").collect();
+    let acts: Vec<_> = lines.iter().filter(|line| line["stage"] == "ended").collect();
+    for act in &acts {
+        // Written before anything was done.
+        let begun = |line: &&Value| line["stage"] == "begun" && line["act_id"] == act["act_id"];
+        let begun = lines.iter().find(begun).expect("a record of its begin");
+        assert!(begun["seq"].as_u64() < act["seq"].as_u64());
+        assert!(begun["done"].is_null());
+    }
     let act = |operation: &str| {
         let found = acts.iter().find(|act| act["operation"] == operation);
         found.unwrap_or_else(|| panic!("no {operation} in {acts:?}"))
     };
     assert_eq!(act("dev")["done"], true);
-    assert_eq!(act("domain create")["about"], json!({ "name": "Büro" }));
+    let about = &act("domain create")["about"];
+    assert_eq!(about["name"], "Büro");
+    assert_eq!(about["okmsId"].as_str().expect("an id").len(), 36);
     assert_eq!(act("domain create")["user_id"], getuid().as_raw());
     assert_eq!(act("domain delete")["done"], false);
     assert_eq!(act("domain delete")["about"], json!({ "okmsId": unknown }));

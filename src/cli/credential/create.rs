@@ -103,12 +103,16 @@ impl Create {
             validity_days: self.validity_days,
             key,
         };
-        let act = Act::new("credential create").about("okmsId", self.domain);
+        let act = Act::new("credential create")
+            .about("okmsId", self.domain)
+            .about("name", &self.name)
+            .about_all("identities", &self.identities);
         let (made, has_rights) = services::with(&config, act, async |services| {
             let issued = services.credentials.create(&authority, new).await;
             let issued =
                 issued.map_err(|error| Failure::refused("cannot make the credential", &error))?;
             let id = issued.credential.id;
+            services.notes.add("credentialId", id);
             match self.write(&folder, &authority, issued, password) {
                 Ok(made) => {
                     let has_rights = has_rights(services, &made.credential).await;

@@ -75,15 +75,17 @@ impl Register {
             identity_urns: self.identities,
             certificate_pem,
         };
-        let credential = services::with(
-            &config,
-            Act::new("credential register").about("okmsId", self.domain),
-            async |services| {
-                let registered = services.credentials.register(new).await;
-                registered
-                    .map_err(|error| Failure::refused("cannot register the certificate", &error))
-            },
-        )?;
+        let act = Act::new("credential register")
+            .about("okmsId", self.domain)
+            .about("name", &new.name)
+            .about_all("identities", &new.identity_urns);
+        let credential = services::with(&config, act, async |services| {
+            let registered = services.credentials.register(new).await;
+            let registered = registered
+                .map_err(|error| Failure::refused("cannot register the certificate", &error))?;
+            services.notes.add("credentialId", registered.id);
+            Ok(registered)
+        })?;
         let now = SystemClock.now();
         output::answer(
             self.format,

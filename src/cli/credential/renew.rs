@@ -62,7 +62,9 @@ impl Renew {
         let old = self.id;
         let made = services::with(
             &config,
-            Act::new("credential renew").about("credentialId", old),
+            Act::new("credential renew")
+                .about("credentialId", old)
+                .about("revokeOld", self.revoke_old),
             async |services| {
                 let renewed =
                     services.credentials.renew(&authority, old, self.validity_days, key).await;
@@ -70,6 +72,9 @@ impl Renew {
                     Failure::refused(format!("cannot renew the credential {old}"), &error)
                 })?;
                 let id = issued.credential.id;
+                services.notes.add("newCredentialId", id);
+                services.notes.add("okmsId", issued.credential.okms_id);
+                services.notes.add_all("identities", &issued.credential.identity_urns);
                 let made = match Made::write(&folder, issued) {
                     Ok(made) => made,
                     Err(failure) => return Err(take_back(services, id, failure).await),

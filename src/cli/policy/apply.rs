@@ -38,7 +38,10 @@ impl Apply {
         let act = Act::new("policy apply").about("file", self.file.display());
         let applied = services::with(&config, act, async |services| {
             let applied = services.policies.apply(&text).await;
-            applied.map_err(|error| Failure::refused("nothing is applied", &error))
+            let applied =
+                applied.map_err(|error| Failure::refused("nothing is applied", &error))?;
+            services.notes.add_all("policies", applied.iter().map(|policy| &policy.name));
+            Ok(applied)
         })?;
         for policy in &applied {
             for warning in &policy.warnings {
