@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
+    http::Extensions,
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -17,18 +18,25 @@ pub(super) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(connection) = request.extensions().get::<ConnectionInfo>() else {
-        let error = Error::Internal("the server gave no connection info".into());
-        return ApiError::from(error).into_response();
-    };
-    match state.authentication.authenticate(connection).await {
-        Ok(authenticated) => {
-            if let Some(trail) = request.extensions().get::<Arc<RequestTrail>>() {
-                trail.note_principal(Arc::clone(&authenticated.principal));
-            }
-            request.extensions_mut().insert(authenticated);
-            next.run(request).await
-        }
-        Err(error) => ApiError::from(error).into_response(),
+    match authenticate_now(&state, request.extensions_mut()).await {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
     }
+}
+
+/// Finds the principal of a request as of now. Asked before anything is read of a body, so that a
+/// stranger's is not, and once more when all of it is there: what happened in between counts.
+pub(super) async fn authenticate_now(
+    state: &ApiState,
+    extensions: &mut Extensions,
+) -> Result<(), ApiError> {
+    let connection = extensions.get::<ConnectionInfo>();
+    let connection =
+        connection.ok_or_else(|| Error::Internal("the server gave no connection info".into()))?;
+    let authenticated = state.authentication.authenticate(connection).await?;
+    if let Some(trail) = extensions.get::<Arc<RequestTrail>>() {
+        trail.note_principal(Arc::clone(&authenticated.principal));
+    }
+    extensions.insert(authenticated);
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{FromRequest, Request},
+    extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -13,8 +13,11 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::error::ApiError;
-use crate::domain::{Error, json::Json};
+use super::{ApiState, authentication::authenticate_now, error::ApiError};
+use crate::{
+    domain::{Error, json::Json},
+    service::Caller,
+};
 
 /// The largest body. Data may have 64 KiB as compact JSON; with every character escaped it has six
 /// times that, and metadata and white space need room beside it.
@@ -24,13 +27,19 @@ const MAX_BODY_BYTES: usize = 512 * 1024;
 /// seconds; nobody holds a request open longer than this.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A request body that is JSON and says so.
-pub(super) struct JsonBody(pub(super) Json);
+/// A request body that is JSON and says so, with the caller as of the moment when all of it was there.
+///
+/// A body may take its time. A credential that was revoked, or a right that was taken away, while it was
+/// on its way does not count any more, so there is no other caller that a write could be done for.
+pub(super) struct JsonBody {
+    pub(super) caller: Caller,
+    pub(super) json: Json,
+}
 
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
+impl FromRequest<ApiState> for JsonBody {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
         // A browser sends JSON to another site only after asking it, and is told no: so this is also
         // a guard against changes from other sites.
         if !is_json(request.headers()) {
@@ -40,14 +49,17 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         if declared > MAX_BODY_BYTES {
             return Err(ApiError::BodyTooLarge);
         }
-        let read = tokio::time::timeout(BODY_TIMEOUT, read(request.into_body(), declared));
+        let (mut parts, body) = request.into_parts();
+        let read = tokio::time::timeout(BODY_TIMEOUT, read(body, declared));
         let bytes = read.await.map_err(|_| ApiError::BodyTimeout)??;
+        authenticate_now(state, &mut parts.extensions).await?;
+        let caller = Caller::from_request_parts(&mut parts, state).await?;
         if bytes.is_empty() {
             return Err(Error::malformed("the body must not be empty").into());
         }
         let json = Json::parse(&bytes);
         let json = json.map_err(|refusal| Error::malformed(format!("the body {refusal}")))?;
-        Ok(Self(json))
+        Ok(Self { caller, json })
     }
 }
 

@@ -24,7 +24,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         let authenticated = authenticated.ok_or(Error::Unauthenticated("no principal"))?;
         let trail = parts.extensions.get::<Arc<RequestTrail>>().cloned();
         let trail = trail.ok_or_else(|| Error::Internal("the request has no trail".into()))?;
+        // Before it is let in: whoever tries another domain than its own leaves a record of which one.
+        // What stands below it, if anything, is noted by whoever reads that.
+        trail.note_resource(resource_urn(&authenticated.principal.region, okms_id, None));
         Ok(Self::enter(authenticated, okms_id, trail)?)
+    }
+}
+
+/// That the path names the caller's own domain, which is found out before a body is read. The caller of a
+/// request with a body comes with the [body](super::body::JsonBody).
+pub(super) struct OwnDomain;
+
+impl<S: Send + Sync> FromRequestParts<S> for OwnDomain {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Caller::from_request_parts(parts, state).await.map(|_| Self)
     }
 }
 

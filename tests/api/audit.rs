@@ -66,7 +66,8 @@ async fn what_is_refused_is_recorded_too(server: Server) {
     foreign.error(404, DOMAIN_NOT_FOUND);
     let of_foreign = record(&server, &foreign);
     assert_ne!(of_foreign["credential_id"], of_missing["credential_id"]);
-    assert_eq!(of_foreign["resource_urn"], Value::Null, "it has named nothing that is its own");
+    let tried = format!("urn:v1:eu:resource:okms:{}", domain.okms_id);
+    assert_eq!(of_foreign["resource_urn"], tried.as_str(), "what it tried, and no secret of it");
 
     let unknown = domain.client.get("/api/nothing").await;
     unknown.error(404, ROUTE_NOT_FOUND);

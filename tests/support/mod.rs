@@ -16,7 +16,7 @@ pub use self::{
     foreign::{Ca, Identity, uri},
     postgres::{Schema, base_url, postgres_is_at_hand},
     proxy::Proxy,
-    raw::send_raw,
+    raw::{RawConnection, send_raw},
     server::{Database, Domain, Engine, ManualClock, Server, audit_lines},
 };
 

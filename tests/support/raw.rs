@@ -9,25 +9,45 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::Answer;
 
 /// Sends bytes to `base` (scheme, host and port) and reads one answer.
 pub async fn send_raw(base: &str, tls: ClientConfig, request: &[u8]) -> Answer {
-    let address = base.strip_prefix("https://").expect("an address");
-    let socket = TcpStream::connect(address).await.expect("a connection");
-    let name = ServerName::try_from("localhost").expect("a name");
-    let mut stream =
-        TlsConnector::from(Arc::new(tls)).connect(name, socket).await.expect("a handshake");
-    stream.write_all(request).await.expect("a request");
-    let mut received = Vec::new();
-    loop {
-        if let Some(answer) = read_answer(&received) {
-            return answer;
+    let mut connection = RawConnection::open(base, tls).await;
+    connection.send(request).await;
+    connection.answer().await
+}
+
+/// A connection over which bytes go when the test says so.
+pub struct RawConnection(TlsStream<TcpStream>);
+
+impl RawConnection {
+    /// Connects to `base` (scheme, host and port).
+    pub async fn open(base: &str, tls: ClientConfig) -> Self {
+        let address = base.strip_prefix("https://").expect("an address");
+        let socket = TcpStream::connect(address).await.expect("a connection");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connector = TlsConnector::from(Arc::new(tls));
+        Self(connector.connect(name, socket).await.expect("a handshake"))
+    }
+
+    pub async fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.expect("to send");
+        self.0.flush().await.expect("to send");
+    }
+
+    /// Reads one answer.
+    pub async fn answer(mut self) -> Answer {
+        let mut received = Vec::new();
+        loop {
+            if let Some(answer) = read_answer(&received) {
+                return answer;
+            }
+            let count = self.0.read_buf(&mut received).await.expect("bytes");
+            assert!(count > 0, "ended early: {}", String::from_utf8_lossy(&received));
         }
-        let count = stream.read_buf(&mut received).await.expect("bytes");
-        assert!(count > 0, "ended early: {}", String::from_utf8_lossy(&received));
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
         body::{JsonAnswer, JsonBody},
         docs::OkmsIdParam,
         error::{ApiError, BodyErrorResponses, ErrorResponses},
+        extract::OwnDomain,
         query::NoQuery,
     },
     service::Caller,
@@ -56,11 +57,12 @@ pub(super) async fn read(
 )]
 pub(super) async fn update(
     State(state): State<ApiState>,
-    caller: Caller,
+    _: OwnDomain,
     query: NoQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<SecretConfigV2Response>, ApiError> {
-    let UpdateConfig { patch, mut warnings } = UpdateConfig::read(&body.0)?;
+    let JsonBody { caller, json } = body;
+    let UpdateConfig { patch, mut warnings } = UpdateConfig::read(&json)?;
     let config = state.secrets.update_config(&caller, patch).await?;
     warnings.extend(query.warnings);
     Ok(JsonAnswer(SecretConfigV2Response::new(&config, warnings)))

@@ -17,6 +17,7 @@ use crate::{
         body::{JsonAnswer, JsonBody},
         docs::{CasParam, OkmsIdParam, PageParams, PathParam, ReadParams},
         error::{ApiError, BodyErrorResponses, ErrorResponse, ErrorResponses},
+        extract::OwnDomain,
         paging::{PageRequest, page_answer},
         query::{CasQuery, NoQuery, ReadQuery},
     },
@@ -72,11 +73,12 @@ pub(super) async fn list(
 )]
 pub(super) async fn create(
     State(state): State<ApiState>,
-    caller: Caller,
+    _: OwnDomain,
     query: NoQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<WrittenSecretV2Response>, ApiError> {
-    let CreateSecret { path, metadata, data, mut warnings } = CreateSecret::read(&body.0)?;
+    let JsonBody { caller, json } = body;
+    let CreateSecret { path, metadata, data, mut warnings } = CreateSecret::read(&json)?;
     let written = state.secrets.create(&caller, path, metadata, data).await?;
     warnings.extend(query.warnings);
     warnings.extend(written.warnings);
@@ -129,12 +131,13 @@ pub(super) async fn read(
 )]
 pub(super) async fn update(
     State(state): State<ApiState>,
-    caller: Caller,
+    _: OwnDomain,
     path: SecretPath,
     query: CasQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<WrittenSecretV2Response>, ApiError> {
-    let UpdateSecret { metadata, data, mut warnings } = UpdateSecret::read(&body.0)?;
+    let JsonBody { caller, json } = body;
+    let UpdateSecret { metadata, data, mut warnings } = UpdateSecret::read(&json)?;
     let written = state.secrets.update(&caller, path, query.cas, metadata, data).await?;
     warnings.extend(query.warnings);
     warnings.extend(written.warnings);

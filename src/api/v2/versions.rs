@@ -13,6 +13,7 @@ use crate::{
         body::{JsonAnswer, JsonBody},
         docs::{CasParam, DataParam, OkmsIdParam, PageParams, PathParam, VersionParam},
         error::{ApiError, BodyErrorResponses, ErrorResponses},
+        extract::OwnDomain,
         paging::{PageRequest, page_answer},
         query::{CasQuery, NoQuery, ReadQuery},
     },
@@ -68,12 +69,13 @@ pub(super) async fn list(
 )]
 pub(super) async fn create(
     State(state): State<ApiState>,
-    caller: Caller,
+    _: OwnDomain,
     path: SecretPath,
     query: CasQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<SecretV2Version>, ApiError> {
-    let CreateVersion { data, mut warnings } = CreateVersion::read(&body.0)?;
+    let JsonBody { caller, json } = body;
+    let CreateVersion { data, mut warnings } = CreateVersion::read(&json)?;
     let version = state.secrets.add_version(&caller, path, query.cas, data).await?;
     warnings.extend(query.warnings);
     Ok(JsonAnswer(SecretV2Version::new(version, warnings)))
@@ -98,12 +100,12 @@ pub(super) async fn create(
 )]
 pub(super) async fn create_by_put(
     state: State<ApiState>,
-    caller: Caller,
+    own_domain: OwnDomain,
     path: SecretPath,
     query: CasQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<SecretV2Version>, ApiError> {
-    create(state, caller, path, query, body).await
+    create(state, own_domain, path, query, body).await
 }
 
 /// Read a version
@@ -153,13 +155,14 @@ pub(super) async fn read(
 )]
 pub(super) async fn set_state(
     State(state): State<ApiState>,
-    caller: Caller,
+    _: OwnDomain,
     path: SecretPath,
     version: VersionId,
     query: NoQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<SecretV2Version>, ApiError> {
-    let SetVersionState { state: target, mut warnings } = SetVersionState::read(&body.0)?;
+    let JsonBody { caller, json } = body;
+    let SetVersionState { state: target, mut warnings } = SetVersionState::read(&json)?;
     let view = state.secrets.set_version_state(&caller, path, version, target).await?;
     warnings.extend(query.warnings);
     Ok(JsonAnswer(SecretV2Version::new(view, warnings)))

@@ -2,6 +2,7 @@
 
 mod changes;
 mod escapes;
+mod late;
 mod listing;
 mod table;
 mod trail;
