@@ -99,7 +99,19 @@ pub(super) fn with<T>(
 /// The root key of a configuration; during a rotation, the old one and the new one.
 pub(super) fn root_keys(config: &Config) -> Result<Vec<RootKey>, Failure> {
     let texts = config.root_key.read()?;
-    texts.iter().map(|text| root_key(text)).collect()
+    let mut keys = Vec::with_capacity(texts.len());
+    for text in &texts {
+        match root_key(text) {
+            Ok(key) => keys.push(key),
+            // The first is the one that is configured; what lies beside it only has to be there in a
+            // rotation.
+            Err(_) if !keys.is_empty() => {
+                tracing::warn!("what lies beside the root key is no root key, and is passed over");
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(keys)
 }
 
 /// How a server reads its root key again. What is in a variable stays as it is while the process lives, and

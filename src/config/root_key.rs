@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fmt,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -93,12 +94,19 @@ impl RootKeySource {
         if self.file.is_none() && !file.exists() {
             return Err(Error::NoRootKey(file.clone()));
         }
-        let mut keys = vec![read_private_line(file)?];
+        // The new one first: in between, it may take the place of the old one.
         let new = Self::new_file(file);
-        if new.exists() {
-            keys.push(read_private_line(&new)?);
-        }
-        Ok(keys)
+        let new_key = match read_private_line(&new) {
+            Ok(key) => Some(key),
+            Err(Error::Read(_, error)) if error.kind() == ErrorKind::NotFound => None,
+            // What lies there without need must not keep a store shut that FILE opens.
+            Err(error) => {
+                tracing::warn!(%error, "what lies beside the root key is passed over");
+                None
+            }
+        };
+        let key = read_private_line(file)?;
+        Ok([key].into_iter().chain(new_key).collect())
     }
 
     /// Where a rotation puts the new key until it has taken the place of the old one.
@@ -197,6 +205,40 @@ mod tests {
         // A rotation that was cut off: the store knows which of the two counts.
         write(&base.join("named.new"), "new");
         assert_eq!(read(base, Some("named"), &[systemd]).unwrap(), "named+new");
+        // What is no key there is passed over.
+        write(&base.join("named.new"), "two\nlines");
+        assert_eq!(read(base, Some("named"), &[systemd]).unwrap(), "named");
+        write(&base.join("named.new"), "new");
+        fs::set_permissions(base.join("named.new"), fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(read(base, Some("named"), &[systemd]).unwrap(), "named");
+    }
+
+    /// Whoever reads while a rotation puts the new key in the place of the old one has the new one.
+    #[test]
+    fn a_rotation_in_between_takes_no_key_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, old, new] =
+            ["root.key", "root.key.old", "root.key.new"].map(|name| folder.path().join(name));
+        write(&file, "0");
+        std::thread::scope(|scope| {
+            let rotating = scope.spawn(|| {
+                for round in 1..=2_000 {
+                    let aside = folder.path().join("aside");
+                    write(&aside, &round.to_string());
+                    fs::rename(&aside, &new).unwrap();
+                    fs::hard_link(&file, &old).unwrap();
+                    fs::rename(&new, &file).unwrap();
+                    fs::remove_file(&old).unwrap();
+                }
+            });
+            let mut last = 0;
+            while !rotating.is_finished() {
+                let keys = read(folder.path(), Some("root.key"), &[]).unwrap();
+                let newest: u32 = keys.split('+').map(|key| key.parse().unwrap()).max().unwrap();
+                assert!(newest >= last, "{newest} after {last}");
+                last = newest;
+            }
+        });
     }
 
     #[test]

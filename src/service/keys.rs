@@ -166,6 +166,9 @@ impl Keys {
     /// Replaces the root key that is configured here, and the store key with it: whoever had the old root
     /// key and a copy of the store could have the store key.
     ///
+    /// A domain with a damaged key stands in the way, and is named. Its key is not carried over as it is:
+    /// once the old store key is gone, the row that a backup still has would open no more.
+    ///
     /// # Errors
     ///
     /// [`Error::Malformed`] where the keys given are not such that this can be done; or when storage
@@ -194,7 +197,10 @@ impl Keys {
                 store_key.rewrap_domain_key(&old_store_key, wrapped, okms_id, generation);
             rewrapped.map_err(|_| {
                 let generation = generation.get();
-                Error::Unavailable(format!("key {generation} of domain {okms_id} does not open"))
+                Error::Unavailable(format!(
+                    "key {generation} of domain {okms_id} does not open: put its row of domain_keys back \
+                     from a backup, or delete the domain"
+                ))
             })
         };
         match self.store.rotate_root_key(rotation, self.clock.now(), rewrap).await? {
@@ -339,9 +345,17 @@ impl Keys {
             let new: Vec<_> = unreadable.filter(|at| !report.unreadable.contains(at)).collect();
             report.unreadable.extend(new.into_iter().take(room));
             let paths: Vec<_> = page.iter().filter_map(|secret| secret.path.as_ref()).collect();
-            let secrets = paths.iter().map(|path| self.rewrap_secret(okms_id, path, from, revision));
+            let secrets =
+                paths.iter().map(|path| self.rewrap_secret(okms_id, path, from, revision));
             for (path, done) in paths.iter().zip(join_all(secrets).await) {
-                let done = done?;
+                let done = match done {
+                    // Storage works, but this secret is not such as it was written.
+                    Err(Error::Internal(why)) => {
+                        tracing::error!(%okms_id, secret.path = path.as_str(), why);
+                        RewrappedVersions { refused: vec![None], ..Default::default() }
+                    }
+                    done => done?,
+                };
                 report.versions += u64::from(done.versions);
                 let room = MAX_REFUSED.saturating_sub(report.refused.len());
                 let known: HashSet<_> = report.refused.iter().cloned().collect();

@@ -231,7 +231,13 @@ struct OwnedKeyRow {
 impl OwnedKeyRow {
     fn into_key(self) -> Result<(OkmsId, StoredKey), Error> {
         let okms_id = self.okms_id.parse().map_err(|_| Error::Internal("stored okmsId".into()))?;
-        Ok((okms_id, StoredKey::try_from(self.key)?))
+        let key = StoredKey::try_from(self.key).map_err(|_| {
+            Error::Unavailable(format!(
+                "a key of domain {okms_id} cannot be read: put its row of domain_keys back from a backup, \
+                 or delete the domain"
+            ))
+        });
+        Ok((okms_id, key?))
     }
 }
 

@@ -99,6 +99,14 @@ impl Enroll {
         let file = &self.new_root_key_file;
         services::with(&config, Act::new("key enroll"), async |services| {
             let refused = |error| Failure::refused("cannot enroll the root key", &error);
+            if let RootKeyPlace::File(own) = config.root_key.place()
+                && is_same(file, &RootKeySource::new_file(own))
+            {
+                return Err(Failure::usage(format!(
+                    "{} is where a rotation puts its new root key: name another file",
+                    file.display()
+                )));
+            }
             if !file.exists() {
                 services.keys.check_enrolment().await.map_err(refused)?;
             }
@@ -130,6 +138,15 @@ async fn in_place(services: &Services, file: &Path, other: &OtherRootKey) -> Res
     let (new, old) = (RootKeySource::new_file(file), old_file(file));
     let _lock = lock(file)?;
     if new.exists() && is_registered(services, &read(&new)?).await? {
+        // Where both keys open the store, nothing was cut off: it is the second one, of the other slot.
+        if is_registered(services, &read(file)?).await? {
+            return Err(Failure::new(format!(
+                "{new} holds the root key of the other slot, and is where the new one is to be: move it to \
+                 another place, apart from {file}",
+                new = new.display(),
+                file = file.display()
+            )));
+        }
         files::supersede(file, &new, &old)?;
         return output::print(&format!(
             "Completed a rotation that was cut off: {} is the root key.\n",
@@ -221,6 +238,16 @@ fn lock(file: &Path) -> Result<File, Failure> {
         }
         Err(TryLockError::Error(error)) => Err(what(&error)),
     }
+}
+
+/// Whether two names are of one place, whether there is a file or not.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |file: &Path| {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(folder.join(file.file_name()?))
+    };
+    one == other || place(one).is_some_and(|one| place(other) == Some(one))
 }
 
 fn old_file(file: &Path) -> PathBuf {
