@@ -18,8 +18,17 @@ pub(super) fn ensure_private(path: &Path) -> Result<(), Error> {
 
 /// Checks that nobody else can write to a file or folder, and others cannot read it.
 pub(super) fn check_private(path: &Path) -> Result<(), Error> {
+    check_mode(path, FORBIDDEN_BITS)
+}
+
+/// Checks that a file is for its owner alone.
+pub(super) fn check_secret(path: &Path) -> Result<(), Error> {
+    check_mode(path, 0o077)
+}
+
+fn check_mode(path: &Path, forbidden: u32) -> Result<(), Error> {
     let mode = fs::metadata(path).map_err(Error::io(path))?.permissions().mode();
-    if mode & FORBIDDEN_BITS != 0 {
+    if mode & forbidden != 0 {
         return Err(Error::NotPrivate(path.to_owned(), mode & 0o7777));
     }
     Ok(())

@@ -95,9 +95,10 @@ fn recover(folder: &Path, rotation: Rotation, now: Timestamp) -> Result<Chain, U
     let keys_path = folder.join(super::keys::FILE);
     let mut keys = Keys::load(folder).map_err(refused(&keys_path))?;
     let files = folder::files(folder).map_err(refused(folder))?;
-    for path in files.iter().map(|(_, path)| path).chain([&head_path, &keys_path]) {
+    for path in files.iter().map(|(_, path)| path).chain([&head_path]) {
         folder::check_private(path).map_err(Unusable::Refused)?;
     }
+    folder::check_secret(&keys_path).map_err(Unusable::Refused)?;
 
     let mut end = End {
         seq: head.seq,

@@ -101,6 +101,15 @@ async fn what_is_open_to_others_is_refused() {
         assert!(refused.to_string().contains("chmod go="), "{refused}");
         fs::set_permissions(&path, mode).unwrap();
     }
+    // A group may collect records, and no keys.
+    let mode = |name: &str, mode| {
+        let path = folder.path().join("server-1/000001").join(name);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("000001.jsonl", 0o640);
+    mode("signing_keys", 0o640);
+    assert!(AuditLog::start(&options, Arc::new(SystemClock)).is_err());
+    mode("signing_keys", 0o600);
     write(&options, 1..2).await;
     whole(folder.path());
 }

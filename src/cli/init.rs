@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 
 use super::{
-    Failure, bootstrap, config_args::FILE_NAME, files, files::FolderLock,
+    Failure, act::Act, bootstrap, config_args::FILE_NAME, files, files::FolderLock,
     listen_flags::ListenFlags, output, quote,
 };
 use crate::{
@@ -54,6 +54,12 @@ impl Arguments {
         let config_file = folder.join(FILE_NAME);
         refuse_to_overwrite(&config, &config_file)?;
 
+        let act = Act::new("init").about_all("names", &self.names);
+        act.recorded(&config.clone(), |_| self.make(&mut config, &folder, &config_file))?;
+        output::print(&next_steps(&config, quote::path(&config_file)?)?)
+    }
+
+    fn make(&self, config: &mut Config, folder: &Path, config_file: &Path) -> Result<(), Failure> {
         let now = SystemClock.now();
         let authority = bootstrap::generate_authority(now)?;
         let server = bootstrap::issue_server_certificate(&authority, &self.names, now)?;
@@ -61,7 +67,7 @@ impl Arguments {
         let named = Flags::default().with("server.api_url", "--name", Some(&api_url));
         config.apply(&Environment::OfPairs(Vec::new()), &named)?;
         let headline = "# Configuration of okmsd, made by `okmsd init`.";
-        let text = bootstrap::configuration(headline, &config, &folder)?;
+        let text = bootstrap::configuration(headline, config, folder)?;
         let (tls, pki) = (&config.tls, &config.pki);
         let root_key = bootstrap::generate_root_key()?;
         files::create(config.root_key.default_file(), &root_key)?;
@@ -69,22 +75,24 @@ impl Arguments {
         files::create(&pki.ca_certificate_file, authority.certificate_pem().as_bytes())?;
         files::create(&tls.private_key_file, server.private_key_pem.as_bytes())?;
         files::create(&tls.certificate_file, server.certificate_pem.as_bytes())?;
-        files::create(&config_file, text.as_bytes())?;
-        output::print(&next_steps(&config, quote::path(&config_file)?)?)
+        files::create(config_file, text.as_bytes())
     }
 }
 
-/// Makes the server certificate anew. A running server takes it when it starts again.
+/// Makes the server certificate anew. A running server takes it within seconds.
 fn renew(folder: &Path, names: &[String]) -> Result<(), Failure> {
     let environment = Environment::OfPairs(Vec::new());
     let config = Config::load(Some(&folder.join(FILE_NAME)), &environment, &Flags::default())?;
     let _lock = FolderLock::take(folder)?;
-    let authority = bootstrap::load_authority(&config.pki)?;
-    let server = bootstrap::issue_server_certificate(&authority, names, SystemClock.now())?;
-    files::replace(&config.tls.private_key_file, server.private_key_pem.as_bytes())?;
-    files::replace(&config.tls.certificate_file, server.certificate_pem.as_bytes())?;
+    let act = Act::new("init").about("renew", true).about_all("names", names);
+    act.recorded(&config, |_| {
+        let authority = bootstrap::load_authority(&config.pki)?;
+        let server = bootstrap::issue_server_certificate(&authority, names, SystemClock.now())?;
+        files::replace(&config.tls.private_key_file, server.private_key_pem.as_bytes())?;
+        files::replace(&config.tls.certificate_file, server.certificate_pem.as_bytes())
+    })?;
     let file = quote::path(&config.tls.certificate_file)?;
-    output::print(&format!("Made {file} anew. Restart the server to have it used.\n"))
+    output::print(&format!("Made {file} anew. A server that runs uses it within seconds.\n"))
 }
 
 /// The address under which clients reach the server: the first of its names.

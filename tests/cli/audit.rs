@@ -396,3 +396,20 @@ fn what_cannot_be_recorded_is_not_done() {
     assert_eq!(run_json(cwd, &list), before);
     succeed(cwd, &VERIFY);
 }
+
+#[test]
+fn the_making_of_keys_and_certificates_is_recorded() {
+    let production = crate::production::Production::init();
+    let cwd = production.cwd.path();
+    succeed(cwd, &["init", "--data-dir", "data", "--renew", "--name", "localhost"]);
+    let log = read(&production.data("audit/cli/000001/000001.jsonl"));
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let stages: Vec<_> = lines
+        .iter()
+        .filter(|line| line["operation"] == "init")
+        .map(|line| (line["stage"].as_str().expect("a stage"), line["about"]["renew"] == "true"))
+        .collect();
+    assert_eq!(stages, [("begun", false), ("ended", false), ("begun", true), ("ended", true)]);
+    succeed(cwd, &["audit", "verify", "--data-dir", "data"]);
+}
