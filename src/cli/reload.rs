@@ -2,7 +2,8 @@
 //! SIGHUP.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,10 +15,10 @@ use tokio::{
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
-use super::{Failure, bootstrap};
+use super::Failure;
 use crate::{
     config::{Config, Pki, Tls, read_private_file},
     server::{ExternalAuthority, LiveTls, RevocationList, TlsMaterial},
@@ -43,7 +44,7 @@ impl TlsFiles {
     /// Reads them.
     pub(super) fn read(&self) -> Result<TlsMaterial, Failure> {
         Ok(TlsMaterial {
-            certificate_chain_pem: bootstrap::read(&self.tls.certificate_file)?,
+            certificate_chain_pem: read_pem(&self.tls.certificate_file)?,
             private_key_pem: read_private_file(&self.tls.private_key_file)?,
             ..self.read_authorities()?
         })
@@ -53,19 +54,19 @@ impl TlsFiles {
     /// empty.
     pub(super) fn read_authorities(&self) -> Result<TlsMaterial, Failure> {
         let external = self.pki.client_cas.0.iter().map(|ca| {
-            let (name, pem) = (ca.file.display().to_string(), bootstrap::read(&ca.file)?);
+            let (name, pem) = (ca.file.display().to_string(), read_pem(&ca.file)?);
             Ok(ExternalAuthority { name, okms_id: ca.okms_id, pem })
         });
         let lists = self.pki.crl_files.0.iter().map(|file| {
             let name = file.display().to_string();
-            let content = fs::read(file)
-                .map_err(|error| Failure::because(format!("cannot read {name}"), &error))?;
+            // What is too large is told by whoever reads the list.
+            let content = read_start(file, RevocationList::MAX_BYTES + 1)?;
             Ok(RevocationList { name, content })
         });
         Ok(TlsMaterial {
             certificate_chain_pem: String::new(),
             private_key_pem: Zeroizing::default(),
-            client_ca_pems: vec![bootstrap::read(&self.pki.ca_certificate_file)?],
+            client_ca_pems: vec![read_pem(&self.pki.ca_certificate_file)?],
             external_authorities: external.collect::<Result<_, Failure>>()?,
             revocation_lists: lists.collect::<Result<_, Failure>>()?,
         })
@@ -90,6 +91,8 @@ pub(super) struct Reloader {
     live: Arc<LiveTls>,
     /// The state that is in use.
     used: Stamp,
+    /// The state that can't be used: another attempt would come to the same.
+    refused: Option<Stamp>,
     /// Why the last attempt failed: said once, not every second.
     failed: Option<String>,
 }
@@ -97,7 +100,7 @@ pub(super) struct Reloader {
 impl Reloader {
     /// `used` is the state of the files from before they were read for `live`.
     pub(super) const fn new(files: TlsFiles, live: Arc<LiveTls>, used: Stamp) -> Self {
-        Self { files, live, used, failed: None }
+        Self { files, live, used, refused: None, failed: None }
     }
 
     /// Never ends by itself. `hangup` is the signal to read them now, where there is one.
@@ -106,7 +109,8 @@ impl Reloader {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = self.used.clone();
         // A list that lies there and was from the future, by a clock that goes before ours, becomes the
-        // one that counts without a change of its file.
+        // one that counts without a change of its file. What can't be used may be so for a reason that
+        // does not show in the files.
         let mut again = interval(READ_AGAIN_TIME);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         again.reset();
@@ -115,7 +119,7 @@ impl Reloader {
                 () = asked_for(&mut hangup) => true,
                 _ = ticks.tick() => false,
                 _ = again.tick() => {
-                    if !self.files.pki.crl_files.0.is_empty() {
+                    if !self.files.pki.crl_files.0.is_empty() || self.failed.is_some() {
                         self.reload(false).await;
                     }
                     continue;
@@ -125,7 +129,7 @@ impl Reloader {
             // Files are written one after the other: only what has come to rest is read.
             let rests = present == seen;
             seen = present;
-            if asked || (rests && seen != self.used) {
+            if asked || (rests && seen != self.used && Some(&seen) != self.refused.as_ref()) {
                 self.reload(asked).await;
             }
         }
@@ -134,6 +138,7 @@ impl Reloader {
     async fn reload(&mut self, asked: bool) {
         let (files, live) = (self.files.clone(), self.live.clone());
         let before = files.stamp();
+        debug!("the files of certificates, authorities and revocation lists are read");
         // Reading and verifying large lists must not hold up requests.
         let done = spawn_blocking(move || {
             let material = files.read().map_err(|failure| failure.to_string())?;
@@ -143,6 +148,7 @@ impl Reloader {
         match done {
             Ok(changed) => {
                 self.used = before;
+                self.refused = None;
                 self.failed = None;
                 if changed {
                     info!("certificates, authorities and revocation lists were read again");
@@ -160,6 +166,7 @@ impl Reloader {
                          what was in use stays in use"
                     );
                 }
+                self.refused = Some(before);
                 self.failed = Some(reason);
             }
         }
@@ -182,13 +189,36 @@ pub(super) fn hangup() -> Result<Signal, Failure> {
         .map_err(|error| Failure::because("cannot wait for signals", &error))
 }
 
+/// A text of PEM, which need not be private.
+fn read_pem(path: &Path) -> Result<String, Failure> {
+    let bytes = read_start(path, MAX_PEM_BYTES + 1)?;
+    let unusable = |why: &str| Failure::new(format!("cannot use {}: {why}", path.display()));
+    if bytes.len() > MAX_PEM_BYTES {
+        return Err(unusable("larger than 1 MiB"));
+    }
+    String::from_utf8(bytes).map_err(|_| unusable("not text"))
+}
+
+/// As much of a file as `limit` bytes.
+fn read_start(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limit as u64).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Failure::because(format!("cannot read {}", path.display()), &error)),
+    }
+}
+
 fn stamp_of(path: &Path) -> Option<(u64, u64, u64, i64, i64, i64, i64)> {
     let found = fs::metadata(path).ok()?;
     let (modified, changed) = (found.mtime_nsec(), found.ctime_nsec());
     Some((found.dev(), found.ino(), found.size(), found.mtime(), modified, found.ctime(), changed))
 }
 
-/// Between two readings of unchanged files, where there are lists: as long as a list may come late.
+/// Bytes of a file of certificates: some five hundred of them.
+const MAX_PEM_BYTES: usize = 1024 * 1024;
+/// Between two readings of unchanged files, where there are lists or something can't be used: as long
+/// as a list may come late.
 const READ_AGAIN_TIME: Duration = Duration::from_secs(60);
 /// Between two looks at the files. A change is in use after two of them.
 const LOOK_TIME: Duration = Duration::from_secs(1);

@@ -31,7 +31,8 @@ impl Authorities {
     /// # Errors
     ///
     /// If there is none of our own, a text can't be read, a certificate is not an authority's, a file of
-    /// others holds none that is signed by itself, or two files give one authority to two domains.
+    /// others holds none that is signed by itself, or two files give one authority, as a root or as an
+    /// intermediate, to two domains.
     pub(super) fn read(material: &TlsMaterial) -> Result<Self, Error> {
         let mut groups = vec![own(&material.client_ca_pems)?];
         for authority in &material.external_authorities {
@@ -69,16 +70,18 @@ impl Authorities {
         })
     }
 
-    /// Of one root with two domains, nobody could say which one it vouches for.
+    /// Of one key with two domains, nobody could say which one it vouches for. That goes for
+    /// intermediates too: with a certificate over the key of another domain's root, a file would lead
+    /// the clients of that domain to its own root, and so lock them out.
     fn check_bindings(&self) -> Result<(), Error> {
         let mut bound: Vec<(Vec<u8>, &AuthorityGroup)> = Vec::new();
         for group in &self.groups {
-            for anchor in &group.anchors {
-                let key = public_key(anchor)?;
-                let other = bound.iter().find(|(other, _)| *other == key);
-                if let Some((_, other)) = other.filter(|(_, other)| other.domain != group.domain) {
+            for certificate in group.anchors.iter().chain(&group.intermediates) {
+                let key = public_key(certificate)?;
+                let mut others = bound.iter().filter(|(_, other)| other.domain != group.domain);
+                if let Some((_, other)) = others.find(|(other, _)| *other == key) {
                     return Err(Error::new(format!(
-                        "client authority {}: the same root as in {}, for another domain",
+                        "client authority {}: the key of an authority in {}, for another domain",
                         group.name, other.name
                     )));
                 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     Error, TlsMaterial,
+    revocation::Stale,
     status::{CertificateExpiry, CertificateKind, CertificateStatus},
     tls::{self, provider},
     trust::{TrustSet, sha256},
@@ -58,7 +59,7 @@ impl LiveTls {
         require_client_certificate: bool,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, Error> {
-        let loaded = load(material, require_client_certificate, &clock, 0)?;
+        let loaded = load(material, require_client_certificate, &clock, Stale::RefusesSet, 0)?;
         loaded.status.log();
         let status = watch::Sender::new(loaded.status.clone());
         Ok(Arc::new(Self {
@@ -74,20 +75,23 @@ impl LiveTls {
     /// Puts `material` in the place of what is in use; says whether that changed anything.
     ///
     /// Open connections go on. Tickets of the set before are worthless from then on, and each request
-    /// is checked against the new authorities and lists.
+    /// is checked against the new authorities and lists. A stale list refuses the clients of its issuer,
+    /// and nothing else.
     ///
     /// # Errors
     ///
-    /// As [`LiveTls::new`]; nothing is changed then.
+    /// As [`LiveTls::new`], but for stale lists; nothing is changed then.
     pub fn replace(&self, material: &TlsMaterial) -> Result<bool, Error> {
         let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.loaded();
         let epoch = current.epoch + 1;
-        let loaded = load(material, self.require_client_certificate, &self.clock, epoch)?;
+        let required = self.require_client_certificate;
+        let loaded = load(material, required, &self.clock, Stale::RefusesClients, epoch)?;
         if loaded.digest == current.digest {
             return Ok(false);
         }
         loaded.status.log();
+        loaded.status.log_stale(self.clock.now());
         let status = loaded.status.clone();
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
         self.epoch.store(epoch, Ordering::Release);
@@ -186,7 +190,7 @@ pub fn check_client_certificate(
     now: Timestamp,
 ) -> Result<crate::domain::PeerCertificate, Error> {
     let chain = super::material::certificates(chain_pem, "certificate")?;
-    let trust = TrustSet::new(material, &provider(), now)?;
+    let trust = TrustSet::new(material, &provider(), Stale::RefusesClients, now)?;
     trust.verify(&chain, now).map_err(|error| Error::new(format!("certificate: {error}")))
 }
 
@@ -194,10 +198,11 @@ fn load(
     material: &TlsMaterial,
     require_client_certificate: bool,
     clock: &Arc<dyn Clock>,
+    stale: Stale,
     epoch: u64,
 ) -> Result<Loaded, Error> {
     let provider = provider();
-    let trust = Arc::new(TrustSet::new(material, &provider, clock.now())?);
+    let trust = Arc::new(TrustSet::new(material, &provider, stale, clock.now())?);
     let key = tls::certified_key(material)?;
     let mut all = Vec::from(trust.digest());
     all.extend(key.cert.iter().flat_map(|der| sha256(der)));

@@ -44,6 +44,11 @@ pub struct RevocationList {
     pub content: Vec<u8>,
 }
 
+impl RevocationList {
+    /// Bytes of content that are looked at; a file that has more can't be used.
+    pub const MAX_BYTES: usize = MAX_LIST_BYTES;
+}
+
 impl fmt::Debug for TlsMaterial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsMaterial")
@@ -68,3 +73,7 @@ pub(super) fn certificates(text: &str, what: &str) -> Result<Vec<CertificateDer<
     }
     Ok(found)
 }
+
+/// Bytes of a file of lists: some 400,000 certificates. Each verifier keeps the list in a form that is
+/// several times as large.
+pub(super) const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;

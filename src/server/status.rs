@@ -111,6 +111,21 @@ impl CertificateStatus {
             );
         }
     }
+
+    /// Logs the lists that were taken although they are stale.
+    pub(super) fn log_stale(&self, now: Timestamp) {
+        let lists =
+            self.certificates.iter().filter(|one| one.kind == CertificateKind::RevocationList);
+        for list in lists.filter(|list| list.ends <= now) {
+            error!(
+                certificate.name = list.name,
+                certificate.fingerprint = hex(&list.fingerprint),
+                ends = list.ends.to_rfc3339_seconds(),
+                "the revocation list is stale: the clients of its issuer are refused until there is a \
+                 fresh one"
+            );
+        }
+    }
 }
 
 /// Warns of ends that are near, once a day each.

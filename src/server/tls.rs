@@ -1,17 +1,19 @@
 //! The TLS settings of our listeners.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use rustls::{
     InconsistentKeys, ServerConfig,
-    crypto::{CryptoProvider, GetRandomFailed, aws_lc_rs},
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{PrivateKeyDer, UnixTime, pem::PemObject},
     server::{
         ClientHello, NoClientAuth, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
         danger::ClientCertVerifier,
     },
     sign::CertifiedKey,
-    ticketer::TicketRotator,
     time_provider::TimeProvider,
     version::{TLS12, TLS13},
 };
@@ -21,7 +23,7 @@ use super::{
     Error, TlsMaterial, material::certificates, trust::TrustSet,
     verifier::AccessCertificateVerifier,
 };
-use crate::domain::Clock;
+use crate::domain::{Clock, Timestamp};
 
 /// The TLS of the API: asks for a client certificate.
 ///
@@ -70,7 +72,7 @@ fn config(
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<ServerConfig>, Error> {
     let unusable = |error| Error::new(format!("TLS can't be set up: {error}"));
-    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Time(clock)))
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Time(clock.clone())))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(unusable)?
         .with_client_cert_verifier(verifier)
@@ -83,8 +85,7 @@ fn config(
     // Tickets rather than a store: a store is filled, and emptied of others' sessions, by whoever
     // connects, and that of rustls never lets a session expire.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer =
-        Arc::new(TicketRotator::new(TICKET_KEY_SECONDS, ticket_key).map_err(unusable)?);
+    config.ticketer = Arc::new(Tickets::new(clock));
     Ok(Arc::new(config))
 }
 
@@ -135,34 +136,95 @@ impl TimeProvider for Time {
     }
 }
 
-fn ticket_key() -> Result<Box<dyn ProducesTickets>, GetRandomFailed> {
-    let key = aws_lc_rs::Ticketer::new().map_err(|_| GetRandomFailed)?;
-    Ok(Box::new(TicketKey(key)))
+/// Makes and reads tickets. The rotator of rustls changes its key when it is used, however long after
+/// it should have, and then goes on to read with the old one: on an idle server that may be ten hours
+/// old.
+#[derive(Debug)]
+pub(super) struct Tickets {
+    clock: Arc<dyn Clock>,
+    keys: Mutex<TicketKeys>,
+}
+
+#[derive(Debug, Default)]
+struct TicketKeys {
+    /// What tickets are made with.
+    current: Option<TicketKey>,
+    /// What they may still be read with.
+    previous: Option<TicketKey>,
 }
 
 /// One generation of ticket keys. The ticketer inside would change its key every six hours; it is
 /// thrown away long before.
 #[derive(Debug)]
-struct TicketKey(Arc<dyn ProducesTickets>);
+struct TicketKey {
+    born: Timestamp,
+    ticketer: Arc<dyn ProducesTickets>,
+}
 
-impl ProducesTickets for TicketKey {
+impl Tickets {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, keys: Mutex::default() }
+    }
+
+    /// Does something with the keys that count now.
+    fn with<T>(&self, work: impl FnOnce(&mut TicketKeys, Timestamp) -> Option<T>) -> Option<T> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: a time from before would take a key for one from the future.
+        let now = self.clock.now();
+        keys.forget(now);
+        work(&mut keys, now)
+    }
+}
+
+impl TicketKeys {
+    /// Moves what has done its time.
+    fn forget(&mut self, now: Timestamp) {
+        if self.current.as_ref().is_some_and(|key| !key.is_younger(TICKET_KEY_SECONDS, now)) {
+            self.previous = self.current.take();
+        }
+        if self.previous.as_ref().is_some_and(|key| !key.is_younger(TICKET_SECONDS, now)) {
+            self.previous = None;
+        }
+    }
+}
+
+impl TicketKey {
+    /// A key from the future is not: after a clock was put back, it would live for too long.
+    fn is_younger(&self, seconds: u32, now: Timestamp) -> bool {
+        self.born <= now && now < self.born.plus_seconds(u64::from(seconds))
+    }
+}
+
+impl ProducesTickets for Tickets {
     fn enabled(&self) -> bool {
-        self.0.enabled()
+        true
     }
 
     fn lifetime(&self) -> u32 {
-        TICKET_KEY_SECONDS
+        TICKET_SECONDS
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.0.encrypt(plain)
+        self.with(|keys, now| {
+            if keys.current.is_none() {
+                // Without randomness there is no ticket; the handshake goes on.
+                let ticketer = aws_lc_rs::Ticketer::new().ok()?;
+                keys.current = Some(TicketKey { born: now, ticketer });
+            }
+            keys.current.as_ref()?.ticketer.encrypt(plain)
+        })
     }
 
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
-        self.0.decrypt(cipher)
+        self.with(|keys, _| {
+            let mut readers = keys.current.iter().chain(&keys.previous);
+            readers.find_map(|key| key.ticketer.decrypt(cipher))
+        })
     }
 }
 
 /// Half an hour in use and half an hour to be read, so a ticket lives for an hour at most. Shorter
 /// than anyone keeps a TLS 1.2 recording in the hope for its ticket key.
 const TICKET_KEY_SECONDS: u32 = 30 * 60;
+/// What clients are told.
+const TICKET_SECONDS: u32 = 2 * TICKET_KEY_SECONDS;

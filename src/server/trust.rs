@@ -23,7 +23,7 @@ use super::{
     Error, TlsMaterial,
     authorities::{Authorities, AuthorityGroup, public_key},
     external, identity,
-    revocation::{UsableList, usable_lists},
+    revocation::{Stale, UsableList, usable_lists},
     status::{CertificateExpiry, CertificateKind},
 };
 use crate::domain::{Claim, OkmsId, PeerCertificate, Timestamp};
@@ -80,14 +80,15 @@ impl TrustSet {
     ///
     /// # Errors
     ///
-    /// If an authority or a list can't be used.
+    /// If an authority or a list can't be used; of a list that is stale, `stale` says whether it can.
     pub(super) fn new(
         material: &TlsMaterial,
         provider: &Arc<CryptoProvider>,
+        stale: Stale,
         now: Timestamp,
     ) -> Result<Self, Error> {
         let authorities = Authorities::read(material)?;
-        let lists = usable_lists(&material.revocation_lists, &authorities, now)?;
+        let lists = usable_lists(&material.revocation_lists, &authorities, stale, now)?;
         let groups: Vec<Group> = authorities
             .groups
             .iter()
@@ -167,10 +168,21 @@ impl TrustSet {
         of_set.unwrap_or(end_of_time).min(of_chain.unwrap_or(end_of_time))
     }
 
-    /// The names of the roots. They let a browser offer only certificates that would do.
+    /// The names of the roots and of the intermediates in their files. They let a browser offer only
+    /// certificates that would do; a client of Go that sends its own certificate alone offers it only
+    /// where the issuer itself is named.
     pub(super) fn names(&self) -> Vec<DistinguishedName> {
-        let anchors = self.groups.iter().flat_map(|group| &group.anchors);
-        anchors.flat_map(|anchor| anchor.names.clone()).collect()
+        let mut names: Vec<DistinguishedName> = Vec::new();
+        for group in &self.groups {
+            let anchors = group.anchors.iter().flat_map(|anchor| anchor.names.clone());
+            let between = group.intermediates.iter().map(|der| subject(der).into());
+            for name in anchors.chain(between) {
+                if !names.iter().any(|other| other.as_ref() == name.as_ref()) {
+                    names.push(name);
+                }
+            }
+        }
+        names
     }
 
     /// Any of the verifiers: for signatures of handshakes all are alike.
@@ -336,9 +348,14 @@ fn boundaries(authorities: &Authorities, lists: &[UsableList]) -> Vec<Timestamp>
 
 fn fingerprint_of_all(authorities: &Authorities, lists: &[UsableList]) -> [u8; 32] {
     let mut all = Vec::new();
-    for (domain, der) in authorities.all() {
-        all.extend_from_slice(&domain.map_or([0; 16], |id| *id.as_bytes()));
-        all.extend_from_slice(&sha256(der));
+    for group in &authorities.groups {
+        // With their numbers, so that the same certificates in other files are another set: lists and
+        // intermediates count for those of their own file.
+        all.extend_from_slice(&group.domain.map_or([0; 16], |id| *id.as_bytes()));
+        for certificates in [&group.anchors, &group.intermediates] {
+            all.extend_from_slice(&certificates.len().to_be_bytes());
+            all.extend(certificates.iter().flat_map(|der| sha256(der)));
+        }
     }
     all.extend(lists.iter().flat_map(|list| sha256(&list.der)));
     sha256(&all)

@@ -75,6 +75,16 @@ impl Credentials {
         authority: &Authority,
         new: NewCredential,
     ) -> Result<IssuedCredential, Error> {
+        self.issue(authority, new, None).await
+    }
+
+    /// Makes a credential; with `old`, one that follows it.
+    async fn issue(
+        &self,
+        authority: &Authority,
+        new: NewCredential,
+        old: Option<CredentialId>,
+    ) -> Result<IssuedCredential, Error> {
         Credential::check(&new.name, &new.description, &new.identity_urns, new.validity_days)?;
         let now = self.clock.now();
         let expires_at = now.plus_seconds(u64::from(new.validity_days) * SECONDS_PER_DAY);
@@ -103,7 +113,14 @@ impl Credentials {
             expires_at,
             revoked_at: None,
         };
-        self.store.insert_credential(credential.clone()).await?;
+        match old {
+            None => self.store.insert_credential(credential.clone()).await?,
+            // It may have been revoked since it was looked at.
+            Some(old) if !self.store.insert_successor(credential.clone(), old).await? => {
+                return Err(Error::malformed(REVOKED));
+            }
+            Some(_) => {}
+        }
         Ok(IssuedCredential { credential, private_key_pem: issued.private_key_pem })
     }
 
@@ -164,7 +181,7 @@ impl Credentials {
             return Err(Error::malformed("there is no such credential"));
         };
         if old.revoked_at.is_some() {
-            return Err(Error::malformed("it is revoked; create another one"));
+            return Err(Error::malformed(REVOKED));
         }
         if old.registered {
             let why = "its certificate is of another authority; register the one that follows it";
@@ -178,7 +195,7 @@ impl Credentials {
             validity_days,
             key,
         };
-        self.create(authority, new).await
+        self.issue(authority, new, Some(id)).await
     }
 
     /// The credentials that count now and end within a month, the first to end first; at most a hundred.
@@ -237,6 +254,7 @@ impl Credentials {
     }
 }
 
+const REVOKED: &str = "it is revoked; create another one";
 /// The clock of the machine that makes a certificate may be ahead of that of a server.
 const BACKDATED_SECONDS: u32 = 3_600;
 const SECONDS_PER_DAY: u64 = 86_400;

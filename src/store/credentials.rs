@@ -68,12 +68,45 @@ impl Store {
     ///
     /// [`Error::DomainNotFound`], or when storage fails.
     pub async fn insert_credential(&self, credential: Credential) -> Result<(), Error> {
+        self.insert_after(credential, None).await.map(|_| ())
+    }
+
+    /// Makes a credential that follows `old`, unless that is revoked by then, or gone: `false`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::insert_credential`].
+    pub async fn insert_successor(
+        &self,
+        credential: Credential,
+        old: CredentialId,
+    ) -> Result<bool, Error> {
+        self.insert_after(credential, Some(old)).await
+    }
+
+    async fn insert_after(
+        &self,
+        credential: Credential,
+        old: Option<CredentialId>,
+    ) -> Result<bool, Error> {
         let identity_urns = serde_json::to_string(&credential.identity_urns)
             .map_err(|_| Error::Internal("identity URNs cannot be written as JSON".into()))?;
         self.write(move |tx| {
             let (credential, identity_urns) = (credential.clone(), identity_urns.clone());
             Box::pin(async move {
                 tx.wrote = true;
+                if let Some(old) = old {
+                    // A write, so that a revocation comes before or after, never between.
+                    let rows = execute!(
+                        &mut tx.connection,
+                        "UPDATE credentials SET revoked_at = NULL \
+                         WHERE credential_id = $1 AND revoked_at IS NULL",
+                        old.to_string()
+                    )?;
+                    if rows == 0 {
+                        return Ok(false);
+                    }
+                }
                 // From the domain's own row: where it is gone, nothing is inserted.
                 let rows = execute!(
                     &mut tx.connection,
@@ -95,7 +128,7 @@ impl Store {
                     credential.expires_at.as_millis(),
                     i64::from(credential.registered),
                 )?;
-                if rows == 0 { Err(Error::DomainNotFound.into()) } else { Ok(()) }
+                if rows == 0 { Err(Error::DomainNotFound.into()) } else { Ok(true) }
             })
         })
         .await
