@@ -34,8 +34,12 @@ impl IdentityUrn {
     pub const MAX_LEN: usize = 256;
 
     /// Reads a URN; `None` where it has another form.
+    ///
+    /// It has letters, digits and `-._~/@+=:`, and no `*` or `%`: a name is never a pattern, and has one
+    /// spelling.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() > Self::MAX_LEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/@+=:".contains(&byte);
+        if text.len() > Self::MAX_LEN || !text.bytes().all(is_name) {
             return None;
         }
         let rest = text.strip_prefix("urn:v1:")?;
@@ -107,6 +111,8 @@ mod tests {
         for urn in [
             "",
             "x",
+            "urn:v1:eu:identity:user:a/*",
+            "urn:v1:eu:identity:user:a%2Fb",
             "urn:v1:eu:identity:account:",
             "urn:v1:eu:identity:account",
             "urn:v1::identity:account:a",

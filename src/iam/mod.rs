@@ -31,7 +31,7 @@ mod tests;
 
 pub use self::{
     action::Action,
-    policy::{Policy, documents},
+    policy::{Policy, ROOT, documents},
     scope::{ListScope, PathRange},
     set::{Decision, Ground, MAX_GROUP_MEMBERS, MAX_POLICIES, Miss, NearMiss, PolicySet, Rights},
 };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Caller, Page, SecretView, Secrets, cursors::List, keyring::DomainKeys, secrets::view};
 use crate::{
     domain::{Error, NotedDecision, SecretPath, Timestamp},
-    iam::{Action, ListScope, PathRange, Rights},
+    iam::{Action, ListScope, PathRange, ROOT, Rights},
     store::SecretWithVersion,
 };
 
@@ -33,10 +33,11 @@ impl Secrets {
             None => None,
         };
         let rights = caller.rights();
-        let ranges = match rights.scope(Action::SecretGet) {
-            ListScope::All => vec![PathRange::all()],
-            ListScope::Ranges(ranges) => ranges,
+        let (ranges, is_root) = match rights.scope(Action::SecretGet) {
+            ListScope::All => (vec![PathRange::all()], true),
+            ListScope::Ranges(ranges) => (ranges, false),
         };
+        let allowed = !ranges.is_empty();
         let turn = self.lists.acquire().await;
         let _turn = turn.map_err(|_| Error::Internal("nobody closes the semaphore".into()))?;
         // One more than asked for tells whether a next page has anything in it.
@@ -50,7 +51,7 @@ impl Secrets {
                 search.take_visible(range).await?;
             }
         }
-        caller.trail().note_decision(search.noted());
+        caller.trail().note_decision(search.noted(allowed, is_root));
         let mut items = search.found;
         let fitting = items.len().min(size as usize).min(fitting(&items));
         let more = items.len() > fitting;
@@ -169,11 +170,14 @@ impl<'a> Search<'a> {
         self.found.len() >= self.wanted || fitting(&self.found) < self.found.len()
     }
 
-    /// One decision for the record of the whole list: allowed where anything can be seen.
-    fn noted(&self) -> NotedDecision {
+    /// One decision for the record of the whole list: allowed where there could be anything to see.
+    fn noted(&self, allowed: bool, is_root: bool) -> NotedDecision {
         let names: Vec<_> = self.deciding.iter().take(NOTED_POLICIES).copied().collect();
-        let decided_by = (!names.is_empty()).then(|| names.join(", "));
-        let allowed = decided_by.is_some();
+        let decided_by = match names.as_slice() {
+            [] if is_root => Some(ROOT.to_owned()),
+            [] => None,
+            names => Some(names.join(", ")),
+        };
         NotedDecision { action: Action::SecretGet.as_str(), allowed, decided_by }
     }
 }
