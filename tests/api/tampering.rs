@@ -743,7 +743,7 @@ async fn a_damaged_key_is_an_error_and_no_false_answer(server: Server) {
     let before = scene.before().await;
     let row = format!("okms_id = '{}'", scene.domain.okms_id);
     for cell in scene.cells("domain_keys", &row).await {
-        if !["generation", "wrapped_key"].contains(&&cell.column[..]) {
+        if !["generation", "wrapped_key", "store_key_id"].contains(&&cell.column[..]) {
             continue;
         }
         for value in flipped(&cell) {

@@ -235,6 +235,71 @@ async fn a_second_root_key_opens_the_store_when_the_first_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_root_key_is_not_taken_for_one_of_a_rotation() {
+    let mut trial = Trial::start();
+    trial.stop();
+    let cwd = trial.cwd.path().to_owned();
+    let [file, new] = ["root.key", "root.key.new"].map(|name| trial.data(name));
+    let enroll = ["key", "enroll", "--new-root-key-file"];
+    let other_name = new.parent().expect("a folder").join("../dev/root.key.new");
+    for name in [&new, &other_name] {
+        let name = name.to_str().expect("UTF-8");
+        let told = fail(&cwd, &[&enroll[..], &[name]].concat(), 2);
+        assert!(told.contains("name another file"), "{told}");
+        assert!(!new.exists());
+    }
+    // It has come there by another way.
+    succeed(&cwd, &[&enroll[..], &["spare.key"]].concat());
+    fs::copy(cwd.join("spare.key"), &new).unwrap();
+    let first = read(&file);
+    let told = fail(&cwd, &["key", "rotate-root"], 1);
+    assert!(told.contains("holds the root key of the other slot"), "{told}");
+    assert_eq!(read(&file), first);
+    assert!(!trial.data("root.key.old").exists());
+
+    // What is no key there keeps nothing shut.
+    fs::write(&new, "hunter2").unwrap();
+    let told = json(&cwd, &STATUS);
+    assert_eq!(root_key_ids(&told).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_domain_is_named_and_the_others_are_done() {
+    use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
+
+    let mut trial = Trial::start();
+    fill(&trial).await;
+    trial.stop();
+    let cwd = trial.cwd.path().to_owned();
+    let damaged = trial.variable("OKMS_ID");
+    let listed = || {
+        let status = json(&cwd, &STATUS);
+        let keys = status["keys"].as_array().expect("a list").clone();
+        let ids = keys.into_iter().map(|key| key["okmsId"].as_str().expect("an id").to_owned());
+        ids.collect::<Vec<_>>()
+    };
+    // So that there is one that is worked on after it.
+    while listed().iter().all(|id| id.as_str() <= damaged) {
+        succeed(&cwd, &["domain", "create", "--name", "other"]);
+    }
+    succeed(&cwd, &["key", "rotate-domain", "--all"]);
+    let options = SqliteConnectOptions::new().filename(trial.data("okmsd.db"));
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    let damage = format!(
+        "UPDATE domain_keys SET wrapped_key = zeroblob(length(wrapped_key)) WHERE okms_id = '{damaged}'"
+    );
+    connection.execute(sqlx::AssertSqlSafe(damage)).await.unwrap();
+    connection.close().await.unwrap();
+    let told = fail(&cwd, &["key", "rewrap"], 1);
+    assert!(told.contains(damaged) && told.contains("does not open under the root key"), "{told}");
+    let mut left = listed();
+    left.retain(|id| id != damaged);
+    let all = left.len();
+    left.dedup();
+    assert_eq!(left.len(), all, "the others have one key each");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_gives_the_root_key() {
     let mut trial = Trial::start();
     trial.stop();

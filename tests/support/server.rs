@@ -19,7 +19,9 @@ use okmsd::{
     domain::{Clock, Credential, OkmsId, Timestamp},
     pki::{AccessKey, Authority},
     server::{CertificateStatus, Limits, TlsMaterial},
-    service::{Credentials, Domains, IssuedCredential, Keyring, Keys, NewCredential},
+    service::{
+        Credentials, Domains, IssuedCredential, Keyring, Keys, NewCredential, RootKeySource,
+    },
     store::Store,
 };
 use sqlx::{
@@ -223,7 +225,7 @@ impl Server {
         let database = Arc::new(Database::create(engine).await);
         let authority = Arc::new(authority);
         let audit = Arc::new(private_folder());
-        Self::start_on(engine, database, clock, authority, root_key, limits, audit).await
+        Self::start_on(engine, database, clock, authority, root_key, None, limits, audit).await
     }
 
     /// A server on a database that the test has made.
@@ -242,37 +244,45 @@ impl Server {
         let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
         let (database, authority) = (Arc::new(database), Arc::new(authority));
         let (limits, audit) = (Limits::default(), Arc::new(private_folder()));
-        Self::start_on(engine, database, clock, authority, root_key, limits, audit).await
+        Self::start_on(engine, database, clock, authority, root_key, None, limits, audit).await
     }
 
     /// Another server on the same database, with connections, key cache and sockets of its own: a
     /// second replica on PostgreSQL, a restarted server on SQLite.
     pub async fn another(&self) -> Self {
+        self.another_with(None).await
+    }
+
+    /// As [`Server::another`], with a place where the root key can be read again.
+    pub async fn another_with(&self, source: Option<RootKeySource>) -> Self {
         Self::start_on(
             self.engine,
             self.database.clone(),
             self.clock.clone(),
             self.authority.clone(),
             self.root_key.clone(),
+            source,
             Limits::default(),
             self.audit_folder.clone(),
         )
         .await
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that two servers may share")]
     async fn start_on(
         engine: Engine,
         database: Arc<Database>,
         clock: Arc<ManualClock>,
         authority: Arc<Authority>,
         root_key: String,
+        source: Option<RootKeySource>,
         limits: Limits,
         audit_folder: Arc<TempDir>,
     ) -> Self {
         let url = database.url().parse().expect("a database URL");
         let store = Store::open(&url).await.expect("a store");
         let key = RootKey::from_text(&root_key).expect("a root key");
-        let keyring = Keyring::open(key, store.clone(), clock.clone()).await;
+        let keyring = Keyring::open_source(vec![key], source, store.clone(), clock.clone()).await;
         let keyring = Arc::new(keyring.expect("a keyring"));
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let issued = authority.issue_server(&names, clock.now(), 30).expect("a certificate");

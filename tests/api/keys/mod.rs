@@ -1,5 +1,6 @@
 //! Keys of domains, the store key and root keys.
 
+mod apart;
 mod before;
 mod interrupted;
 mod root;
@@ -117,12 +118,13 @@ async fn everything(server: &Server, domain: &Domain) -> Vec<Value> {
     let identity = Some((&domain.certificate_pem[..], &domain.private_key_pem[..]));
     let client = server.client(identity);
     let mut answers = Vec::new();
-    let list = client.get(&format!("{}/secret?pageSize=500", domain.base)).await.ok();
+    let whole = [("X-Pagination-Size", "500")];
+    let list = client.page(&format!("{}/secret", domain.base), &whole).await.ok();
     for secret in list.as_array().expect("a list") {
         let path = secret["path"].as_str().expect("a path");
         answers.push(client.get(&domain.secret(&format!("{path}?includeData=true"))).await.ok());
-        let versions = format!("{path}/version?pageSize=500");
-        let versions = client.get(&domain.secret(&versions)).await.ok();
+        let versions = domain.secret(&format!("{path}/version"));
+        let versions = client.page(&versions, &whole).await.ok();
         for version in versions.as_array().expect("a list") {
             let target = format!("{path}/version/{}?includeData=true", version["id"]);
             answers.push(client.get(&domain.secret(&target)).await.ok());

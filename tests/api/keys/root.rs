@@ -24,7 +24,7 @@ fn key() -> RootKey {
 }
 
 /// What a process that starts with a root key gets.
-async fn open(server: &Server, text: &str) -> Result<Keys, Error> {
+pub(super) async fn open(server: &Server, text: &str) -> Result<Keys, Error> {
     let url = server.database.url().parse().expect("a URL");
     let store = Store::open(&url).await.expect("a store");
     let root_key = RootKey::from_text(text).expect("a key");
@@ -39,7 +39,7 @@ async fn open(server: &Server, text: &str) -> Result<Keys, Error> {
 }
 
 #[track_caller]
-fn refusal<T>(refused: Result<T, Error>) -> String {
+pub(super) fn refusal<T>(refused: Result<T, Error>) -> String {
     match refused {
         Err(Error::Unavailable(why) | Error::Malformed(why)) => why,
         Err(other) => panic!("{other:?}"),
