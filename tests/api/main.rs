@@ -26,3 +26,4 @@ mod tls;
 #[path = "../support/tools.rs"]
 mod tools;
 mod v2;
+mod weak;
