@@ -45,7 +45,7 @@ pub use self::{
     engine::{DatabaseUrl, DatabaseUrlError},
     key_uses::{KeyUse, Rewrapped, RewrappedVersions, Rewrapping, StaleSecret},
     keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
-    policies::{Applied, StoredIam, StoredPolicy},
+    policies::{Applied, StoredIam, StoredMember, StoredPolicy},
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
     secrets::{Decision, SecretProof, VersionProof},
