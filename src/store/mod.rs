@@ -42,6 +42,7 @@ use std::sync::Arc;
 use self::{connection::Connection, engine::Engine, error::StoreError};
 pub use self::{
     credentials::{FoundCredential, FoundExternal, FoundRegistration},
+    domains::UnreadableDomain,
     engine::{DatabaseUrl, DatabaseUrlError},
     key_uses::{KeyUse, Rewrapped, RewrappedVersions, Rewrapping, StaleSecret},
     keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
