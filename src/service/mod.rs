@@ -15,6 +15,7 @@
 //! | `cursors` | cursors of lists, bound to caller and list |
 //! | `keyring` | keys of domains, unwrapped in memory |
 //! | `keys` | rotation of keys, and sealing anew after it |
+//! | `rewrapping` | that servers seal anew by themselves |
 //! | `store_key` | the key that wraps them, and how a root key opens it |
 //! | `rows` | that nothing of a stored row is used before it is verified |
 //! | `old_rows` | proving the rows of a store of before, once |
@@ -31,6 +32,7 @@ mod listing;
 mod old_rows;
 mod policies;
 mod policy_cache;
+mod rewrapping;
 mod rows;
 mod secrets;
 mod store_key;
