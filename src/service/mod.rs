@@ -16,6 +16,7 @@
 //! | `keyring` | keys of domains, unwrapped in memory |
 //! | `keys` | rotation of keys, and sealing anew after it |
 //! | `rewrapping` | that servers seal anew by themselves |
+//! | `troubles` | what goes wrong with single domains time and again |
 //! | `store_key` | the key that wraps them, and how a root key opens it |
 //! | `rows` | that nothing of a stored row is used before it is verified |
 //! | `old_rows` | proving the rows of a store of before, once |
@@ -36,6 +37,7 @@ mod rewrapping;
 mod rows;
 mod secrets;
 mod store_key;
+mod troubles;
 
 pub use self::{
     authentication::{Authenticated, Authentication},
