@@ -10,10 +10,13 @@
 //! | `authentication` | whether a certificate's credential counts for this request |
 //! | `secrets` | the use cases of secrets, versions and a domain's defaults |
 //! | `listing` | the secrets that a caller may see, by pages |
-//! | `policies` | policies and groups, and the snapshot that requests are decided by |
+//! | `policies` | what operators do with policies and groups |
+//! | `policy_cache` | the policies and groups in memory, by which requests are decided |
 //! | `cursors` | cursors of lists, bound to caller and list |
 //! | `keyring` | keys of domains, unwrapped in memory |
 //! | `keys` | rotation of keys, and sealing anew after it |
+//! | `rewrapping` | that servers seal anew by themselves |
+//! | `troubles` | what goes wrong with single domains time and again |
 //! | `store_key` | the key that wraps them, and how a root key opens it |
 //! | `rows` | that nothing of a stored row is used before it is verified |
 //! | `old_rows` | proving the rows of a store of before, once |
@@ -29,9 +32,12 @@ mod keys;
 mod listing;
 mod old_rows;
 mod policies;
+mod policy_cache;
+mod rewrapping;
 mod rows;
 mod secrets;
 mod store_key;
+mod troubles;
 
 pub use self::{
     authentication::{Authenticated, Authentication},
@@ -40,7 +46,8 @@ pub use self::{
     domains::Domains,
     keyring::Keyring,
     keys::{KeyStatus, Keys, OtherRootKey, RewrapReport, RootKeyStatus},
-    policies::{AppliedPolicy, Group, Policies, PolicyCache},
+    policies::{AppliedPolicy, Group, Policies},
+    policy_cache::{PolicyCache, Snapshot},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
     store_key::RootKeySource,
 };

@@ -180,7 +180,9 @@ pub(super) fn access_key(csr: Option<&Path>, key_type: KeyType) -> Result<Access
 /// does not tell is no failure.
 async fn has_rights(services: &Services, credential: &Credential) -> bool {
     let policies = services.policies.snapshot().await;
-    policies.map_or(true, |policies| !policies.is_without_rights(&credential.identity_urns))
+    let identities = &credential.identity_urns;
+    let deciding = policies.and_then(|policies| policies.deciding_about(identities));
+    deciding.map_or(true, |policies| !policies.is_without_rights(identities))
 }
 
 /// Revokes a credential whose key could not be handed over: nobody could use it, and nobody would

@@ -46,7 +46,10 @@ pub(super) async fn ensure(
     now: Timestamp,
 ) -> Result<Access, Failure> {
     let refused = |error| Failure::refused("cannot prepare the store", &error);
-    let mut domains = services.domains.list().await.map_err(refused)?;
+    let domains = services.domains.list().await.map_err(refused)?;
+    // One that cannot be read may be the one that was made here before.
+    let domains = domains.into_iter().map(|domain| domain.map_err(|domain| refused(domain.error)));
+    let mut domains = domains.collect::<Result<Vec<_>, _>>()?;
     domains.retain(|domain| domain.name == NAME);
     domains.sort_by_key(|domain| domain.created_at);
     for domain in &domains {
