@@ -72,7 +72,7 @@ impl<S: Send + Sync> FromRequestParts<S> for VersionId {
 }
 
 /// Notes the secret that the request names; what may be done with it is decided later.
-fn note_resource(parts: &Parts, path: &SecretPath) {
+pub(super) fn note_resource(parts: &Parts, path: &SecretPath) {
     let authenticated = parts.extensions.get::<Authenticated>();
     let trail = parts.extensions.get::<Arc<RequestTrail>>();
     if let (Some(Authenticated { principal, .. }), Some(trail)) = (authenticated, trail) {
@@ -80,7 +80,7 @@ fn note_resource(parts: &Parts, path: &SecretPath) {
     }
 }
 
-async fn path_param<S: Send + Sync>(
+pub(super) async fn path_param<S: Send + Sync>(
     parts: &mut Parts,
     state: &S,
     name: &str,

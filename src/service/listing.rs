@@ -51,7 +51,7 @@ impl Secrets {
                 search.take_visible(range).await?;
             }
         }
-        caller.trail().note_decision(search.noted(allowed, is_root));
+        caller.trail().note_decision(noted(&search.deciding, allowed, is_root));
         let mut items = search.found;
         let fitting = items.len().min(size as usize).min(fitting(&items));
         let more = items.len() > fitting;
@@ -169,17 +169,18 @@ impl<'a> Search<'a> {
     fn is_done(&self) -> bool {
         self.found.len() >= self.wanted || fitting(&self.found) < self.found.len()
     }
+}
 
-    /// One decision for the record of the whole list: allowed where there could be anything to see.
-    fn noted(&self, allowed: bool, is_root: bool) -> NotedDecision {
-        let names: Vec<_> = self.deciding.iter().take(NOTED_POLICIES).copied().collect();
-        let decided_by = match names.as_slice() {
-            [] if is_root => Some(ROOT.to_owned()),
-            [] => None,
-            names => Some(names.join(", ")),
-        };
-        NotedDecision { action: Action::SecretGet.as_str(), allowed, decided_by }
-    }
+/// One decision for the record of a whole list, by what allowed the items of it: allowed where there could be
+/// anything to see.
+pub(super) fn noted(deciding: &BTreeSet<&str>, allowed: bool, is_root: bool) -> NotedDecision {
+    let names: Vec<_> = deciding.iter().take(NOTED_POLICIES).copied().collect();
+    let decided_by = match names.as_slice() {
+        [] if is_root => Some(ROOT.to_owned()),
+        [] => None,
+        names => Some(names.join(", ")),
+    };
+    NotedDecision { action: Action::SecretGet.as_str(), allowed, decided_by }
 }
 
 /// A secret of a list, without data. One that does not verify is left out: it must not keep the others
@@ -206,7 +207,7 @@ fn listed(
 }
 
 /// How many more rows to ask for where none of those at hand could be read.
-fn more_than(unreadable: usize) -> Result<usize, Error> {
+pub(super) fn more_than(unreadable: usize) -> Result<usize, Error> {
     let more = (2 * unreadable).max(LEAST_UNREADABLE);
     let refused = || Error::Internal("too many secrets in a row cannot be read".into());
     (more <= MAX_UNREADABLE).then_some(more).ok_or_else(refused)

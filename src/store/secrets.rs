@@ -5,8 +5,8 @@ use super::{
     connection::{execute, fetch_all, fetch_each, fetch_optional},
     engine::lock_secret,
     secret_rows::{
-        ListedVersionRow, SecretWithVersionRow, SnapshotRow, custom_metadata_text, join_following,
-        of_secret, secret_columns, version_columns,
+        ListedVersionRow, SecretWithVersionRow, SnapshotRow, VersionWithDataRow,
+        custom_metadata_text, join_following, of_secret, secret_columns, version_columns,
     },
     transaction::Tx,
 };
@@ -14,7 +14,7 @@ use crate::{
     crypto::{Incarnation, RowMac, SealedData, StateChanges},
     domain::{
         Error, NewVersion, OkmsId, Secret, SecretChange, SecretConfig, SecretPath, Timestamp,
-        Version, VersionId,
+        Version, VersionId, Wanted,
     },
     iam::PathRange,
 };
@@ -26,8 +26,8 @@ pub struct Decision {
     pub change: SecretChange,
     /// For every change that writes the row of a secret: whose data, settings or version states change.
     pub secret: Option<SecretProof>,
-    /// For every change that writes the row of a version.
-    pub version: Option<VersionProof>,
+    /// For the rows of versions that the change writes, in its order.
+    pub versions: Vec<VersionProof>,
 }
 
 /// What is written beside a secret.
@@ -262,7 +262,7 @@ impl Store {
     /// Changes a secret: reads it under lock, asks `decide` what is to be written, and writes that as
     /// one whole.
     ///
-    /// Gives the domain's defaults and what it wrote. The snapshot holds the version that is named here,
+    /// Gives the domain's defaults and what it wrote. The snapshot holds the versions that are wanted here,
     /// and none of it is verified. `decide` may be asked again after a conflict; what it seals and proves is
     /// under the key `key_id`.
     ///
@@ -276,19 +276,19 @@ impl Store {
         &self,
         okms_id: OkmsId,
         path: SecretPath,
-        version: Option<VersionId>,
+        wanted: Wanted,
         key_id: KeyId,
         decide: F,
     ) -> Result<Option<(SecretConfig, SecretChange)>, Error>
     where
         F: Fn(&StoredSnapshot) -> Result<Decision, Error> + Send + Sync + 'static,
     {
-        let unit = std::sync::Arc::new((okms_id.to_string(), path, decide));
+        let unit = std::sync::Arc::new((okms_id.to_string(), path, wanted, decide));
         self.write(move |tx| {
             let unit = std::sync::Arc::clone(&unit);
             Box::pin(async move {
-                let (okms_id, path, decide) = &*unit;
-                let snapshot = snapshot(tx, okms_id, path, version, key_id).await?;
+                let (okms_id, path, wanted, decide) = &*unit;
+                let snapshot = snapshot(tx, okms_id, path, wanted, key_id).await?;
                 let Some((secret_id, snapshot)) = snapshot else { return Ok(None) };
                 let decision = decide(&snapshot)?;
                 let place = Place { okms_id, secret_id, key_id };
@@ -316,7 +316,7 @@ async fn snapshot(
     tx: &mut Tx<'_>,
     okms_id: &str,
     path: &SecretPath,
-    version: Option<VersionId>,
+    wanted: &Wanted,
     key_id: KeyId,
 ) -> Result<Option<(Option<i64>, StoredSnapshot)>, StoreError> {
     let lock = lock_secret(&mut tx.connection, okms_id, path.as_str()).await?;
@@ -326,19 +326,16 @@ async fn snapshot(
         concat!(
             "SELECT d.cas_required AS domain_cas_required, d.max_versions AS domain_max_versions, \
              d.deactivate_version_after AS domain_deactivate_version_after, s.secret_id, \
-             (SELECT COUNT(*) FROM domain_keys k WHERE k.key_id = $4 AND k.okms_id = d.okms_id) \
+             (SELECT COUNT(*) FROM domain_keys k WHERE k.key_id = $3 AND k.okms_id = d.okms_id) \
              AS keys_found, ",
             secret_columns!(),
-            ", s.custom_metadata, ",
-            version_columns!(),
-            " FROM domains d LEFT JOIN secrets s ON s.okms_id = d.okms_id AND s.path = $2 ",
+            ", s.custom_metadata FROM domains d \
+             LEFT JOIN secrets s ON s.okms_id = d.okms_id AND s.path = $2 ",
             join_following!(),
-            " LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
-             AND v.version = CAST($3 AS BIGINT) WHERE d.okms_id = $1"
+            " WHERE d.okms_id = $1"
         ),
         okms_id,
         path.as_str(),
-        version.map(|version| i64::from(version.get())),
         key_id.as_i64(),
     )?;
     let row = row.ok_or(Error::DomainNotFound)?;
@@ -350,8 +347,52 @@ async fn snapshot(
         return Ok(None);
     }
     let secret_id = row.secret_id;
-    let snapshot = row.into_snapshot().map_err(|error| of_secret(path, error))?;
+    let mut snapshot = row.into_snapshot().map_err(|error| of_secret(path, error))?;
+    if let (Some(id), Some(secret)) = (secret_id, &snapshot.secret) {
+        let with_data = *wanted == Wanted::CurrentData;
+        let ids = wanted.of(&secret.record.secret);
+        let versions = wanted_versions(tx, id, &ids, with_data).await;
+        snapshot.versions = versions.map_err(|error| match error {
+            StoreError::Refused(error) => StoreError::Refused(of_secret(path, error)),
+            error => error,
+        })?;
+    }
     Ok(Some((secret_id, snapshot)))
+}
+
+/// The versions with these numbers, which are ascending.
+async fn wanted_versions(
+    tx: &mut Tx<'_>,
+    secret_id: i64,
+    ids: &[VersionId],
+    with_data: bool,
+) -> Result<Vec<StoredVersion>, StoreError> {
+    let [first, ..] = ids else { return Ok(Vec::new()) };
+    let last = ids.last().unwrap_or(first);
+    // Those in between come along and are passed over: there is no list of numbers that both engines take.
+    let rows = fetch_all!(
+        &mut tx.connection,
+        VersionWithDataRow,
+        concat!(
+            "SELECT ",
+            version_columns!(),
+            ", CASE WHEN CAST($4 AS BIGINT) = 1 THEN v.sealed_data END AS sealed_data \
+             FROM secret_versions v WHERE v.secret_id = $1 AND v.version BETWEEN $2 AND $3 \
+             ORDER BY v.version"
+        ),
+        secret_id,
+        i64::from(first.get()),
+        i64::from(last.get()),
+        i64::from(with_data),
+    )?;
+    let mut versions = Vec::with_capacity(ids.len());
+    for row in rows {
+        let version = row.into_version()?;
+        let is_wanted =
+            |version: &StoredVersion| ids.binary_search(&version.record.version.id).is_ok();
+        versions.extend(version.filter(is_wanted));
+    }
+    Ok(versions)
 }
 
 /// Writes a change.
@@ -359,20 +400,20 @@ async fn apply(tx: &mut Tx<'_>, place: &Place<'_>, decision: &Decision) -> Resul
     let lacks = |what: &str| Error::Internal(format!("a change of a secret without {what}"));
     let existing = || place.secret_id.ok_or_else(|| lacks("that"));
     let secret_proof = || decision.secret.as_ref().ok_or_else(|| lacks("its proof"));
-    let version_proof = || decision.version.as_ref().ok_or_else(|| lacks("its version's proof"));
-    tx.wrote = !matches!(decision.change, SecretChange::KeepVersion(_));
+    let new_proof = || decision.versions.first().ok_or_else(|| lacks("its version's proof"));
+    tx.wrote = !matches!(decision.change, SecretChange::Keep(_));
     match &decision.change {
         SecretChange::Insert { secret, version } => {
             let secret_id = insert_secret(tx, place, secret, secret_proof()?).await?;
             if let Some(version) = version {
-                insert_version(tx, secret_id, place.key_id, version, version_proof()?).await?;
+                insert_version(tx, secret_id, place.key_id, version, new_proof()?).await?;
             }
         }
         SecretChange::Update { secret, version, prune_through } => {
             let secret_id = existing()?;
             update_secret(tx, secret_id, place.key_id, secret, secret_proof()?).await?;
             if let Some(version) = version {
-                insert_version(tx, secret_id, place.key_id, version, version_proof()?).await?;
+                insert_version(tx, secret_id, place.key_id, version, new_proof()?).await?;
             }
             if let Some(last) = prune_through {
                 tx.destroyed = true;
@@ -380,13 +421,18 @@ async fn apply(tx: &mut Tx<'_>, place: &Place<'_>, decision: &Decision) -> Resul
                 execute!(&mut tx.connection, sql, secret_id, i64::from(last.get()))?;
             }
         }
-        SecretChange::SetVersion(version) => {
-            tx.deleted |= version.deleted;
+        SecretChange::SetVersions(versions) => {
             let secret_id = existing()?;
-            set_version(tx, secret_id, place.key_id, version, version_proof()?).await?;
+            if versions.len() != decision.versions.len() {
+                return Err(lacks("the proof of each version").into());
+            }
+            for (version, proof) in versions.iter().zip(&decision.versions) {
+                tx.deleted |= version.deleted;
+                set_version(tx, secret_id, place.key_id, version, proof).await?;
+            }
             count_state_change(tx, secret_id, place.key_id, secret_proof()?).await?;
         }
-        SecretChange::KeepVersion(_) => {}
+        SecretChange::Keep(_) => {}
     }
     Ok(())
 }

@@ -25,4 +25,5 @@ mod tampering;
 mod tls;
 #[path = "../support/tools.rs"]
 mod tools;
+mod v1;
 mod v2;
