@@ -82,6 +82,30 @@ pub(super) enum ErrorResponses {
     Unavailable(ErrorResponse),
 }
 
+/// The same but for 404, of operations that have more to say there.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) enum OtherErrorResponses {
+    /// The request cannot be read, or an argument breaks a rule.
+    #[response(status = 400)]
+    BadRequest(ErrorResponse),
+    /// No client certificate, or its credential is revoked or expired.
+    #[response(status = 401)]
+    Unauthorized(ErrorResponse),
+    /// The caller may not do this.
+    #[response(status = 403)]
+    Forbidden(ErrorResponse),
+    /// Too many requests.
+    #[response(status = 429)]
+    TooManyRequests(ErrorResponse),
+    /// A fault of the server.
+    #[response(status = 500)]
+    Internal(ErrorResponse),
+    /// Storage cannot be reached now; trying again later helps.
+    #[response(status = 503)]
+    Unavailable(ErrorResponse),
+}
+
 /// The error answers that every operation with a body can give besides.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "read by the OpenAPI document only")]

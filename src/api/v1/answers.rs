@@ -17,19 +17,20 @@ use crate::{
 pub(super) struct Answer<T> {
     request_id: String,
     data: T,
-    warnings: Option<Vec<String>>,
 }
 
 impl<T> Answer<T> {
     pub(super) fn new(RequestId(request_id): RequestId, data: T) -> Self {
-        Self { request_id, data, warnings: None }
+        Self { request_id, data }
     }
 }
 
 /// What the writer should know.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Warnings {
+    /// The id under which the server's log has this request.
     request_id: String,
+    /// What was stored and does not have the effect that it seems to have.
     warnings: Vec<String>,
 }
 
@@ -128,26 +129,17 @@ impl GetSubkeysData {
 
 /// What is known of a secret and its versions apart from data. Settings are the secret's own; what the
 /// domain adds is not shown here.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub(super) struct GetMetadataData {
     cas_required: bool,
-    #[schema(format = DateTime, example = "2026-11-23T09:30:00.123000000Z")]
     created_time: String,
-    /// The number of the newest version; 0 before the first.
-    #[schema(minimum = 0, maximum = 24000)]
     current_version: u32,
     custom_metadata: Option<BTreeMap<String, String>>,
-    #[schema(example = "24h0m0s")]
     delete_version_after: String,
-    #[schema(minimum = 0, maximum = 24000)]
     max_versions: u32,
-    /// 0 until the first version was pruned, then the lowest number still kept.
-    #[schema(minimum = 0, maximum = 24000)]
     oldest_version: u32,
-    #[schema(format = DateTime, example = "2026-11-23T09:30:00.123000000Z")]
     updated_time: String,
     urn: String,
-    /// The versions by their numbers.
     versions: BTreeMap<u32, VersionMetadataShort>,
 }
 
@@ -188,9 +180,8 @@ impl GetMetadataData {
 }
 
 /// What stands in a folder.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub(super) struct Keys {
-    /// Names of secrets, and of folders with a slash behind them.
     pub(super) keys: Vec<String>,
 }
 
@@ -231,32 +222,120 @@ fn deletion_time(version: &Version) -> String {
 
 /// The documented form of an answer, by the name that the service has for it.
 macro_rules! documented {
-    ($($name:ident of $data:ty;)*) => {$(
-        #[doc = concat!("Answer with `", stringify!($data), "`.")]
+    ($($(#[$doc:meta])* $name:ident of $data:ty;)*) => {$(
+        $(#[$doc])*
         #[derive(ToSchema)]
         #[expect(dead_code, reason = "read by the OpenAPI document only")]
         pub(super) struct $name {
+            /// The id under which the server's log has this request.
+            #[schema(example = "OKMS.2b6f5a9e-52a4-4f0e-8d2c-6b1f3d0a9c11")]
             request_id: String,
             data: $data,
-            warnings: Option<Vec<String>>,
         }
     )*};
 }
 
 documented! {
+    /// The defaults of the domain.
     GetConfigResponse of GetConfigData;
+    /// A version with its data.
     GetSecretResponse of GetSecretData;
+    /// The new version.
     PostSecretResponse of VersionMetadata;
+    /// The new version.
     PatchSecretResponse of VersionMetadata;
+    /// A version with the keys of its data.
     GetSecretSubkeysResponse of GetSubkeysData;
-    GetMetadataResponse of MetadataOrKeys;
+    /// The metadata of a secret, or the names in a folder.
+    GetMetadataResponse of SecretMetadata;
 }
 
-/// The metadata of a secret, or the names in a folder.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
+/// The documented form of what is known of a secret ([`GetMetadataData`]), or of the names in a folder
+/// ([`Keys`]): the one or the other.
+#[derive(ToSchema)]
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
-pub(super) enum MetadataOrKeys {
-    Metadata(GetMetadataData),
-    Keys(Keys),
+pub(super) struct SecretMetadata {
+    /// Names of secrets, and of folders with a slash behind them. Of a list only, which has nothing else.
+    #[schema(nullable = false)]
+    keys: Option<Vec<String>>,
+    /// Whether writes must name the current version in `options.cas`. The domain may require it besides.
+    #[schema(nullable = false)]
+    cas_required: Option<bool>,
+    #[schema(format = DateTime, nullable = false, example = "2026-11-23T09:30:00.123000000Z")]
+    created_time: Option<String>,
+    /// The number of the newest version; 0 before the first.
+    #[schema(minimum = 0, maximum = 24000, nullable = false)]
+    current_version: Option<u32>,
+    /// Null where there is none.
+    custom_metadata: Option<BTreeMap<String, String>>,
+    /// `0s` where it is not set.
+    #[schema(nullable = false, example = "24h0m0s")]
+    delete_version_after: Option<String>,
+    /// 0 where it is not set.
+    #[schema(minimum = 0, maximum = 24000, nullable = false)]
+    max_versions: Option<u32>,
+    /// 0 until the first version was pruned, then the lowest number still kept.
+    #[schema(minimum = 0, maximum = 24000, nullable = false)]
+    oldest_version: Option<u32>,
+    #[schema(format = DateTime, nullable = false, example = "2026-11-23T09:30:00.123000000Z")]
+    updated_time: Option<String>,
+    #[schema(
+        nullable = false,
+        example = "urn:v1:eu:resource:okms:7e5bb0b2-0a6b-4a0c-9a3f-5c9d0e1f2a3b/secret/prod%2Fdatabase%2FMySQL"
+    )]
+    urn: Option<String>,
+    /// The versions by their numbers.
+    #[schema(nullable = false)]
+    versions: Option<BTreeMap<String, VersionMetadataShort>>,
+}
+
+/// The documented form of an error that has something beside it.
+macro_rules! documented_error {
+    ($($(#[$doc:meta])* $name:ident with $data:ty;)*) => {$(
+        $(#[$doc])*
+        #[derive(ToSchema)]
+        #[expect(dead_code, reason = "read by the OpenAPI document only")]
+        pub(super) struct $name {
+            /// A short name of the kind of error, stable across releases.
+            error_id: String,
+            /// The code of the error.
+            error_code: i32,
+            /// What went wrong.
+            errors: Vec<String>,
+            /// The id under which the server's log has this request.
+            request_id: String,
+            /// What is known of a version that is deleted or destroyed; absent with any other error.
+            #[schema(nullable = false)]
+            data: Option<$data>,
+        }
+    )*};
+}
+
+documented_error! {
+    /// An error; of a closed version, with its metadata.
+    GetErrorResponseWithMetadata with ClosedData;
+    /// An error; of a closed version, with its metadata.
+    GetSubkeysErrorResponseWithMetadata with ClosedSubkeys;
+    /// An error; of a closed version, its metadata.
+    PatchErrorResponseWithMetadata with VersionMetadata;
+}
+
+/// A version whose data cannot be read.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct ClosedData {
+    /// Always null.
+    #[schema(value_type = Option<Object>)]
+    data: Option<()>,
+    metadata: VersionMetadata,
+}
+
+/// A version whose keys cannot be read.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct ClosedSubkeys {
+    metadata: VersionMetadata,
+    /// Always null.
+    #[schema(value_type = Option<Object>)]
+    subkeys: Option<()>,
 }

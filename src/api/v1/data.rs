@@ -4,8 +4,9 @@ use axum::{extract::State, http::StatusCode};
 
 use super::{
     answers::{
-        Answer, Closed, GetSecretData, GetSecretResponse, GetSecretSubkeysResponse, GetSubkeysData,
-        PatchSecretResponse, PostSecretResponse, VersionMetadata,
+        Answer, Closed, GetErrorResponseWithMetadata, GetSecretData, GetSecretResponse,
+        GetSecretSubkeysResponse, GetSubkeysData, GetSubkeysErrorResponseWithMetadata,
+        PatchErrorResponseWithMetadata, PatchSecretResponse, PostSecretResponse, VersionMetadata,
     },
     error::KvError,
     requests::{self, KvBody, KvWrite},
@@ -17,7 +18,7 @@ use crate::{
         body::JsonAnswer,
         docs::{DepthParam, KvVersionParam, OkmsIdParam, PathParam},
         envelope::RequestId,
-        error::{BodyErrorResponses, ErrorResponses},
+        error::{BodyErrorResponses, ErrorResponses, OtherErrorResponses},
         extract::OwnDomain,
         query::KvReadQuery,
     },
@@ -37,7 +38,8 @@ use crate::{
     params(OkmsIdParam, PathParam, KvVersionParam),
     responses(
         (status = 200, description = "The version", body = GetSecretResponse),
-        ErrorResponses
+        (status = 404, description = "There is no such version, or it is deleted or destroyed", body = GetErrorResponseWithMetadata),
+        OtherErrorResponses
     ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/version/getData"])))
 )]
@@ -101,7 +103,8 @@ pub(super) async fn write(
     )),
     responses(
         (status = 200, description = "The new version", body = PatchSecretResponse),
-        ErrorResponses,
+        (status = 404, description = "There is no such version, or it is deleted or destroyed", body = PatchErrorResponseWithMetadata),
+        OtherErrorResponses,
         BodyErrorResponses
     ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/version/create"])))
@@ -152,7 +155,8 @@ pub(super) async fn delete(
     params(OkmsIdParam, PathParam, DepthParam, KvVersionParam),
     responses(
         (status = 200, description = "The keys", body = GetSecretSubkeysResponse),
-        ErrorResponses
+        (status = 404, description = "There is no such version, or it is deleted or destroyed", body = GetSubkeysErrorResponseWithMetadata),
+        OtherErrorResponses
     ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/subKeys/get"])))
 )]

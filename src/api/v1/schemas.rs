@@ -8,10 +8,7 @@ use utoipa::ToSchema;
 
 /// New data.
 #[derive(ToSchema)]
-#[schema(example = json!({
-    "data": {"login": "admin", "password": "my_secret_password"},
-    "options": {"cas": 0}
-}))]
+#[schema(example = json!({"data": {"login": "admin", "password": "my_secret_password"}}))]
 pub(super) struct PostSecretRequest {
     /// A JSON object of at most 64 KiB, up to 32 levels deep; or a merge patch of it.
     #[schema(value_type = Object)]
