@@ -100,7 +100,7 @@ async fn okms_id<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<OkmsId,
     Ok(text.parse().map_err(|_| Error::malformed("okmsId must be a UUID"))?)
 }
 
-async fn path_param<S: Send + Sync>(
+pub(super) async fn path_param<S: Send + Sync>(
     parts: &mut Parts,
     state: &S,
     name: &str,

@@ -48,6 +48,7 @@ impl Failure {
             Error::DomainNotFound => "there is no such domain",
             Error::SecretNotFound => "there is no such secret",
             Error::VersionNotFound => "there is no such version",
+            Error::VersionClosed(_) => "the version is closed",
             Error::SecretExists => "there is such a secret already",
         }
     }

@@ -37,10 +37,7 @@ impl Secrets {
             }
             None => None,
         };
-        let (turn, renewed) = match self.lists.try_acquire() {
-            Ok(turn) => (turn, None),
-            Err(_) => (turn(&self.lists).await?, Some(caller.renewed().await?)),
-        };
+        let (turn, renewed) = self.first_turn(caller).await?;
         let caller = renewed.as_ref().unwrap_or(caller);
         let rights = caller.rights();
         let (ranges, is_root) = match rights.scope(Action::SecretGet) {
@@ -59,7 +56,7 @@ impl Secrets {
                 search.take_visible(range).await?;
             }
         }
-        caller.trail().note_decision(search.noted(allowed, is_root));
+        caller.trail().note_decision(noted(&search.deciding, allowed, is_root));
         let mut items = search.found;
         let fitting = items.len().min(size as usize).min(fitting(&items));
         let more = items.len() > fitting;
@@ -72,6 +69,17 @@ impl Secrets {
             None => None,
         };
         Ok(Page { items, next })
+    }
+
+    /// Waits until a list may begin, and gives the caller as it is by then, where that took time.
+    pub(super) async fn first_turn(
+        &self,
+        caller: &Caller,
+    ) -> Result<(SemaphorePermit<'_>, Option<Caller>), Error> {
+        match self.lists.try_acquire() {
+            Ok(turn) => Ok((turn, None)),
+            Err(_) => Ok((turn(&self.lists).await?, Some(caller.renewed().await?))),
+        }
     }
 }
 
@@ -197,21 +205,22 @@ impl<'a> Search<'a> {
     fn is_done(&self) -> bool {
         self.found.len() >= self.wanted || fitting(&self.found) < self.found.len()
     }
+}
 
-    /// One decision for the record of the whole list: allowed where there could be anything to see.
-    fn noted(&self, allowed: bool, is_root: bool) -> NotedDecision {
-        let names: Vec<_> = self.deciding.iter().take(NOTED_POLICIES).copied().collect();
-        let decided_by = match names.as_slice() {
-            [] if is_root => Some(ROOT.to_owned()),
-            [] => None,
-            names => Some(names.join(", ")),
-        };
-        NotedDecision { action: Action::SecretGet.as_str(), allowed, decided_by }
-    }
+/// One decision for the record of a whole list, by what allowed the items of it: allowed where there could be
+/// anything to see.
+pub(super) fn noted(deciding: &BTreeSet<&str>, allowed: bool, is_root: bool) -> NotedDecision {
+    let names: Vec<_> = deciding.iter().take(NOTED_POLICIES).copied().collect();
+    let decided_by = match names.as_slice() {
+        [] if is_root => Some(ROOT.to_owned()),
+        [] => None,
+        names => Some(names.join(", ")),
+    };
+    NotedDecision { action: Action::SecretGet.as_str(), allowed, decided_by }
 }
 
 /// Waits for one of the turns, which come in the order in which they were asked for.
-async fn turn(lists: &Semaphore) -> Result<SemaphorePermit<'_>, Error> {
+pub(super) async fn turn(lists: &Semaphore) -> Result<SemaphorePermit<'_>, Error> {
     lists.acquire().await.map_err(|_| Error::Internal("nobody closes the semaphore".into()))
 }
 
@@ -239,7 +248,7 @@ fn listed(
 }
 
 /// How many more rows to ask for where none of those at hand could be read.
-fn more_than(unreadable: usize) -> Result<usize, Error> {
+pub(super) fn more_than(unreadable: usize) -> Result<usize, Error> {
     let more = (2 * unreadable).max(LEAST_UNREADABLE);
     let refused = || Error::Internal("too many secrets in a row cannot be read".into());
     (more <= MAX_UNREADABLE).then_some(more).ok_or_else(refused)

@@ -9,7 +9,10 @@
 //! | `caller` | who acts, in which domain; the only way to the secrets |
 //! | `authentication` | whether a certificate's credential counts for this request |
 //! | `secrets` | the use cases of secrets, versions and a domain's defaults |
+//! | `kv2` | the same where the KV2 API set has rules of its own |
+//! | `changes` | how a secret is changed and read under keys that change meanwhile |
 //! | `listing` | the secrets that a caller may see, by pages |
+//! | `folders` | what stands in a folder of paths, as KV2 lists it |
 //! | `policies` | what operators do with policies and groups |
 //! | `policy_cache` | the policies and groups in memory, by which requests are decided |
 //! | `cursors` | cursors of lists, bound to caller and list |
@@ -24,11 +27,14 @@
 
 mod authentication;
 mod caller;
+mod changes;
 mod credentials;
 mod cursors;
 mod domains;
+mod folders;
 mod keyring;
 mod keys;
+mod kv2;
 mod listing;
 mod old_rows;
 mod policies;
@@ -46,6 +52,7 @@ pub use self::{
     domains::Domains,
     keyring::Keyring,
     keys::{KeyStatus, Keys, OtherRootKey, RewrapReport, RootKeyStatus},
+    kv2::{NewVersionView, OpenedVersion},
     policies::{AppliedPolicy, Group, Policies},
     policy_cache::{PolicyCache, Snapshot},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
