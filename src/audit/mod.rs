@@ -76,7 +76,7 @@ pub use self::{
     record::{About, ActRecord, RequestRecord, known_method},
     report::{Broken, ChainReport, Seen},
     verify::verify,
-    writer::{AuditLog, NotRecorded},
+    writer::{AuditLog, Counts, NotRecorded, Refusals},
 };
 
 /// How an audit log is written.

@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod damage;
+mod refusals;
 
 fn record(number: usize) -> RequestRecord {
     let id = format!("OKMS.{number}");

@@ -407,6 +407,7 @@ impl Walk<'_> {
         let text = match parsed.what.as_deref() {
             Some("cut") => format!("a process was killed while it wrote: {detail}"),
             Some("tampered") => format!("the file was tampered with: {detail}"),
+            Some("lost") => format!("records were lost: {detail}"),
             Some("resumed") => format!("the log could not be written for a time: {detail}"),
             _ => return,
         };

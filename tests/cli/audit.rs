@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{Client, tls_config},
     harness::{Server, Trial, fail, json as run_json, read, succeed},
+    metrics::get,
     postgres::{Schema, postgres_is_at_hand},
 };
 
@@ -159,22 +160,27 @@ async fn a_server_killed_under_load_goes_on_with_the_same_chain() {
     assert!(reports.iter().all(|report| report["broken"].is_null()), "{reports:?}");
 }
 
-/// A server of the trial's configuration, for which a file that is too large is an error.
-fn serve(trial: &Trial, database: &[&str]) -> (Server, Client) {
-    // Free now; nobody else is likely to take it before the server does.
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one").port();
+/// A server of the trial's configuration, for which a file that is too large is an error; and where its
+/// metrics are.
+fn serve(trial: &Trial, database: &[&str]) -> (Server, Client, SocketAddr) {
+    // Free now; nobody else is likely to take them before the server does.
+    let free = || TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listeners = [free(), free()];
+    let [port, operations] = listeners.map(|one| one.local_addr().expect("one").port());
+    let operations = SocketAddr::from(([127, 0, 0, 1], operations));
     let script = "trap '' XFSZ; exec \"$0\" serve --config certs/dev/okmsd.toml --docs-listen off \
                   --api-listen \"$@\"";
     let mut command = Command::new("sh");
     let listen = format!("127.0.0.1:{port}");
     command.args(["-c", script, env!("CARGO_BIN_EXE_okmsd"), &listen]).args(database);
     command.current_dir(trial.cwd.path()).stdin(Stdio::null()).env_remove("RUST_LOG");
+    command.env("OKMSD_OPERATIONS_LISTEN", operations.to_string());
     let is_ready = || TcpStream::connect(("127.0.0.1", port)).is_ok();
     let server = Server::start(command, &trial.cwd.path().join("serve.log"), is_ready);
     let file = |name: &str| read(trial.variable(name).as_ref());
     let (ca, certificate, key) = (file("OKMS_CA"), file("OKMS_CERT"), file("OKMS_KEY"));
     let tls = tls_config(&ca, Some((&certificate, &key)));
-    (server, Client::new(&format!("https://localhost:{port}"), tls))
+    (server, Client::new(&format!("https://localhost:{port}"), tls), operations)
 }
 
 fn limit(server: &Server, bytes: Option<u64>) {
@@ -205,7 +211,7 @@ async fn until_served(client: &Client, address: &str) {
 async fn without_room_for_records_nothing_is_done_and_service_returns_with_the_room() {
     let mut trial = Trial::start();
     trial.stop();
-    let (server, client) = serve(&trial, &[]);
+    let (server, client, operations) = serve(&trial, &[]);
     let secrets = trial.secrets();
     client.post(&secrets, r#"{"path":"a","version":{"data":{"n":1}}}"#).await.ok();
     let address = format!("{secrets}/a?includeData=true");
@@ -231,9 +237,22 @@ async fn without_room_for_records_nothing_is_done_and_service_returns_with_the_r
         .await
         .error(503, 50_425_858);
     client.delete(&format!("{secrets}/a")).await.error(503, 50_425_858);
+    let told = get(operations, "/metrics");
+    let has = |line: &str| assert!(told.lines().any(|told| told == line), "{line}: {told}");
+    has(&format!("okmsd_audit_refusals_total{{reason=\"unavailable\"}} {}", failed.len() + 2));
+    for reason in ["queue_full", "timed_out"] {
+        has(&format!("okmsd_audit_refusals_total{{reason=\"{reason}\"}} 0"));
+    }
+    has("okmsd_audit_late_records_total 0");
+    has("okmsd_audit_ready 0");
 
     limit(&server, None);
     until_served(&client, &address).await;
+    let told = get(operations, "/metrics");
+    let has = |line: &str| assert!(told.lines().any(|told| told == line), "{line}: {told}");
+    for line in ["late_records_total 1", "lost_records_total 0", "ready 1"] {
+        has(&format!("okmsd_audit_{line}"));
+    }
     let read = client.get(&address).await.ok();
     assert_eq!((&read["version"]["id"], &read["version"]["data"]["n"]), (&json!(1), &json!(1)));
     assert_eq!(server.stop(), Some(0));
@@ -261,7 +280,7 @@ async fn a_change_whose_record_had_no_room_is_recorded_when_there_is_room() {
     let url = schema.url();
     let mut trial = Trial::start_with(&["--database", &url]);
     trial.stop();
-    let (server, client) = serve(&trial, &["--database", &url]);
+    let (server, client, _) = serve(&trial, &["--database", &url]);
     let secrets = trial.secrets();
     client.post(&secrets, r#"{"path":"a","version":{"data":{"n":1}}}"#).await.ok();
 
