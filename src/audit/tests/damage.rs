@@ -186,6 +186,7 @@ async fn a_line_after_the_end_of_a_chain_is_proved_by_nothing_and_said_to_be() {
         let chain = folder.path().join("server-1/000001");
         fs::remove_file(chain.join(keys::FILE)).unwrap();
         let before = whole(folder.path());
+        assert_eq!(before.unproved, None);
         let (seq, prev) = before.last.unwrap();
         let entry = Entry::Request(Box::new(record(9)));
         let line = Pending::new(SystemClock.now(), entry).render(seq + 1, &prev);
@@ -197,8 +198,11 @@ async fn a_line_after_the_end_of_a_chain_is_proved_by_nothing_and_said_to_be() {
             assert_eq!(after.broken.expect("broken").seq, Some(seq + 1));
         } else {
             assert_eq!(after.broken, None);
-            let said = "1 lines come after the end that head tells of: nothing proves them";
-            assert!(after.notes.iter().any(|note| note == said), "{:?}", after.notes);
+            let unproved = after.unproved.expect("unproved");
+            assert_eq!((&*unproved.file, unproved.seq), ("000001.jsonl", Some(seq + 1)));
+            // Whoever waits for `head` to follow waits in vain, and not for long.
+            let reports = verify(folder.path(), &[]).unwrap();
+            assert_eq!(reports[0].unproved, Some(unproved));
         }
     }
 }
