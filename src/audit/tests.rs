@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod damage;
+mod power;
 mod refusals;
 
 fn record(number: usize) -> RequestRecord {

@@ -486,7 +486,10 @@ impl Walk<'_> {
             None => (folder::file_name(self.kept_heads + 1), None),
         };
         let doubt = if by_known { "" } else { ", or head was changed" };
-        let what = format!("cut off at the end: {missing}{doubt}");
+        let lost = head.synced.as_ref().is_some_and(|synced| synced.seq < self.seq);
+        let why =
+            if lost { ", which the disk had not got yet: its power may have been cut" } else { "" };
+        let what = format!("cut off at the end: {missing}{why}{doubt}");
         Err(Broken { file, line, seq: Some(self.seq), what })
     }
 
