@@ -207,6 +207,38 @@ async fn a_line_after_the_end_of_a_chain_is_proved_by_nothing_and_said_to_be() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_of_a_server_at_work_are_not_taken_for_unproved_ones() {
+    let folder = private_folder();
+    let log = AuditLog::start(&options(folder.path()), Arc::new(SystemClock)).unwrap();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let load = tokio::spawn({
+        let (log, stop) = (log.clone(), Arc::clone(&stop));
+        async move {
+            let mut written = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                log.record(record(written)).await.unwrap();
+                written += 1;
+            }
+            written
+        }
+    });
+    let (mut direct, mut looks) = (0, 0);
+    let deadline = std::time::Instant::now() + Duration::from_secs(3);
+    while std::time::Instant::now() < deadline {
+        let report = verify(folder.path(), &[]).unwrap().remove(0);
+        assert_eq!((&report.broken, &report.unproved), (&None, &None));
+        looks += 1;
+        direct += u32::from(self::report(folder.path()).unproved.is_some());
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(load.await.unwrap() > 100 && looks > 2);
+    // One look alone would have taken them for that.
+    assert!(direct > 0, "{direct} of {looks}");
+    log.close().await;
+    assert_eq!(whole(folder.path()).unproved, None);
+}
+
 #[tokio::test]
 async fn files_of_a_chain_in_the_folder_of_chains_hide_none_of_them() {
     let folder = private_folder();
