@@ -19,6 +19,8 @@ const GROUP: &str = "urn:v1:eu:identity:group:ab12345-ovh/team";
 const MEMBERS: [&str; 2] =
     ["urn:v1:eu:identity:user:ab12345-ovh/a", "urn:v1:eu:identity:user:ab12345-ovh/b"];
 const PASSWORD: &str = "canary-of-a-password";
+const DOMAIN: [&str; 8] =
+    ["domain", "create", "--data-dir", "data", "--name", "y", "--format", "json"];
 /// Nobody answers there.
 const UNREACHABLE: &str = "postgres://me:canary-of-a-password@127.0.0.1:1/x";
 
@@ -278,6 +280,14 @@ fn each_subcommand_that_acts_leaves_two_lines_with_its_outcome_and_no_secret() {
             }
         }
     }
+    // The folder for the files is a part of the act: where it cannot be made, nothing else is.
+    let domain = place.recorded("domain create", &DOMAIN, true)["okmsId"].clone();
+    let domain = domain.as_str().expect("an id");
+    place.write("taken", "");
+    let create = ["credential", "create", "--data-dir", "data", "--domain", domain, "--name", "x"];
+    place.recorded("credential create", &[&create[..], &["--out-dir", "taken"]].concat(), false);
+    let list = ["credential", "list", "--data-dir", "data", "--domain", domain];
+    assert_eq!(run_json(place.cwd(), &list).as_array().map(Vec::len), Some(0));
     // The ids, passwords and keys that there were.
     assert!(place.secrets.len() > 8, "{}", place.secrets.len());
 }
