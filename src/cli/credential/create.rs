@@ -94,7 +94,6 @@ impl Create {
         let password = self.password()?;
         let authority = bootstrap::load_authority(&config.pki)?;
         let folder = bootstrap::absolute(&self.out_dir)?;
-        files::create_folder(&folder)?;
         let new = NewCredential {
             okms_id: self.domain,
             name: self.name.clone(),
@@ -108,6 +107,7 @@ impl Create {
             .about("name", &self.name)
             .about_all("identities", &self.identities);
         let (made, has_rights) = services::with(&config, act, async |services| {
+            files::create_folder(&folder)?;
             let issued = services.credentials.create(&authority, new).await;
             let issued =
                 issued.map_err(|error| Failure::refused("cannot make the credential", &error))?;

@@ -73,6 +73,7 @@ pub(super) async fn ensure(
 async fn create_domain(services: &Services, region: &str) -> Result<OkmsDomain, Failure> {
     let made = services.domains.create(NAME, region).await;
     let domain = made.map_err(|error| Failure::refused("cannot make a domain", &error))?;
+    services.notes.add("okmsId", domain.okms_id);
     info!(okms.id = %domain.okms_id, "made a domain");
     Ok(domain)
 }
@@ -94,6 +95,7 @@ async fn create_credential(
     let made = services.credentials.create(authority, new).await;
     let made = made.map_err(|error| Failure::refused("cannot make a credential", &error))?;
     let credential = made.credential;
+    services.notes.add("credentialId", credential.id);
     let files = AccessFiles::new(folder, credential.id);
     if let Some(private_key) = made.private_key_pem {
         files::replace(&files.private_key, private_key.as_bytes())?;
