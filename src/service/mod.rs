@@ -50,6 +50,7 @@ pub use self::{
     caller::Caller,
     credentials::{Credentials, IssuedCredential, NewCredential, NewRegistration},
     domains::Domains,
+    folders::Folder,
     keyring::Keyring,
     keys::{KeyStatus, Keys, OtherRootKey, RewrapReport, RootKeyStatus},
     kv2::{NewVersionView, OpenedVersion},
