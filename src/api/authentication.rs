@@ -1,4 +1,4 @@
-//! The certificate's credential is checked; no route is reached without.
+//! The certificate's credential, or the token, is checked; no route is reached without.
 
 use std::sync::Arc;
 
@@ -9,15 +9,23 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{ApiState, error::ApiError};
-use crate::domain::{ConnectionInfo, Error, RequestTrail};
+use super::{ApiState, error::ApiError, token};
+use crate::{
+    domain::{ConnectionInfo, Error, RequestTrail},
+    service::Presented,
+};
 
 /// Finds the principal of a request and hands it on to the extractors, and to the trail.
+///
+/// Tokens are taken out of the headers here, so that nothing behind this can log or forward them. They go
+/// on as part of this one request: the next one on the same connection is asked for its own.
 pub(super) async fn authenticate(
     State(state): State<ApiState>,
     mut request: Request,
     next: Next,
 ) -> Response {
+    let presented = token::take(request.headers_mut());
+    request.extensions_mut().insert(presented);
     match authenticate_now(&state, request.extensions_mut()).await {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
@@ -33,7 +41,10 @@ pub(super) async fn authenticate_now(
     let connection = extensions.get::<ConnectionInfo>();
     let connection =
         connection.ok_or_else(|| Error::Internal("the server gave no connection info".into()))?;
-    let authenticated = state.authentication.authenticate(connection).await?;
+    let presented = extensions.get::<Presented>();
+    let presented =
+        presented.ok_or_else(|| Error::Internal("the headers were not looked at".into()))?;
+    let authenticated = state.authentication.authenticate(connection, presented).await?;
     if let Some(trail) = extensions.get::<Arc<RequestTrail>>() {
         trail.note_principal(Arc::clone(&authenticated.principal));
     }

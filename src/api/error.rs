@@ -54,7 +54,7 @@ pub(super) enum ErrorResponses {
     /// The request cannot be read, or an argument breaks a rule.
     #[response(status = 400)]
     BadRequest(ErrorResponse),
-    /// No client certificate, or its credential is revoked or expired.
+    /// No client certificate and no token, or what there is does not count (any more).
     #[response(status = 401)]
     Unauthorized(ErrorResponse),
     /// The caller may not do this.
@@ -175,7 +175,13 @@ fn render_domain(error: &Error) -> Rendering {
             401,
             "unauthenticated",
             REST_AUTH | AUTHENTICATION | 3,
-            "a valid client certificate of this OKMS domain is required",
+            "a valid client certificate or token of this OKMS domain is required",
+        ),
+        Error::TokensOff => (
+            401,
+            "tokens_off",
+            REST_AUTH | AUTHENTICATION | 4,
+            "this server takes no tokens: send a client certificate, and no token",
         ),
         Error::Forbidden(action) => {
             let text = format!("not allowed: {action} is needed");

@@ -13,7 +13,8 @@
 //! | `operations` | the operation that a record names |
 //! | `drain` | what is left of a body is read, so that no answer is lost |
 //! | `browser` | changes that another web site asks for are refused |
-//! | `authentication` | the certificate's credential is checked; no route is reached without |
+//! | `authentication` | the certificate's credential, or the token, is checked; no route is reached without |
+//! | `token` | tokens in headers |
 //! | `extract`, `body`, `fields`, `query`, `paging` | input becomes words of `domain` |
 //! | `v2` | the OKMS REST dialect: one file per resource |
 //! | `docs` | the OpenAPI document and the Swagger UIs |
@@ -31,6 +32,7 @@ mod operations;
 mod paging;
 mod query;
 mod target;
+mod token;
 mod v2;
 
 use axum::{Router, middleware};

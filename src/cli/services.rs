@@ -14,7 +14,7 @@ use crate::{
     config::{Config, Database, RootKeyPlace},
     crypto::RootKey,
     domain::Clock,
-    service::{Credentials, Domains, Keyring, Keys, Policies, RootKeySource},
+    service::{Credentials, Domains, Keyring, Keys, Policies, RootKeySource, Tokens},
     store::{DatabaseUrl, Store},
 };
 
@@ -24,6 +24,8 @@ pub(super) struct Services {
     pub(super) domains: Domains,
     /// With credentials.
     pub(super) credentials: Credentials,
+    /// With tokens.
+    pub(super) tokens: Tokens,
     /// With policies and groups.
     pub(super) policies: Policies,
     /// With keys.
@@ -58,6 +60,7 @@ impl Services {
             keys: Keys::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             domains: Domains::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             credentials: Credentials::new(store.clone(), Arc::clone(&clock)),
+            tokens: Tokens::new(store.clone(), Arc::clone(&clock)),
             policies: Policies::new(store.clone(), Arc::clone(&clock)),
             store,
             keyring,

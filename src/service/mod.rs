@@ -7,7 +7,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | `caller` | who acts, in which domain; the only way to the secrets |
-//! | `authentication` | whether a certificate's credential counts for this request |
+//! | `authentication` | whether a certificate's credential, or a token, counts for this request |
 //! | `secrets` | the use cases of secrets, versions and a domain's defaults |
 //! | `listing` | the secrets that a caller may see, by pages |
 //! | `policies` | policies and groups, and the snapshot that requests are decided by |
@@ -17,6 +17,7 @@
 //! | `store_key` | the key that wraps them, and how a root key opens it |
 //! | `rows` | that nothing of a stored row is used before it is verified |
 //! | `old_rows` | proving the rows of a store of before, once |
+//! | `tokens` | tokens: what operators do, and what callers do with their own |
 //! | `domains`, `credentials` | what operators do |
 
 mod authentication;
@@ -32,9 +33,10 @@ mod policies;
 mod rows;
 mod secrets;
 mod store_key;
+mod tokens;
 
 pub use self::{
-    authentication::{Authenticated, Authentication},
+    authentication::{Authenticated, Authentication, Presented, PresentedToken},
     caller::Caller,
     credentials::{Credentials, IssuedCredential, NewCredential, NewRegistration},
     domains::Domains,
@@ -43,4 +45,5 @@ pub use self::{
     policies::{AppliedPolicy, Group, Policies, PolicyCache},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
     store_key::RootKeySource,
+    tokens::{IssuedToken, NewToken, Tokens},
 };

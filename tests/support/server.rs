@@ -20,7 +20,7 @@ use okmsd::{
     pki::{AccessKey, Authority},
     server::{CertificateStatus, Limits, TlsMaterial},
     service::{
-        Credentials, Domains, IssuedCredential, Keyring, Keys, NewCredential, RootKeySource,
+        Credentials, Domains, IssuedCredential, Keyring, Keys, NewCredential, RootKeySource, Tokens,
     },
     store::Store,
 };
@@ -191,6 +191,7 @@ pub struct Server {
     pub authority: Arc<Authority>,
     pub domains: Domains,
     pub credentials: Credentials,
+    pub tokens: Tokens,
     pub keys: Keys,
     pub api_url: String,
     pub docs_url: String,
@@ -307,6 +308,7 @@ impl Server {
             clock: clock.clone(),
             tls: tls.clone(),
             require_client_certificate: false,
+            tokens: true,
             limits,
             api_listener,
             docs_listener: Some(docs_listener),
@@ -318,6 +320,7 @@ impl Server {
             keys: Keys::new(store.clone(), keyring.clone(), clock.clone()),
             domains: Domains::new(store.clone(), keyring, clock.clone()),
             credentials: Credentials::new(store.clone(), clock.clone()),
+            tokens: Tokens::new(store.clone(), clock.clone()),
             store,
             clock,
             authority,
