@@ -12,7 +12,7 @@ use crate::{
     audit::AuditLog,
     domain::Clock,
     server::{self, CertificateStatus, ExpiryWarnings, Limits, LiveTls, TlsMaterial},
-    service::{Authentication, Credentials, Keyring, Keys, PolicyCache, Secrets},
+    service::{Authentication, Credentials, Keyring, Keys, PolicyCache, Secrets, Tokens},
     store::Store,
 };
 
@@ -83,8 +83,10 @@ impl RunningApp {
         let authentication =
             Authentication::new(store.clone(), keyring.clone(), policies, clock.clone())
                 .with_tokens(options.tokens);
+        let tokens = Tokens::new(store.clone(), clock.clone());
         let secrets = Secrets::new(store.clone(), keyring, clock);
-        let state = ApiState { authentication, secrets, audit: options.audit.clone() };
+        let audit = options.audit.clone();
+        let state = ApiState { authentication, secrets, tokens, audit };
         let (shutdown, told) = watch::channel(false);
         let mut listeners = JoinSet::new();
         listeners.spawn(keys.keep_rewrapped(until_told(told.clone())));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::Extensions,
     middleware::Next,
     response::{IntoResponse, Response},
@@ -24,7 +24,11 @@ pub(super) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let presented = token::take(request.headers_mut());
+    let mut presented = token::take(request.headers_mut());
+    let route = request.extensions().get::<MatchedPath>();
+    if route.is_some_and(|route| route.as_str() == token::LOGIN) {
+        presented = Presented::Nothing;
+    }
     request.extensions_mut().insert(presented);
     match authenticate_now(&state, request.extensions_mut()).await {
         Ok(()) => next.run(request).await,

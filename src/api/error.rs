@@ -24,6 +24,8 @@ pub enum ApiError {
     BodyTooLarge,
     /// The body did not arrive in time.
     BodyTimeout,
+    /// A mount of another name than `secret`.
+    OtherMount,
     /// Another web site asks for a change.
     OtherSite,
     /// A handler panicked.
@@ -152,6 +154,12 @@ impl ApiError {
             Self::BodyTimeout => {
                 (408, "body_timeout", REST | ARGUMENT | 5, "the body did not arrive in time")
             }
+            Self::OtherMount => (
+                403,
+                "other_mount",
+                REST | AUTHORIZATION | 2,
+                "there is no mount but secret/, or the caller may not know of it",
+            ),
             Self::OtherSite => (
                 403,
                 "other_site",

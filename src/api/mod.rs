@@ -17,6 +17,7 @@
 //! | `token` | tokens in headers |
 //! | `extract`, `body`, `fields`, `query`, `paging` | input becomes words of `domain` |
 //! | `v2` | the OKMS REST dialect: one file per resource |
+//! | `v1` | the KV2 dialect, on the same use cases |
 //! | `docs` | the OpenAPI document and the Swagger UIs |
 
 mod authentication;
@@ -33,6 +34,7 @@ mod paging;
 mod query;
 mod target;
 mod token;
+mod v1;
 mod v2;
 
 use axum::{Router, middleware};
@@ -41,7 +43,7 @@ pub use self::docs::{docs_router, openapi};
 pub use self::target::Folded;
 use crate::{
     audit::AuditLog,
-    service::{Authentication, Secrets},
+    service::{Authentication, Secrets, Tokens},
 };
 
 /// What handlers work with.
@@ -51,6 +53,8 @@ pub struct ApiState {
     pub authentication: Authentication,
     /// The use cases of secrets.
     pub secrets: Secrets,
+    /// The use cases of tokens.
+    pub tokens: Tokens,
     /// Where each request is recorded.
     pub audit: AuditLog,
 }
@@ -60,8 +64,10 @@ pub struct ApiState {
 /// Both forms of address, the regional and the central one, lead to the same routes.
 pub fn api_router(state: ApiState) -> Folded<Router> {
     let (v2, _) = v2::router().split_for_parts();
+    let (v1, _) = v1::router().split_for_parts();
     let audit = envelope::Recorder::new(state.audit.clone());
     let routes = Router::new()
+        .nest("/api/{okmsId}/v1", v1)
         .nest("/api/{okmsId}/v2", v2.clone())
         .nest("/v2/okms/resource/{okmsId}", v2)
         .with_state(state.clone())

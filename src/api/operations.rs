@@ -27,6 +27,11 @@ impl Operations {
                 };
                 let central = path.replacen("/api/{okmsId}/v2", "/v2/okms/resource/{okmsId}", 1);
                 operations.insert((method.clone(), central), id.clone());
+                // Clients of KV2 write PUT for POST, and the other way round.
+                if path.starts_with(KV2) && (method == Method::POST || method == Method::PUT) {
+                    let other = if method == Method::PUT { Method::POST } else { Method::PUT };
+                    operations.insert((other, path.clone()), id.clone());
+                }
                 operations.insert((method, path.clone()), id);
             }
         }
@@ -38,9 +43,14 @@ impl Operations {
         // HEAD is answered as GET is, and the list has two spellings.
         let method = if method == Method::HEAD { Method::GET } else { method.clone() };
         let route = route.strip_suffix('/').unwrap_or(route);
+        // What stands below a mount is not looked at.
+        let route = route.strip_suffix("/{*rest}").unwrap_or(route);
         self.0.get(&(method, route.to_owned())).map(String::as_str)
     }
 }
+
+/// Where the routes of the KV2 API begin.
+const KV2: &str = "/api/{okmsId}/v1/";
 
 #[cfg(test)]
 mod tests {
@@ -54,6 +64,12 @@ mod tests {
             (Method::HEAD, "/api/{okmsId}/v2/secret/", Some("ListSecretV2")),
             (Method::POST, "/v2/okms/resource/{okmsId}/secret/", Some("PostSecretV2")),
             (Method::GET, "/v2/okms/resource/{okmsId}/secret/{path}", Some("GetSecretV2")),
+            (Method::PUT, "/api/{okmsId}/v1/auth/token/renew-self", Some("PostTokenRenewSelf")),
+            (
+                Method::GET,
+                "/api/{okmsId}/v1/sys/internal/ui/mounts/{mount}/{*rest}",
+                Some("GetInternalUiMount"),
+            ),
             (Method::PATCH, "/api/{okmsId}/v2/secret", None),
             (Method::GET, "/swagger/", None),
         ] {

@@ -16,12 +16,40 @@
 //! A caller who sends a token means it: if it fell back on the certificate, a revoked token would seem to
 //! work, with other rights. An empty header says nothing, so it is as good as none: whoever sends it could
 //! leave it away, and gets no right by it. `Bearer` without a token does say something, and is refused.
+//!
+//! At one address tokens are not looked at: where a certificate asks for one, which is what a client does
+//! whose token has ended.
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, header, request::Parts},
+};
 
-use crate::service::{Presented, PresentedToken};
+use super::error::ApiError;
+use crate::{
+    domain::Error,
+    service::{Presented, PresentedToken},
+};
+
+/// The address at which a certificate asks for a token.
+pub(super) const LOGIN: &str = "/api/{okmsId}/v1/auth/cert/login";
+
+/// The token of a request, if it has one, to be given back to who sent it.
+pub(super) struct OwnToken(pub(super) Option<Arc<PresentedToken>>);
+
+impl<S: Send + Sync> FromRequestParts<S> for OwnToken {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        match parts.extensions.get::<Presented>() {
+            Some(Presented::Token(token)) => Ok(Self(Some(Arc::clone(token)))),
+            Some(_) => Ok(Self(None)),
+            None => Err(Error::Internal("the headers were not looked at".into()).into()),
+        }
+    }
+}
 
 /// Takes the token of a request out of its headers.
 pub(super) fn take(headers: &mut HeaderMap) -> Presented {

@@ -64,9 +64,8 @@ pub struct Authenticated {
     pub policies: Arc<PolicySet>,
     /// What is known of the token, where the caller sent one.
     pub token: Option<Arc<Token>>,
-    /// When it ends to count by itself, where that is known: of a certificate that no credential stands
-    /// for, it is not.
-    pub expires_at: Option<Timestamp>,
+    /// When the certificate's credential ends to count by itself, where there is one.
+    pub credential_expires_at: Option<Timestamp>,
 }
 
 impl Authentication {
@@ -150,11 +149,9 @@ impl Authentication {
             // Its rights are those that the certificate has now, not those of when the token was given.
             let principal =
                 Principal { token_id: Some(token.id), ..Principal::clone(&certificate.principal) };
-            let expires_at = Some(token.expires_at);
             return Ok(Authenticated {
                 principal: Arc::new(principal),
                 token: Some(Arc::new(token)),
-                expires_at,
                 ..certificate
             });
         }
@@ -171,7 +168,7 @@ impl Authentication {
             principal: Arc::new(principal),
             revisions: found.revisions,
             policies,
-            expires_at: Some(token.expires_at),
+            credential_expires_at: None,
             token: Some(Arc::new(token)),
         })
     }
@@ -235,7 +232,7 @@ impl Authentication {
                     revisions: found.revisions,
                     policies,
                     token: None,
-                    expires_at: Some(credential.expires_at),
+                    credential_expires_at: Some(credential.expires_at),
                 })
             }
             CredentialStatus::Expired => refuse("expired credential"),
@@ -257,7 +254,7 @@ impl Authentication {
             self.keyring.forget(okms_id);
             return refuse("the authority is bound to a domain that does not exist");
         };
-        let (credential_id, identity_urns, expires_at) = match found.credential {
+        let (credential_id, identity_urns, credential_expires_at) = match found.credential {
             Some(credential) => {
                 if credential.okms_id != okms_id || !credential.registered {
                     return refuse("the certificate is registered in another domain");
@@ -291,7 +288,7 @@ impl Authentication {
             revisions: found.revisions,
             policies,
             token: None,
-            expires_at,
+            credential_expires_at,
         })
     }
 }

@@ -17,6 +17,10 @@ async fn every_documented_example_is_taken_and_answered_as_documented(server: Se
     for operation in operations() {
         // A domain of its own: an example may set what another one must heed.
         let domain = server.domain().await;
+        if matches!(operation.id(), "PostTokenRenewSelf" | "PostTokenRevokeSelf") {
+            // These need a token; a test beside this one has it.
+            continue;
+        }
         if operation.id() != "PostSecretV2" {
             domain.create(EXAMPLE_PATH, r#"{"login":"admin"}"#).await;
         }
@@ -24,7 +28,7 @@ async fn every_documented_example_is_taken_and_answered_as_documented(server: Se
         let expected = if operation.value["responses"].get("204").is_some() { 204 } else { 200 };
         assert_eq!(answer.status, expected, "{} {}", operation.id(), answer.text());
         check_documented(&document, &operation, &answer);
-        if let Some(warnings) = answer.text().find("warnings") {
+        if let Some(warnings) = answer.text().replace("\"warnings\":null", "").find("warnings") {
             panic!("{}: an example with {}", operation.id(), &answer.text()[warnings..]);
         }
     }
@@ -120,7 +124,7 @@ async fn ask(document: &Value, domain: &Domain, operation: &Operation) -> Answer
 
 /// Checks that an answer's status is documented and its body has the form that is documented for it.
 #[track_caller]
-fn check_documented(document: &Value, operation: &Operation, answer: &Answer) {
+pub(super) fn check_documented(document: &Value, operation: &Operation, answer: &Answer) {
     let response = operation.value["responses"].get(answer.status.to_string());
     let place = format!("{} {}", operation.id(), answer.status);
     let response = response.unwrap_or_else(|| panic!("{place} is not documented"));
@@ -152,7 +156,11 @@ fn check_value(document: &Value, schema: &Value, value: &Value, place: &str) {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    assert_eq!(schema["type"], found, "{place}: {value}");
+    let is_of_type = match &schema["type"] {
+        Value::Array(types) => types.iter().any(|name| name == found),
+        name => name == found,
+    };
+    assert!(is_of_type, "{place}: {value}");
     if let Some(words) = schema["enum"].as_array() {
         assert!(words.contains(value), "{place}: {value}");
     }
@@ -166,7 +174,9 @@ fn check_value(document: &Value, schema: &Value, value: &Value, place: &str) {
     }
     if schema["format"] == "date-time" {
         let text = value.as_str().expect("a text");
-        assert!(text.len() == 20 && text.ends_with('Z') && text[10..].starts_with('T'), "{text}");
+        // Whole seconds in v2, nanoseconds in v1.
+        assert!(matches!(text.len(), 20 | 30) && text.ends_with('Z'), "{text}");
+        assert!(text[10..].starts_with('T'), "{text}");
     }
     for item in value.as_array().into_iter().flatten() {
         check_value(document, &schema["items"], item, &format!("{place}[]"));

@@ -1,6 +1,10 @@
 //! Tokens: who they say a caller is, and when they do not.
 
+mod late;
+mod login;
+mod off;
 mod refused;
+mod system;
 mod used;
 
 use bytes::Bytes;
@@ -19,7 +23,7 @@ const ROOT: &str = "urn:v1:eu:identity:account:test";
 const DAY: u64 = 86_400;
 
 /// A token for everything in a domain.
-async fn root_token(server: &Server, okms_id: OkmsId) -> IssuedToken {
+pub async fn root_token(server: &Server, okms_id: OkmsId) -> IssuedToken {
     token_of(server, okms_id, &[ROOT], DAY).await
 }
 
@@ -44,7 +48,7 @@ fn headers(token: &str) -> [(&'static str, String); 2] {
 }
 
 /// Reads an address with headers.
-async fn get(client: &Client, address: &str, headers: &[(&str, &str)]) -> Answer {
+pub async fn get(client: &Client, address: &str, headers: &[(&str, &str)]) -> Answer {
     client.send(Method::GET, address, headers, Bytes::new()).await
 }
 
