@@ -1,12 +1,14 @@
 //! `okmsd token`.
 
+use std::net::{TcpListener, TcpStream};
+
 use bytes::Bytes;
 use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::{
     client::Answer,
-    harness::{Trial, fail, json as run_json, run, succeed},
+    harness::{Server, Trial, fail, json as run_json, okmsd, run, succeed},
 };
 
 const ACCOUNT: &str = "urn:v1:eu:identity:account:dev";
@@ -127,4 +129,40 @@ fn what_breaks_a_rule_makes_no_token() {
     assert!(!error.contains("CANARY"), "{error}");
     let listed = run_json(cwd, &["token", "list", "--domain", okms_id]);
     assert_eq!(listed, json!([]));
+}
+
+#[tokio::test]
+async fn a_setting_turns_tokens_off() {
+    let mut trial = Trial::start();
+    let made = create(&trial, &["--identity", ACCOUNT]);
+    let token = made["token"].as_str().unwrap().to_owned();
+    ask(&trial, &token).await.ok();
+    trial.stop();
+    let config = trial.data("okmsd.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}\n[tokens]\nenabled = false\n")).unwrap();
+    let config = ["--config", "certs/dev/okmsd.toml"];
+    let listed = succeed(trial.cwd.path(), &[&["config", "check"], &config[..]].concat());
+    assert!(listed.contains("tokens.enabled"), "{listed}");
+    let create = ["token", "create", "--domain", trial.variable("OKMS_ID"), "--identity", ACCOUNT];
+    let hint = run(trial.cwd.path(), &[&create, &config[..]].concat());
+    assert!(hint.status.success());
+    let hint = String::from_utf8(hint.stderr).unwrap();
+    assert!(hint.contains("tokens.enabled is false"), "{hint}");
+
+    // Free now; nobody else is likely to take it before the server does.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let api = listener.local_addr().unwrap();
+    drop(listener);
+    let api = api.to_string();
+    let arguments = ["serve", "--docs-listen", "off", "--api-listen", &api];
+    let command = okmsd(trial.cwd.path(), &[&arguments[..], &config].concat());
+    let is_ready = || TcpStream::connect(&api).is_ok();
+    let server = Server::start(command, &trial.cwd.path().join("serve.log"), is_ready);
+    let client = trial.client_of(&format!("https://localhost:{}", api.rsplit(':').next().unwrap()));
+    client.get(&trial.secrets()).await.ok();
+    let headers = [("x-vault-token", token.as_str())];
+    let answer = client.send(Method::GET, &trial.secrets(), &headers, Bytes::new()).await;
+    answer.error(401, 50_475_012);
+    assert_eq!(server.stop(), Some(0));
 }

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use super::{get, read_a, root_token};
 use crate::{
+    authorities::{bind, client as client_of},
     codes::*,
-    support::{Answer, Client, Domain, Server, both_engines},
+    rights,
+    support::{Answer, Ca, Client, Domain, RawConnection, Server, both_engines},
 };
 
 both_engines!(
@@ -25,6 +27,8 @@ both_engines!(
     each_caller_looks_itself_up,
     ended_tokens_of_logins_do_not_fill_the_store,
     a_bound_token_that_lost_its_binding_in_the_store_does_not_count,
+    a_certificate_of_another_authority_gets_a_token_and_keeps_the_rights_it_has_at_each_request,
+    a_slow_body_of_a_login_does_not_bring_back_what_was_revoked,
 );
 
 fn address(domain: &Domain, below: &str) -> String {
@@ -259,4 +263,51 @@ async fn a_bound_token_that_lost_its_binding_in_the_store_does_not_count(server:
     let headers = [("x-vault-token", &*token)];
     get(&domain.client, &domain.secret("a"), &headers).await.error(500, INTERNAL);
     get(&server.client(None), &domain.secret("a"), &headers).await.error(500, INTERNAL);
+}
+
+async fn a_certificate_of_another_authority_gets_a_token_and_keeps_the_rights_it_has_at_each_request(
+    server: Server,
+) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let ca = Ca::root("Example root");
+    bind(&server, domain.okms_id, &ca.pem).expect("an authority");
+    let user = rights::user("alice");
+    let alice = client_of(&server, &ca.client(&user));
+    let answer = log_in(&alice, &domain).await.ok();
+    let token = answer["auth"]["client_token"].as_str().expect("a token");
+    read_a(&alice, &domain, token).await.error(403, FORBIDDEN);
+    let resources = [rights::resource(domain.okms_id, "")];
+    rights::apply(&server, "alice", &user, &resources, &[("allow", &[rights::GET])]).await;
+    read_a(&alice, &domain, token).await.ok();
+    // Another certificate of the same name is another one.
+    let twin = client_of(&server, &ca.client(&user));
+    twin.get(&domain.secret("a")).await.ok();
+    read_a(&twin, &domain, token).await.error(401, UNAUTHENTICATED);
+    // Its authority is trusted no more.
+    server.reload(|tls| tls.external_authorities.clear()).expect("a change");
+    read_a(&alice, &domain, token).await.error(401, UNAUTHENTICATED);
+    read_a(&server.client(None), &domain, token).await.error(401, UNAUTHENTICATED);
+}
+
+/// The body is not waited for: what is given is given to who counts now.
+async fn a_slow_body_of_a_login_does_not_bring_back_what_was_revoked(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let mut connection = RawConnection::open(&server.api_url, domain.tls(&server)).await;
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{{",
+        address(&domain, "auth/cert/login")
+    );
+    connection.send(head.as_bytes()).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(server.credentials.revoke(domain.credential.id).await.expect("a store"));
+    connection.send(b"}").await;
+    let answer = connection.answer().await;
+    if answer.status == 200 {
+        let token = answer.value()["auth"]["client_token"].as_str().expect("a token").to_owned();
+        read_a(&domain.client, &domain, &token).await.error(401, UNAUTHENTICATED);
+    }
+    let counting = "SELECT COUNT(*) FROM tokens WHERE revoked_at IS NULL";
+    assert_eq!(server.database.number(counting).await, 0);
 }
