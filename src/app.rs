@@ -83,7 +83,7 @@ impl RunningApp {
         let authentication =
             Authentication::new(store.clone(), keyring.clone(), policies, clock.clone())
                 .with_tokens(options.tokens);
-        let tokens = Tokens::new(store.clone(), clock.clone());
+        let tokens = Tokens::new(store.clone(), keyring.clone(), clock.clone());
         let secrets = Secrets::new(store.clone(), keyring, clock);
         let audit = options.audit.clone();
         let state = ApiState { authentication, secrets, tokens, audit };

@@ -14,11 +14,20 @@ CREATE TABLE tokens (
     expires_at BIGINT NOT NULL,
     revoked_at BIGINT,
     bound_fingerprint BYTEA,
-    credential_id TEXT REFERENCES credentials (credential_id) ON DELETE CASCADE
+    credential_id TEXT REFERENCES credentials (credential_id) ON DELETE CASCADE,
+    mac BYTEA NOT NULL
 );
 
 CREATE INDEX tokens_by_domain ON tokens (okms_id, token_id);
 CREATE INDEX tokens_by_credential ON tokens (credential_id);
+
+-- The key of the MACs of tokens, wrapped by the store key: without it, nobody who can write here makes a token,
+-- or gives one another identity or a later end.
+CREATE TABLE token_keys (
+    id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
+    store_key_id TEXT NOT NULL REFERENCES store_keys (store_key_id),
+    wrapped_key BYTEA NOT NULL
+);
 
 -- Short-lived tokens that are over are removed.
 CREATE INDEX tokens_by_end ON tokens (expires_at) WHERE bound_fingerprint IS NOT NULL;

@@ -14,11 +14,20 @@ CREATE TABLE tokens (
     expires_at INTEGER NOT NULL,
     revoked_at INTEGER,
     bound_fingerprint BLOB,
-    credential_id TEXT REFERENCES credentials (credential_id) ON DELETE CASCADE
+    credential_id TEXT REFERENCES credentials (credential_id) ON DELETE CASCADE,
+    mac BLOB NOT NULL
 ) STRICT;
 
 CREATE INDEX tokens_by_domain ON tokens (okms_id, token_id);
 CREATE INDEX tokens_by_credential ON tokens (credential_id);
+
+-- The key of the MACs of tokens, wrapped by the store key: without it, nobody who can write here makes a token,
+-- or gives one another identity or a later end.
+CREATE TABLE token_keys (
+    id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    store_key_id TEXT NOT NULL REFERENCES store_keys (store_key_id),
+    wrapped_key BLOB NOT NULL
+) STRICT;
 
 -- Short-lived tokens that are over are removed.
 CREATE INDEX tokens_by_end ON tokens (expires_at) WHERE bound_fingerprint IS NOT NULL;

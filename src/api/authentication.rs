@@ -29,9 +29,15 @@ pub(super) async fn authenticate(
     if route.is_some_and(|route| route.as_str() == token::LOGIN) {
         presented = Presented::Nothing;
     }
+    let asks_about_token = !matches!(presented, Presented::Nothing)
+        && route.is_some_and(|route| route.as_str().starts_with(token::OF_TOKENS));
     request.extensions_mut().insert(presented);
     match authenticate_now(&state, request.extensions_mut()).await {
         Ok(()) => next.run(request).await,
+        // Clients of Vault ask so whether their token still counts, and take any other status for a failure.
+        Err(ApiError::Domain(Error::Unauthenticated(why))) if asks_about_token => {
+            ApiError::TokenRefused(why).into_response()
+        }
         Err(error) => error.into_response(),
     }
 }

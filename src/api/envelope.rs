@@ -195,7 +195,7 @@ fn log_failure(error: &ApiError, request_id: &str) {
         ApiError::Domain(Error::Internal(text) | Error::Unavailable(text)) => {
             tracing::error!(request.id = request_id, error = text, "request failed");
         }
-        ApiError::Domain(Error::Unauthenticated(why)) => {
+        ApiError::Domain(Error::Unauthenticated(why)) | ApiError::TokenRefused(why) => {
             tracing::info!(request.id = request_id, error = why, "credential refused");
         }
         ApiError::Panicked => tracing::error!(request.id = request_id, "request panicked"),

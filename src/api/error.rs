@@ -16,6 +16,8 @@ pub enum ApiError {
     Domain(Error),
     /// The same, with what clients of KV2 read beside an error.
     WithData(Error, Box<serde_json::Value>),
+    /// The token that a request asks about does not count. The text is for the log.
+    TokenRefused(&'static str),
     /// A path of the key management API.
     KeyManagement,
     /// No such route.
@@ -173,6 +175,12 @@ impl ApiError {
     pub(super) fn render(&self) -> Rendering {
         let (status, error_id, error_code, text) = match self {
             Self::Domain(error) | Self::WithData(error, _) => return render_domain(error),
+            Self::TokenRefused(_) => (
+                403,
+                "token_refused",
+                REST_AUTH | AUTHORIZATION | 1,
+                "permission denied: the token does not count",
+            ),
             Self::KeyManagement => (
                 404,
                 "key_management",

@@ -35,6 +35,8 @@ use crate::{
 
 /// The address at which a certificate asks for a token.
 pub(super) const LOGIN: &str = "/api/{okmsId}/v1/auth/cert/login";
+/// Where the addresses begin at which a caller asks about its own token.
+pub(super) const OF_TOKENS: &str = "/api/{okmsId}/v1/auth/token/";
 
 /// The token of a request, if it has one, to be given back to who sent it.
 pub(super) struct OwnToken(pub(super) Option<Arc<PresentedToken>>);

@@ -68,7 +68,7 @@ impl Services {
             keys: Keys::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             domains: Domains::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             credentials: Credentials::new(store.clone(), Arc::clone(&clock)),
-            tokens: Tokens::new(store.clone(), Arc::clone(&clock)),
+            tokens: Tokens::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             policies: Policies::new(store.clone(), Arc::clone(&clock)),
             store,
             keyring,

@@ -9,7 +9,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::{
-    CryptoError, DomainKey, Generation, RootKey,
+    CryptoError, DomainKey, Generation, RootKey, TokenKey,
     aead::{Aead, KEY_LEN, KeyBytes, key_name, random_key},
     locked::LockedKey,
 };
@@ -151,6 +151,45 @@ impl StoreKey {
         self.wrap_domain_key(&key, Rows::Unproven, okms_id, generation)
     }
 
+    /// Makes the key of the MACs of tokens and wraps it.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no randomness to give.
+    pub fn generate_token_key(&self) -> Result<WrappedKey, CryptoError> {
+        self.wrap_token_key(&random_key()?)
+    }
+
+    /// Opens what [`StoreKey::generate_token_key`] gave.
+    ///
+    /// # Errors
+    ///
+    /// When this is not the store key that wrapped it, or it was changed.
+    pub fn unwrap_token_key(&self, wrapped: &WrappedKey) -> Result<TokenKey, CryptoError> {
+        TokenKey::new(&self.open_token_key(wrapped)?)
+    }
+
+    /// Wraps the key of tokens, as it is, under this key instead of `old`.
+    ///
+    /// # Errors
+    ///
+    /// When `old` does not open it, or the system has no randomness to give.
+    pub fn rewrap_token_key(
+        &self,
+        old: &Self,
+        wrapped: &WrappedKey,
+    ) -> Result<WrappedKey, CryptoError> {
+        self.wrap_token_key(&old.open_token_key(wrapped)?)
+    }
+
+    fn wrap_token_key(&self, key: &KeyBytes) -> Result<WrappedKey, CryptoError> {
+        WrappedKey::seal(TOKEN_KEY_FORMAT, &self.bytes.bytes(), key, TOKEN_KEY_CONTEXT)
+    }
+
+    fn open_token_key(&self, wrapped: &WrappedKey) -> Result<KeyBytes, CryptoError> {
+        wrapped.open(TOKEN_KEY_FORMAT, &self.bytes.bytes(), TOKEN_KEY_CONTEXT)
+    }
+
     fn wrap_domain_key(
         &self,
         key: &KeyBytes,
@@ -282,6 +321,9 @@ const PROVEN_CONTEXT: &[u8] = b"okmsd domain key v3\0";
 /// A store key under a root key.
 const STORE_KEY_FORMAT: u8 = 3;
 const STORE_KEY_CONTEXT: &[u8] = b"okmsd store key v1\0";
+/// The key of tokens under a store key.
+const TOKEN_KEY_FORMAT: u8 = 5;
+const TOKEN_KEY_CONTEXT: &[u8] = b"okmsd token key v1\0";
 const ID_CONTEXT: &[u8] = b"okmsd store key id v1";
 
 #[cfg(test)]
@@ -290,7 +332,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        crypto::{Incarnation, VersionPlace},
+        crypto::{Incarnation, VersionPlace, mac::Fields},
         domain::{SecretPath, Timestamp, VersionId},
     };
 
@@ -345,6 +387,22 @@ mod tests {
         }
         // Not as a key of another kind either.
         assert!(StoreKey::unwrap(&wrapped, key.id(), &root()).is_err());
+    }
+
+    #[test]
+    fn the_key_of_tokens_opens_under_its_store_key_and_is_the_same_under_another() {
+        let (old, new, fields) = (store(), store(), Fields::of(b"x"));
+        let wrapped = old.generate_token_key().unwrap();
+        let rewrapped = new.rewrap_token_key(&old, &wrapped).unwrap();
+        let key = old.unwrap_token_key(&wrapped).unwrap();
+        let again = new.unwrap_token_key(&rewrapped).unwrap();
+        assert!(again.0.verify(&fields, &key.0.sign(&fields)).is_ok());
+        assert!(new.unwrap_token_key(&wrapped).is_err());
+        assert!(new.rewrap_token_key(&new, &wrapped).is_err());
+        for changed in every_changed_bit(&wrapped) {
+            assert!(old.unwrap_token_key(&changed).is_err());
+        }
+        assert!(old.unwrap_domain_key(&wrapped, domain(1), FIRST).is_err());
     }
 
     #[test]

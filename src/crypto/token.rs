@@ -13,7 +13,12 @@
 use aws_lc_rs::{digest, rand};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::CryptoError;
+use super::{
+    CryptoError,
+    aead::KeyBytes,
+    mac::{Fields, MAC_LEN, MacKey},
+};
+use crate::domain::Token;
 
 /// A token. It has no `Debug` and no `Display`, and is wiped when dropped.
 pub struct TokenText(Zeroizing<String>);
@@ -30,6 +35,72 @@ pub enum TokenKind {
 /// SHA-256 of a token: what is stored of it, and looked up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenHash([u8; 32]);
+
+/// The key of the MACs of tokens.
+///
+/// What is stored of a token says who its owner is, and the hash beside it proves nothing: whoever can write to
+/// the database could store the hash of a token of their own making. The MAC is what they cannot make.
+pub struct TokenKey(pub(super) MacKey);
+
+/// The MAC of what is stored of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenMac([u8; MAC_LEN]);
+
+impl TokenKey {
+    pub(super) fn new(key: &KeyBytes) -> Result<Self, CryptoError> {
+        Ok(Self(MacKey::derive(key, TOKEN_PURPOSE)?))
+    }
+
+    /// The MAC of a token. Whether it is revoked is no part of it.
+    pub fn sign(&self, token: &Token, hash: &TokenHash) -> TokenMac {
+        TokenMac(self.0.sign(&fields(token, hash)))
+    }
+
+    /// Verifies the MAC of a token.
+    ///
+    /// # Errors
+    ///
+    /// When it is the MAC of anything else, or under another key.
+    pub fn verify(
+        &self,
+        token: &Token,
+        hash: &TokenHash,
+        mac: &TokenMac,
+    ) -> Result<(), CryptoError> {
+        self.0.verify(&fields(token, hash), &mac.0)
+    }
+}
+
+impl TokenMac {
+    /// Takes back what [`TokenMac::as_bytes`] gave out.
+    ///
+    /// # Errors
+    ///
+    /// Where it has another length.
+    pub fn from_stored(bytes: &[u8]) -> Result<Self, CryptoError> {
+        bytes.try_into().map(Self).map_err(|_| CryptoError)
+    }
+
+    /// The bytes to store.
+    pub const fn as_bytes(&self) -> &[u8; MAC_LEN] {
+        &self.0
+    }
+}
+
+fn fields(token: &Token, hash: &TokenHash) -> Fields {
+    let binding = token.binding.as_ref();
+    let credential = binding.and_then(|binding| binding.credential_id);
+    let fields = Fields::of(b"token")
+        .bytes(token.id.as_bytes())
+        .bytes(token.okms_id.as_bytes())
+        .bytes(&hash.0)
+        .bytes(token.description.as_bytes())
+        .number(token.created_at.as_millis())
+        .number(token.expires_at.as_millis())
+        .optional_bytes(binding.map(|binding| &binding.fingerprint[..]))
+        .optional_bytes(credential.as_ref().map(|id| &id.as_bytes()[..]));
+    token.identity_urns.iter().fold(fields, |fields, urn| fields.bytes(urn.as_bytes()))
+}
 
 impl TokenText {
     /// Makes one that nobody can guess.
@@ -122,6 +193,8 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 /// 62^43 > 2^256.
 const RANDOM_LEN: usize = 43;
 const CHECKSUM_LEN: usize = 6;
+/// So that the key is one of nothing else.
+const TOKEN_PURPOSE: &[u8] = b"okmsd tokens v1";
 /// So that the checksum is a hash of nothing else.
 const CONTEXT: &str = "okmsd token checksum v1\0";
 

@@ -47,6 +47,10 @@ impl PresentedToken {
         Some(Self { hash: text.hash(), text })
     }
 
+    pub(super) const fn hash(&self) -> TokenHash {
+        self.hash
+    }
+
     /// The token, for an answer to whom it came from.
     pub fn expose(&self) -> &str {
         self.text.expose()
@@ -153,6 +157,11 @@ impl Authentication {
             return refuse("unknown token");
         };
         let token = found.token;
+        let proven = self.keyring.token_key().await?.verify(&token, &presented.hash, &found.mac);
+        if proven.is_err() {
+            tracing::error!(token.id = %token.id, "the stored row of a token does not verify");
+            return refuse("token whose row does not verify");
+        }
         match token.status(self.clock.now()) {
             CredentialStatus::Ready => {}
             CredentialStatus::Expired => return refuse("expired token"),

@@ -22,7 +22,8 @@ use quick_cache::sync::Cache;
 use super::store_key::{OpenStoreKey, RootKeySource};
 use crate::{
     crypto::{
-        DomainKey, Generation, KeyId, RootKey, RootKeyId, SealedData, StoreKey, VersionPlace,
+        DomainKey, Generation, KeyId, RootKey, RootKeyId, SealedData, StoreKey, TokenKey,
+        VersionPlace,
     },
     domain::{Clock, Error, OkmsId},
     store::{DomainKeyring, KeyInsertion, NewKey, Store, StoredKey},
@@ -35,6 +36,8 @@ pub struct Keyring {
     store_key: Arc<OpenStoreKey>,
     domains: Cache<OkmsId, Arc<DomainKeys>>,
     locks: Cache<OkmsId, Arc<DomainLocks>>,
+    /// The key of the MACs of tokens, once it was needed.
+    pub(super) token_key: tokio::sync::OnceCell<Arc<TokenKey>>,
 }
 
 /// What goes one at a time in a domain. Where the cache has dropped a lock that somebody holds, a second
@@ -105,7 +108,9 @@ impl Keyring {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let (domains, locks) = (Cache::new(CACHED_DOMAINS), Cache::new(CACHED_DOMAINS));
-        let keyring = Self { store, clock, store_key: Arc::new(store_key), domains, locks };
+        let store_key = Arc::new(store_key);
+        let token_key = tokio::sync::OnceCell::new();
+        let keyring = Self { store, clock, store_key, domains, locks, token_key };
         let (mut opened, mut refused) = (Vec::new(), None);
         for okms_id in keyring.store.list_okms_ids().await? {
             match keyring.keys(okms_id, 0).await {

@@ -11,7 +11,9 @@ use futures_util::future::join_all;
 
 use super::Keyring;
 use crate::{
-    crypto::{CryptoError, Generation, KeyId, RootKey, RootKeyId, StoreKey, StoreKeyId},
+    crypto::{
+        CryptoError, Generation, KeyId, RootKey, RootKeyId, StoreKey, StoreKeyId, WrappedKey,
+    },
     domain::{Clock, Error, OkmsId, SecretPath, Timestamp, VersionId},
     store::{
         KeyUse, RewrappedVersions, Rewrapping, RootKeyRotation, RootKeySlot, Store, StoredKey,
@@ -190,6 +192,17 @@ impl Keys {
         }
         let old_id = old_store_key.id().clone();
         let rotation = RootKeyRotation { before, old_store_key: old_id, after };
+        let (old_store_key, store_key) = (Arc::new(old_store_key), Arc::new(store_key));
+        let (old, new) = (Arc::clone(&old_store_key), Arc::clone(&store_key));
+        let rewrap_tokens = move |wrapped: &WrappedKey| {
+            new.rewrap_token_key(&old, wrapped).map_err(|_| {
+                Error::Unavailable(
+                    "the key of tokens does not open: put the row of token_keys back from a backup, or \
+                     remove it with all tokens"
+                        .into(),
+                )
+            })
+        };
         let rewrap = move |okms_id: OkmsId, key: &StoredKey| {
             let (wrapped, generation) = (&key.wrapped_key, key.generation);
             let rewrapped =
@@ -202,7 +215,7 @@ impl Keys {
                 ))
             })
         };
-        match self.store.rotate_root_key(rotation, self.clock.now(), rewrap).await? {
+        match self.store.rotate_root_key(rotation, self.clock.now(), rewrap, rewrap_tokens).await? {
             true => Ok(()),
             false => malformed(CHANGED.into()),
         }

@@ -24,6 +24,7 @@
 //! | `rows` | that nothing of a stored row is used before it is verified |
 //! | `old_rows` | proving the rows of a store of before, once |
 //! | `tokens` | tokens: what operators do, and what callers do with their own |
+//! | `token_key` | the key of the MACs of tokens |
 //! | `domains`, `credentials` | what operators do |
 
 mod authentication;
@@ -44,6 +45,7 @@ mod rewrapping;
 mod rows;
 mod secrets;
 mod store_key;
+mod token_key;
 mod tokens;
 mod troubles;
 

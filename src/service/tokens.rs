@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::Caller;
+use super::{Caller, Keyring, PresentedToken};
 use crate::{
     crypto::{TokenKind, TokenText},
     domain::{Clock, Error, OkmsId, Timestamp, Token, TokenBinding, TokenId},
@@ -15,6 +15,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Tokens {
     store: Store,
+    keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
 }
 
@@ -40,9 +41,9 @@ pub struct IssuedToken {
 }
 
 impl Tokens {
-    /// Works on `store`.
-    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+    /// Works on `store`, with the key of tokens of `keyring`.
+    pub fn new(store: Store, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, keyring, clock }
     }
 
     /// Makes a personal access token.
@@ -64,7 +65,8 @@ impl Tokens {
             binding: None,
         };
         let text = generate(TokenKind::Personal)?;
-        self.store.insert_token(token.clone(), text.hash()).await?;
+        let mac = self.keyring.token_key().await?.sign(&token, &text.hash());
+        self.store.insert_token(token.clone(), text.hash(), mac).await?;
         Ok(IssuedToken { token, text })
     }
 
@@ -115,7 +117,8 @@ impl Tokens {
             binding: Some(TokenBinding { fingerprint, credential_id: principal.credential_id }),
         };
         let text = generate(TokenKind::Login)?;
-        if !self.store.insert_token(token.clone(), text.hash()).await? {
+        let mac = self.keyring.token_key().await?.sign(&token, &text.hash());
+        if !self.store.insert_token(token.clone(), text.hash(), mac).await? {
             return Err(Error::Unauthenticated("revoked credential"));
         }
         Ok(IssuedToken { token, text })
@@ -127,16 +130,24 @@ impl Tokens {
     /// # Errors
     ///
     /// When there is no such token, it was revoked meanwhile, or storage fails.
-    pub async fn renew(&self, caller: &Caller) -> Result<Token, Error> {
-        let Some(token) = caller.token() else { return Err(Error::malformed(NO_TOKEN)) };
+    pub async fn renew(
+        &self,
+        caller: &Caller,
+        presented: Option<&PresentedToken>,
+    ) -> Result<Token, Error> {
+        let (Some(token), Some(presented)) = (caller.token(), presented) else {
+            return Err(Error::malformed(NO_TOKEN));
+        };
         if token.binding.is_none() {
             return Err(Error::malformed("the token is not renewable: it ends when it was to end"));
         }
         let expires_at = end_of_login(token.created_at, self.clock.now(), caller);
-        if !self.store.prolong_token(token.id, expires_at).await? {
+        let renewed = Token { expires_at: token.expires_at.max(expires_at), ..token.clone() };
+        let mac = self.keyring.token_key().await?.sign(&renewed, &presented.hash());
+        if !self.store.prolong_token(token.id, renewed.expires_at, mac).await? {
             return Err(Error::Unauthenticated("revoked token"));
         }
-        Ok(Token { expires_at: token.expires_at.max(expires_at), ..token.clone() })
+        Ok(renewed)
     }
 
     /// Revokes the token that the caller sent.

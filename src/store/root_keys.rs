@@ -12,6 +12,7 @@ use super::{
     domains::stored_u32,
     engine::lock_root_keys,
     keys::{add_key_revision, list_all_keys},
+    tokens::rewrap_token_key,
     transaction::Tx,
 };
 use crate::{
@@ -119,31 +120,34 @@ impl Store {
     /// Replaces root keys and the store key, and wraps the keys of all domains anew, as one whole;
     /// `false`, and nothing done, where the root keys are not as `rotation` says that they were.
     ///
-    /// `rewrap` wraps the key of a domain anew; it may be asked more than once.
+    /// `rewrap` wraps the key of a domain anew, and `rewrap_tokens` that of tokens; both may be asked more than
+    /// once.
     ///
     /// # Errors
     ///
-    /// What `rewrap` fails with, or when storage fails.
-    pub async fn rotate_root_key<F>(
+    /// What they fail with, or when storage fails.
+    pub async fn rotate_root_key<F, T>(
         &self,
         rotation: RootKeyRotation,
         now: Timestamp,
         rewrap: F,
+        rewrap_tokens: T,
     ) -> Result<bool, Error>
     where
         F: Fn(OkmsId, &StoredKey) -> Result<WrappedKey, Error> + Send + Sync + 'static,
+        T: Fn(&WrappedKey) -> Result<WrappedKey, Error> + Send + Sync + 'static,
     {
-        let unit = std::sync::Arc::new((rotation, rewrap));
+        let unit = std::sync::Arc::new((rotation, rewrap, rewrap_tokens));
         self.write(move |tx| {
             let unit = std::sync::Arc::clone(&unit);
             Box::pin(async move {
-                let (rotation, rewrap) = &*unit;
+                let (rotation, rewrap, rewrap_tokens) = &*unit;
                 if locked_slots(&mut tx.connection).await? != rotation.before {
                     return Ok(false);
                 }
                 // What the old root key opened must leave the files of the engine too.
                 (tx.wrote, tx.deleted) = (true, true);
-                rotate(tx, rotation, now, rewrap).await?;
+                rotate(tx, rotation, now, rewrap, rewrap_tokens).await?;
                 Ok(true)
             })
         })
@@ -249,6 +253,7 @@ async fn rotate(
     rotation: &RootKeyRotation,
     now: Timestamp,
     rewrap: &(impl Fn(OkmsId, &StoredKey) -> Result<WrappedKey, Error> + Send + Sync),
+    rewrap_tokens: &(impl Fn(&WrappedKey) -> Result<WrappedKey, Error> + Send + Sync),
 ) -> Result<(), StoreError> {
     let absent = || Error::Internal("a rotation to no root key".into());
     let new = &rotation.after.first().ok_or_else(absent)?.1.id;
@@ -257,6 +262,7 @@ async fn rotate(
         let wrapped = rewrap(okms_id, &key)?;
         update_wrapped(&mut tx.connection, &key, new, &wrapped).await?;
     }
+    rewrap_token_key(&mut tx.connection, new, rewrap_tokens).await?;
     let created = |id: &RootKeyId| {
         let before = rotation.before.iter().find(|slot| slot.root_key_id == *id);
         before.map_or(now, |slot| slot.created_at)

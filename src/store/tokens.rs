@@ -3,11 +3,12 @@
 use sqlx::FromRow;
 
 use super::{
-    Store,
+    Connection, KeyInsertion, Store, StoreError,
     connection::{execute, fetch_all, fetch_optional},
+    root_keys::has_store_key,
 };
 use crate::{
-    crypto::TokenHash,
+    crypto::{StoreKeyId, TokenHash, TokenMac, WrappedKey},
     domain::{Error, OkmsId, Revisions, Timestamp, Token, TokenBinding, TokenId},
 };
 
@@ -16,6 +17,8 @@ use crate::{
 pub struct FoundToken {
     /// The token.
     pub token: Token,
+    /// The proof of it: nothing of the token may be used before it is verified.
+    pub mac: TokenMac,
     /// The region of its domain.
     pub region: String,
     /// As of now.
@@ -27,7 +30,7 @@ macro_rules! select_tokens {
     ($which:literal) => {
         concat!(
             "SELECT t.token_id, t.okms_id, t.identity_urns, t.description, t.created_at, \
-             t.expires_at, t.revoked_at, t.bound_fingerprint, t.credential_id, d.region, \
+             t.expires_at, t.revoked_at, t.bound_fingerprint, t.credential_id, t.mac, d.region, \
              r.iam AS iam_revision, r.keys AS keys_revision \
              FROM tokens t JOIN domains d ON d.okms_id = t.okms_id \
              JOIN revisions r ON r.id = 1 ",
@@ -42,11 +45,16 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::DomainNotFound`], or when storage fails.
-    pub async fn insert_token(&self, token: Token, hash: TokenHash) -> Result<bool, Error> {
+    pub async fn insert_token(
+        &self,
+        token: Token,
+        hash: TokenHash,
+        mac: TokenMac,
+    ) -> Result<bool, Error> {
         let identity_urns = serde_json::to_string(&token.identity_urns)
             .map_err(|_| Error::Internal("identity URNs cannot be written as JSON".into()))?;
         self.write(move |tx| {
-            let (token, identity_urns) = (token.clone(), identity_urns.clone());
+            let (token, identity_urns, mac) = (token.clone(), identity_urns.clone(), mac.clone());
             Box::pin(async move {
                 tx.wrote = true;
                 let binding = token.binding.as_ref();
@@ -68,9 +76,9 @@ impl Store {
                 let rows = execute!(
                     &mut tx.connection,
                     "INSERT INTO tokens (token_id, okms_id, token_hash, identity_urns, description, \
-                     created_at, expires_at, bound_fingerprint, credential_id) \
-                     SELECT $1, okms_id, $3, $4, $5, CAST($6 AS BIGINT), CAST($7 AS BIGINT), $8, $9 \
-                     FROM domains WHERE okms_id = $2",
+                     created_at, expires_at, bound_fingerprint, credential_id, mac) \
+                     SELECT $1, okms_id, $3, $4, $5, CAST($6 AS BIGINT), CAST($7 AS BIGINT), $8, $9, \
+                     $10 FROM domains WHERE okms_id = $2",
                     token.id.to_string(),
                     token.okms_id.to_string(),
                     &hash.as_bytes()[..],
@@ -80,6 +88,7 @@ impl Store {
                     token.expires_at.as_millis(),
                     binding.map(|binding| binding.fingerprint.to_vec()),
                     &credential,
+                    &mac.as_bytes()[..],
                 )?;
                 if rows == 0 { Err(Error::DomainNotFound.into()) } else { Ok(true) }
             })
@@ -142,24 +151,76 @@ impl Store {
         .await
     }
 
-    /// Lets a bound token that is not revoked end later; never earlier. `false` where there is none.
+    /// Lets a bound token that is not revoked end later, with its new MAC; never earlier. `false` where there is
+    /// none.
     ///
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn prolong_token(&self, id: TokenId, expires_at: Timestamp) -> Result<bool, Error> {
+    pub async fn prolong_token(
+        &self,
+        id: TokenId,
+        expires_at: Timestamp,
+        mac: TokenMac,
+    ) -> Result<bool, Error> {
         self.write(move |tx| {
+            let mac = mac.clone();
             Box::pin(async move {
                 tx.wrote = true;
                 let rows = execute!(
                     &mut tx.connection,
-                    "UPDATE tokens SET expires_at = CASE WHEN expires_at > CAST($2 AS BIGINT) \
-                     THEN expires_at ELSE CAST($2 AS BIGINT) END \
+                    "UPDATE tokens SET mac = CASE WHEN expires_at > $2 THEN mac ELSE $3 END, \
+                     expires_at = CASE WHEN expires_at > $2 THEN expires_at ELSE $2 END \
                      WHERE token_id = $1 AND revoked_at IS NULL AND bound_fingerprint IS NOT NULL",
                     id.to_string(),
-                    expires_at.as_millis()
+                    expires_at.as_millis(),
+                    &mac.as_bytes()[..]
                 )?;
                 Ok(rows > 0)
+            })
+        })
+        .await
+    }
+
+    /// The key of the MACs of tokens and the store key that wraps it, once there is one.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn find_token_key(&self) -> Result<Option<(StoreKeyId, WrappedKey)>, Error> {
+        let row = self
+            .read(|connection| {
+                Box::pin(async move { fetch_optional!(connection, WrappedRow, SELECT_TOKEN_KEY) })
+            })
+            .await?;
+        Ok(row.map(wrapped_key))
+    }
+
+    /// Gives the store the key of the MACs of tokens, unless it has one.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn insert_token_key(
+        &self,
+        store_key_id: StoreKeyId,
+        wrapped: WrappedKey,
+    ) -> Result<KeyInsertion, Error> {
+        self.write(move |tx| {
+            let (store_key_id, wrapped) = (store_key_id.clone(), wrapped.clone());
+            Box::pin(async move {
+                if !has_store_key(&mut tx.connection, &store_key_id).await? {
+                    return Ok(KeyInsertion::StoreKeyReplaced);
+                }
+                tx.wrote = true;
+                let rows = execute!(
+                    &mut tx.connection,
+                    "INSERT INTO token_keys (id, store_key_id, wrapped_key) VALUES (1, $1, $2) \
+                     ON CONFLICT DO NOTHING",
+                    store_key_id.as_str(),
+                    wrapped.as_bytes()
+                )?;
+                Ok(if rows == 0 { KeyInsertion::Exists } else { KeyInsertion::Done })
             })
         })
         .await
@@ -183,6 +244,32 @@ impl Store {
     }
 }
 
+/// Wraps the key of tokens anew, when the store key is replaced.
+pub(super) async fn rewrap_token_key(
+    connection: &mut Connection<'_>,
+    store_key_id: &StoreKeyId,
+    rewrap: impl Fn(&WrappedKey) -> Result<WrappedKey, Error>,
+) -> Result<(), StoreError> {
+    let row = fetch_optional!(&mut *connection, WrappedRow, SELECT_TOKEN_KEY)?;
+    let Some((_, wrapped)) = row.map(wrapped_key) else { return Ok(()) };
+    let rewrapped = rewrap(&wrapped)?;
+    execute!(
+        connection,
+        "UPDATE token_keys SET store_key_id = $1, wrapped_key = $2",
+        store_key_id.as_str(),
+        rewrapped.as_bytes()
+    )?;
+    Ok(())
+}
+
+const SELECT_TOKEN_KEY: &str = "SELECT store_key_id, wrapped_key FROM token_keys";
+
+type WrappedRow = (String, Vec<u8>);
+
+fn wrapped_key((store_key_id, wrapped): WrappedRow) -> (StoreKeyId, WrappedKey) {
+    (StoreKeyId::from_stored(store_key_id), WrappedKey::from_stored(wrapped))
+}
+
 #[derive(FromRow)]
 struct TokenRow {
     token_id: String,
@@ -194,6 +281,7 @@ struct TokenRow {
     revoked_at: Option<i64>,
     bound_fingerprint: Option<Vec<u8>>,
     credential_id: Option<String>,
+    mac: Vec<u8>,
     region: String,
     iam_revision: i64,
     keys_revision: i64,
@@ -225,6 +313,7 @@ impl TokenRow {
             binding,
         };
         let revisions = Revisions { iam: self.iam_revision, keys: self.keys_revision };
-        Ok(FoundToken { token, region: self.region, revisions })
+        let mac = TokenMac::from_stored(&self.mac).map_err(|_| broken("MAC"))?;
+        Ok(FoundToken { token, mac, region: self.region, revisions })
     }
 }

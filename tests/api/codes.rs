@@ -10,6 +10,7 @@ pub const INTERNAL: i64 = 50_401_281;
 pub const UNAVAILABLE: i64 = 50_425_858;
 pub const CONFLICT: i64 = 50_438_145;
 pub const UNAUTHENTICATED: i64 = 50_475_011;
+pub const TOKEN_REFUSED: i64 = 50_479_105;
 pub const FORBIDDEN: i64 = 16_924_673;
 pub const DOMAIN_NOT_FOUND: i64 = 16_994_305;
 pub const SECRET_NOT_FOUND: i64 = 17_125_377;

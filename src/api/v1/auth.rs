@@ -147,7 +147,7 @@ pub(super) async fn renew_self(
     OwnToken(own): OwnToken,
     id: RequestId,
 ) -> Result<JsonAnswer<TokenAnswer>, ApiError> {
-    let token = state.tokens.renew(&caller).await?;
+    let token = state.tokens.renew(&caller, own.as_deref()).await?;
     // Who has a token that is known has sent it.
     let own = own.ok_or_else(|| Error::Internal("a token that was not sent".into()))?;
     Ok(JsonAnswer(TokenAnswer::new(id, token_auth(&state, &caller, &token, own.expose()))))

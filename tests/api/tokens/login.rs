@@ -133,7 +133,7 @@ async fn a_revoked_credential_ends_its_tokens_at_once(server: Server) {
     for client in [&domain.client, &server.client(None)] {
         read_a(client, &domain, &token).await.error(401, UNAUTHENTICATED);
     }
-    renew(&domain, &token).await.error(401, UNAUTHENTICATED);
+    renew(&domain, &token).await.error(403, TOKEN_REFUSED);
     let tokens = server.tokens.list(domain.okms_id).await.expect("a list");
     assert!(tokens.len() == 1 && tokens[0].revoked_at.is_some(), "{tokens:?}");
 }
@@ -173,7 +173,7 @@ async fn a_token_of_a_login_ends_after_an_hour_and_is_renewed_for_a_day(server: 
     server.clock.advance(Duration::from_millis(1));
     for token in [&token, &left] {
         read_a(&domain.client, &domain, token).await.error(401, UNAUTHENTICATED);
-        renew(&domain, token).await.error(401, UNAUTHENTICATED);
+        renew(&domain, token).await.error(403, TOKEN_REFUSED);
     }
 }
 
@@ -263,6 +263,8 @@ async fn a_bound_token_that_lost_its_binding_in_the_store_does_not_count(server:
     let headers = [("x-vault-token", &*token)];
     get(&domain.client, &domain.secret("a"), &headers).await.error(500, INTERNAL);
     get(&server.client(None), &domain.secret("a"), &headers).await.error(500, INTERNAL);
+    server.database.execute("UPDATE tokens SET credential_id = NULL").await;
+    get(&server.client(None), &domain.secret("a"), &headers).await.error(401, UNAUTHENTICATED);
 }
 
 async fn a_certificate_of_another_authority_gets_a_token_and_keeps_the_rights_it_has_at_each_request(

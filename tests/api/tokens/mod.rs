@@ -4,6 +4,7 @@ mod late;
 mod login;
 mod off;
 mod refused;
+mod rows;
 mod system;
 mod used;
 
