@@ -12,6 +12,7 @@ mod concurrency;
 mod document;
 mod keys;
 mod model;
+mod openbao;
 mod reload;
 mod revocation;
 mod rights;
