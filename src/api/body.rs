@@ -4,18 +4,19 @@ use std::{io, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequest, Request},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::Error as _};
+use serde_json::value::RawValue;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{ApiState, authentication::authenticate_now, error::ApiError};
+use super::{ApiState, authentication::authenticate_now, error::ApiError, extract::caller_again};
 use crate::{
-    domain::{Error, json::Json},
+    domain::{Error, SecretData, json::Json},
     service::Caller,
 };
 
@@ -42,9 +43,20 @@ impl FromRequest<ApiState> for JsonBody {
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
         // A browser sends JSON to another site only after asking it, and is told no: so this is also
         // a guard against changes from other sites.
-        if !is_json(request.headers()) {
+        if !is_declared_as(request.headers(), &[JSON]) {
             return Err(ApiError::UnsupportedMediaType);
         }
+        Self::read(request, state).await
+    }
+}
+
+impl JsonBody {
+    /// Reads the body of a request, whatever it says that it is.
+    ///
+    /// # Errors
+    ///
+    /// When it is too large or too slow, when the caller does not count any more, or when it is no JSON.
+    pub(super) async fn read(request: Request, state: &ApiState) -> Result<Self, ApiError> {
         let declared = content_length(request.headers()).unwrap_or(0);
         if declared > MAX_BODY_BYTES {
             return Err(ApiError::BodyTooLarge);
@@ -53,7 +65,7 @@ impl FromRequest<ApiState> for JsonBody {
         let read = tokio::time::timeout(BODY_TIMEOUT, read(body, declared));
         let bytes = read.await.map_err(|_| ApiError::BodyTimeout)??;
         authenticate_now(state, &mut parts.extensions).await?;
-        let caller = Caller::from_request_parts(&mut parts, state).await?;
+        let caller = caller_again(&mut parts, state).await?;
         if bytes.is_empty() {
             return Err(Error::malformed("the body must not be empty").into());
         }
@@ -81,14 +93,18 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether a request has one content type, and that is one of these.
+pub(super) fn is_declared_as(headers: &HeaderMap, media_types: &[&str]) -> bool {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     // Two of them are not one: others on the way may have judged by the other.
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let Ok(value) = value.to_str() else { return false };
     let media_type = value.split(';').next().unwrap_or_default().trim();
-    media_type.eq_ignore_ascii_case("application/json")
+    media_types.iter().any(|accepted| media_type.eq_ignore_ascii_case(accepted))
 }
+
+/// The content type of JSON.
+pub(super) const JSON: &str = "application/json";
 
 /// An answer of 200 with JSON. Some clients need exactly `application/json`, without a charset.
 pub(super) struct JsonAnswer<T>(pub(super) T);
@@ -105,6 +121,13 @@ impl<T: Serialize> IntoResponse for JsonAnswer<T> {
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         response
     }
+}
+
+/// Writes data as it was stored, digit by digit.
+pub(super) fn raw_json<S: Serializer>(data: &SecretData, serializer: S) -> Result<S::Ok, S::Error> {
+    let raw: &RawValue = serde_json::from_str(data.as_str())
+        .map_err(|_| S::Error::custom("stored data is not JSON"))?;
+    raw.serialize(serializer)
 }
 
 /// A buffer that leaves nothing behind when it grows or goes.

@@ -20,7 +20,7 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::Config;
 
-use super::{ApiState, body::JsonAnswer, envelope, error, v2};
+use super::{ApiState, body::JsonAnswer, envelope, error, v1, v2};
 use crate::service::Authenticated;
 
 /// The document without any address: the one that is kept in `openapi/`.
@@ -57,15 +57,20 @@ pub(super) fn authenticated_router() -> Router {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "okmsd Secret Manager"),
-    tags((name = "Secret API", description = "Secrets and their versions (REST v2)")),
+    tags(
+        (name = "Secret API", description = "Secrets and their versions (REST v2)"),
+        (name = "KV2 API", description = "The same secrets, as clients of HashiCorp Vault's KV2 engine see them (v1)"),
+        (name = "Key management", description = "Not a part of this server")
+    ),
     security(("clientCertificate" = []))
 )]
 struct Skeleton;
 
 fn document(description: String) -> Document {
-    let v2: OpenApiRouter<ApiState> =
-        OpenApiRouter::with_openapi(Skeleton::openapi()).nest("/api/{okmsId}/v2", v2::router());
-    let (_, mut document) = v2.split_for_parts();
+    let api: OpenApiRouter<ApiState> = OpenApiRouter::with_openapi(Skeleton::openapi())
+        .nest("/api/{okmsId}/v2", v2::router())
+        .nest("/api/{okmsId}/v1", v1::router());
+    let (_, mut document) = api.split_for_parts();
     document.info.description = Some(description);
     document.info.license = None;
     let components = document.components.get_or_insert_default();
@@ -110,7 +115,9 @@ async fn openapi_json(
         let okms_id = serde_json::Value::String(caller.principal.okms_id.to_string());
         let paths = document.paths.paths.values_mut();
         let operations = paths.flat_map(|path| {
-            [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten()
+            let methods =
+                [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete];
+            methods.into_iter().flatten()
         });
         let parameters = operations.flat_map(|operation| operation.parameters.iter_mut().flatten());
         for parameter in parameters {
@@ -203,6 +210,33 @@ pub(super) struct CasParam {
     /// Check-and-set: the write is done only if this is the number of the current version.
     #[param(minimum = 0, maximum = 24000, nullable = false)]
     cas: Option<u32>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct KvVersionParam {
+    /// The number of the version; the current one by default, or where it is 0.
+    #[param(minimum = 0, nullable = false)]
+    version: Option<u32>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct DepthParam {
+    /// How many levels of keys are shown; all of them by default, or where it is 0.
+    #[param(minimum = 0, nullable = false)]
+    depth: Option<u32>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct ListParam {
+    /// Whether what stands directly below the path is asked for.
+    #[param(default = false, nullable = false)]
+    list: Option<bool>,
 }
 
 #[derive(IntoParams)]

@@ -9,8 +9,8 @@ use std::{
 
 use axum::{
     Router,
-    extract::{MatchedPath, Request},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, MatchedPath, Request},
+    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -34,6 +34,19 @@ pub(super) fn wrap(routes: Router, recorder: Option<Recorder>) -> Router {
         .layer(middleware::from_fn(move |request, next| envelope(recorder.clone(), request, next)))
 }
 
+/// The id of a request, for answers that tell it.
+#[derive(Clone)]
+pub(super) struct RequestId(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for RequestId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let id = parts.extensions.get::<Self>().cloned();
+        id.ok_or_else(|| Error::Internal("the request has no id".into()).into())
+    }
+}
+
 /// Records requests.
 #[derive(Clone)]
 pub(super) struct Recorder {
@@ -55,6 +68,7 @@ async fn envelope(recorder: Option<Recorder>, mut request: Request, next: Next) 
     let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer_address);
     let trail = Arc::new(RequestTrail::default());
     request.extensions_mut().insert(Arc::clone(&trail));
+    request.extensions_mut().insert(RequestId(request_id.clone()));
 
     // The path itself is neither logged nor recorded: one that is no secret's may be a secret that
     // somebody pasted into the wrong place. The trail has the URN of what it named.
@@ -161,7 +175,7 @@ fn render(response: &mut Response, request_id: &str) -> Option<i32> {
     let error_code = rendering.error_code;
     log_failure(&error, request_id);
     let allow = response.headers_mut().remove(header::ALLOW);
-    *response = error_response(rendering, request_id.to_owned());
+    *response = error_response(rendering, request_id.to_owned(), error.data());
     if let Some(allow) = allow {
         response.headers_mut().insert(header::ALLOW, allow);
     }

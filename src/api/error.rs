@@ -14,6 +14,10 @@ use crate::domain::{Argument, Error};
 pub enum ApiError {
     /// What the use case refused with.
     Domain(Error),
+    /// The same, with what clients of KV2 read beside an error.
+    WithData(Error, Box<serde_json::Value>),
+    /// A path of the key management API.
+    KeyManagement,
     /// No such route.
     RouteNotFound,
     /// The route has no such method; the `Allow` header names those it has.
@@ -45,6 +49,10 @@ pub(super) struct ErrorResponse {
     /// The id under which the server's log has this request.
     #[schema(example = "OKMS.2b6f5a9e-52a4-4f0e-8d2c-6b1f3d0a9c11")]
     pub(super) request_id: String,
+    /// What else may be told; KV2 has it where a version is closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    data: Option<serde_json::Value>,
 }
 
 /// The error answers that every operation can give.
@@ -63,6 +71,30 @@ pub(super) enum ErrorResponses {
     /// The domain, the secret or the version does not exist.
     #[response(status = 404)]
     NotFound(ErrorResponse),
+    /// Too many requests.
+    #[response(status = 429)]
+    TooManyRequests(ErrorResponse),
+    /// A fault of the server.
+    #[response(status = 500)]
+    Internal(ErrorResponse),
+    /// Storage cannot be reached now; trying again later helps.
+    #[response(status = 503)]
+    Unavailable(ErrorResponse),
+}
+
+/// The same but for 404, of operations that have more to say there.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) enum OtherErrorResponses {
+    /// The request cannot be read, or an argument breaks a rule.
+    #[response(status = 400)]
+    BadRequest(ErrorResponse),
+    /// No client certificate, or its credential is revoked or expired.
+    #[response(status = 401)]
+    Unauthorized(ErrorResponse),
+    /// The caller may not do this.
+    #[response(status = 403)]
+    Forbidden(ErrorResponse),
     /// Too many requests.
     #[response(status = 429)]
     TooManyRequests(ErrorResponse),
@@ -128,9 +160,24 @@ impl ApiError {
         }
     }
 
+    /// What is told beside the error.
+    pub(super) fn data(&self) -> Option<serde_json::Value> {
+        match self {
+            Self::WithData(_, data) => Some(serde_json::Value::clone(data)),
+            _ => None,
+        }
+    }
+
     pub(super) fn render(&self) -> Rendering {
         let (status, error_id, error_code, text) = match self {
-            Self::Domain(error) => return render_domain(error),
+            Self::Domain(error) | Self::WithData(error, _) => return render_domain(error),
+            Self::KeyManagement => (
+                404,
+                "key_management",
+                REST | NOT_FOUND | 2,
+                "this server manages secrets only: it has no keys and no other part of the key \
+                 management API",
+            ),
             Self::RouteNotFound => {
                 (404, "route_not_found", REST | NOT_FOUND | 1, "there is nothing at this path")
             }
@@ -193,6 +240,12 @@ fn render_domain(error: &Error) -> Rendering {
             SECRET_MANAGER | NOT_FOUND | 2,
             "the secret does not have that version",
         ),
+        Error::VersionClosed(_) => (
+            404,
+            "version_closed",
+            SECRET_MANAGER | NOT_FOUND | 3,
+            "the version is deactivated or deleted",
+        ),
         Error::SecretExists => {
             (409, "secret_exists", REST | CONFLICT | 1, "there is a secret at this path already")
         }
@@ -234,10 +287,14 @@ pub(super) async fn route_not_found() -> ApiError {
 }
 
 /// The body of an error answer, as a response.
-pub(super) fn error_response(rendering: Rendering, request_id: String) -> Response {
+pub(super) fn error_response(
+    rendering: Rendering,
+    request_id: String,
+    data: Option<serde_json::Value>,
+) -> Response {
     let Rendering { status, error_id, error_code, text } = rendering;
-    let body = ErrorResponse { error_id, error_code, errors: vec![text], request_id };
-    // Strings and an integer always serialize.
+    let body = ErrorResponse { error_id, error_code, errors: vec![text], request_id, data };
+    // Strings, an integer and JSON always serialize.
     let body = serde_json::to_vec(&body).unwrap_or_default();
     let mut response = (status, body).into_response();
     let json = HeaderValue::from_static("application/json");

@@ -146,12 +146,25 @@ impl<'j> Fields<'j> {
         warnings
     }
 
+    /// Refuses fields that are left: a mistyped name does not pass in silence.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] names one of them.
+    pub(super) fn refuse_unknown(self) -> Result<(), Error> {
+        match self.ignored().into_iter().next() {
+            Some(text) => Err(Error::malformed(text.replace("was ignored", "is not taken here"))),
+            None => Ok(()),
+        }
+    }
+
     fn new(place: &'static str, members: &'j [(zeroize::Zeroizing<String>, Json)]) -> Self {
         let members = members.iter().map(|(key, value)| (key.as_str(), value)).collect();
         Self { place, members }
     }
 
-    fn take(&mut self, name: &str) -> Option<&'j Json> {
+    /// Takes whatever has this name.
+    pub(super) fn take(&mut self, name: &str) -> Option<&'j Json> {
         // Keys of one object are distinct, so there is at most one.
         let found = self.members.iter().position(|(key, _)| *key == name)?;
         Some(self.members.remove(found).1)
@@ -164,7 +177,7 @@ impl<'j> Fields<'j> {
         }
     }
 
-    fn wrong_type(&self, name: &str, expected: &str, found: &Json) -> Error {
+    pub(super) fn wrong_type(&self, name: &str, expected: &str, found: &Json) -> Error {
         let (place, found) = (self.place, found.type_name());
         Error::malformed(format!("{place}{name} must be {expected}, not {found}"))
     }

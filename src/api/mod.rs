@@ -16,6 +16,7 @@
 //! | `authentication` | the certificate's credential is checked; no route is reached without |
 //! | `extract`, `body`, `fields`, `query`, `paging` | input becomes words of `domain` |
 //! | `v2` | the OKMS REST dialect: one file per resource |
+//! | `v1` | the KV2 dialect, on the same use cases |
 //! | `docs` | the OpenAPI document and the Swagger UIs |
 
 mod authentication;
@@ -31,6 +32,7 @@ mod operations;
 mod paging;
 mod query;
 mod target;
+mod v1;
 mod v2;
 
 use axum::{Router, middleware};
@@ -58,8 +60,10 @@ pub struct ApiState {
 /// Both forms of address, the regional and the central one, lead to the same routes.
 pub fn api_router(state: ApiState) -> Folded<Router> {
     let (v2, _) = v2::router().split_for_parts();
+    let (v1, _) = v1::router().split_for_parts();
     let audit = envelope::Recorder::new(state.audit.clone());
     let routes = Router::new()
+        .nest("/api/{okmsId}/v1", v1)
         .nest("/api/{okmsId}/v2", v2.clone())
         .nest("/v2/okms/resource/{okmsId}", v2)
         .with_state(state.clone())

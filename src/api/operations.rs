@@ -27,6 +27,11 @@ impl Operations {
                 };
                 let central = path.replacen("/api/{okmsId}/v2", "/v2/okms/resource/{okmsId}", 1);
                 operations.insert((method.clone(), central), id.clone());
+                // Clients of KV2 write PUT for POST, and the other way round.
+                if path.starts_with(KV2) && (method == Method::POST || method == Method::PUT) {
+                    let other = if method == Method::PUT { Method::POST } else { Method::PUT };
+                    operations.insert((other, path.clone()), id.clone());
+                }
                 operations.insert((method, path.clone()), id);
             }
         }
@@ -42,6 +47,9 @@ impl Operations {
     }
 }
 
+/// Where the routes of the KV2 API begin.
+const KV2: &str = "/api/{okmsId}/v1/secret/";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +62,9 @@ mod tests {
             (Method::HEAD, "/api/{okmsId}/v2/secret/", Some("ListSecretV2")),
             (Method::POST, "/v2/okms/resource/{okmsId}/secret/", Some("PostSecretV2")),
             (Method::GET, "/v2/okms/resource/{okmsId}/secret/{path}", Some("GetSecretV2")),
+            (Method::PUT, "/api/{okmsId}/v1/secret/data/{path}", Some("PostSecretRequest")),
+            (Method::POST, "/api/{okmsId}/v1/secret/destroy/{path}", Some("PutSecretDestroy")),
+            (Method::GET, "/api/{okmsId}/v1/secret/metadata/", Some("ListSecretsMetadata")),
             (Method::PATCH, "/api/{okmsId}/v2/secret", None),
             (Method::GET, "/swagger/", None),
         ] {

@@ -34,9 +34,28 @@ impl<S: Send + Sync> FromRequestParts<S> for PageRequest {
     }
 }
 
+/// Which page is asked for, if one is.
+pub(super) struct OptionalPage(pub(super) Option<PageRequest>);
+
+impl<S: Send + Sync> FromRequestParts<S> for OptionalPage {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let asks = [X_PAGINATION_SIZE, X_PAGINATION_CURSOR];
+        if !asks.iter().any(|name| parts.headers.contains_key(name)) {
+            return Ok(Self(None));
+        }
+        PageRequest::from_request_parts(parts, state).await.map(|page| Self(Some(page)))
+    }
+}
+
 /// A page with the header that leads to the next one, if there is one.
 pub(super) fn page_answer<T: serde::Serialize>(items: Vec<T>, next: Option<&str>) -> Response {
-    let mut response = JsonAnswer(items).into_response();
+    with_next(JsonAnswer(items).into_response(), next)
+}
+
+/// An answer with the header that leads to the next page, if there is one.
+pub(super) fn with_next(mut response: Response, next: Option<&str>) -> Response {
     // The alphabet of base64url is fit for a header.
     if let Some(cursor) = next.and_then(|cursor| HeaderValue::from_str(cursor).ok()) {
         response.headers_mut().insert(X_PAGINATION_CURSOR_NEXT, cursor);

@@ -82,6 +82,41 @@ impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
     }
 }
 
+/// `?version=3&depth=2` of the KV2 API: the version that is read, and how deep its keys are shown. 0 is the
+/// same as nothing.
+pub(super) struct KvReadQuery {
+    pub(super) version: Option<u32>,
+    pub(super) depth: Option<usize>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for KvReadQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let query = parts.uri.query();
+        let of = |name: &str, argument: Option<Argument>| {
+            let Some(text) = single(query, name)? else { return Ok(None) };
+            let refused = format!("{name} must be a number from 0 on");
+            let number = number(&text).ok_or(match argument {
+                Some(argument) => Error::argument(argument, refused),
+                None => Error::malformed(refused),
+            })?;
+            Ok::<_, ApiError>(Some(number).filter(|number| *number > 0))
+        };
+        let version = of("version", Some(Argument::Version))?;
+        Ok(Self { version, depth: of("depth", None)?.map(|depth| depth as usize) })
+    }
+}
+
+/// `?list=true` of the KV2 API: what stands below a path is asked for, and not what stands at it.
+pub(super) fn asks_for_list(query: Option<&str>) -> Result<bool, Error> {
+    match single(query, "list")?.as_deref() {
+        None | Some("false" | "0") => Ok(false),
+        Some("true" | "1") => Ok(true),
+        Some(_) => Err(Error::malformed("list must be true or false")),
+    }
+}
+
 /// The only value of a parameter; the same parameter twice is refused, since nobody could tell which
 /// of them counts.
 fn single<'q>(query: Option<&'q str>, name: &str) -> Result<Option<Cow<'q, str>>, Error> {

@@ -10,7 +10,7 @@
 
 use std::task::{Context, Poll};
 
-use axum::http::{Request, Uri, uri::PathAndQuery};
+use axum::http::{Method, Request, Uri, uri::PathAndQuery};
 use tower::Service;
 
 /// A service that is reached with folded paths.
@@ -40,6 +40,12 @@ where
         if let Some(folded) = fold(request.uri()) {
             *request.uri_mut() = folded;
         }
+        if request.method().as_str() == "LIST"
+            && let Some(listed) = as_list(request.uri())
+        {
+            *request.uri_mut() = listed;
+            *request.method_mut() = Method::GET;
+        }
         self.0.call(request)
     }
 }
@@ -55,6 +61,20 @@ fn fold(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
+/// Clients of KV2 write `LIST` where others write `GET` with `?list=true`; no router knows that method. Where
+/// the API has no lists the method stays, and is refused.
+fn as_list(uri: &Uri) -> Option<Uri> {
+    let (_, operation) = kv2_operation(uri.path())?;
+    if operation != "metadata" {
+        return None;
+    }
+    let query = uri.query().map_or_else(String::new, |query| format!("{query}&"));
+    let listed = format!("{}?{query}list=true", uri.path());
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(listed).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
 /// The path with the raw slashes of its secret path encoded; `None` where there is nothing to do.
 fn fold_path(path: &str) -> Option<String> {
     let start = secret_path_start(path)?;
@@ -62,19 +82,36 @@ fn fold_path(path: &str) -> Option<String> {
     if target.is_empty() {
         return None;
     }
-    let (secret, suffix) = split_suffix(target);
+    // Of the KV2 API all that follows is the secret path.
+    let (secret, suffix) =
+        if kv2_operation(path).is_some() { (target, "") } else { split_suffix(target) };
     Some(format!("{base}{}{suffix}", secret.replace('/', "%2F")))
 }
 
-/// Where the secret path begins: after `/api/{okmsId}/v2/secret/` or its central form.
+/// Where the secret path begins: after `/api/{okmsId}/v2/secret/` or its central form, or after an operation
+/// of the KV2 API, such as `/api/{okmsId}/v1/secret/data/`.
 fn secret_path_start(path: &str) -> Option<usize> {
     let after_id = |prefix: &str, infix: &str| {
         let rest = path.strip_prefix(prefix)?;
         let (_id, rest) = rest.split_once('/')?;
         Some(path.len() - rest.strip_prefix(infix)?.len())
     };
-    after_id("/api/", "v2/secret/").or_else(|| after_id("/v2/okms/resource/", "secret/"))
+    after_id("/api/", "v2/secret/")
+        .or_else(|| after_id("/v2/okms/resource/", "secret/"))
+        .or_else(|| kv2_operation(path).map(|(start, _)| start))
 }
+
+/// The operation of the KV2 API that a path names, and where it ends: behind its slash, if it has one.
+fn kv2_operation(path: &str) -> Option<(usize, &str)> {
+    let (_id, rest) = path.strip_prefix("/api/")?.split_once('/')?;
+    let rest = rest.strip_prefix("v1/secret/")?;
+    let operation = rest.split('/').next().filter(|name| KV2_OPERATIONS.contains(name))?;
+    let end = path.len() - rest.len() + operation.len();
+    Some(((end + 1).min(path.len()), operation))
+}
+
+/// What the KV2 API does with a secret path.
+const KV2_OPERATIONS: [&str; 6] = ["data", "subkeys", "delete", "undelete", "destroy", "metadata"];
 
 /// Splits `a/b/version/3` into `a/b` and `/version/3`.
 fn split_suffix(target: &str) -> (&str, &str) {
@@ -140,6 +177,50 @@ mod tests {
         assert!(fold_path(&central).unwrap().ends_with("/secret/a%2Fb/version/1"));
         for other in ["/", "/swagger/a/b", "/api/x/v2/secretConfig", "/api/x/v2/secret", "/api/x"] {
             assert_eq!(fold_path(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn kv2_paths_have_an_operation_before_and_no_suffix() {
+        let fold = |target: &str| {
+            let path = format!("/api/{ID}/v1/secret/{target}");
+            let folded = fold_path(&path);
+            folded.map(|folded| {
+                folded.strip_prefix(&format!("/api/{ID}/v1/secret/")).unwrap().to_owned()
+            })
+        };
+        for (target, expected) in [
+            ("data/a", Some("data/a")),
+            ("data/a/b/c", Some("data/a%2Fb%2Fc")),
+            ("data/a%2Fb", Some("data/a%2Fb")),
+            ("metadata/a/b/", Some("metadata/a%2Fb%2F")),
+            ("subkeys/a/version/3", Some("subkeys/a%2Fversion%2F3")),
+            ("undelete/data/a", Some("undelete/data%2Fa")),
+            ("destroy//a", Some("destroy/%2Fa")),
+            ("metadata/", None),
+            ("metadata", None),
+            ("config", None),
+            ("config/a/b", None),
+            ("datax/a/b", None),
+        ] {
+            assert_eq!(fold(target).as_deref(), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn the_method_list_is_a_query() {
+        let listed = |path: &str| {
+            let uri: Uri = format!("/api/{ID}/{path}").parse().unwrap();
+            as_list(&uri).map(|uri| uri.to_string().replace(&format!("/api/{ID}/"), ""))
+        };
+        for (path, expected) in [
+            ("v1/secret/metadata", Some("v1/secret/metadata?list=true")),
+            ("v1/secret/metadata/", Some("v1/secret/metadata/?list=true")),
+            ("v1/secret/metadata/a%2Fb?x=1", Some("v1/secret/metadata/a%2Fb?x=1&list=true")),
+            ("v1/secret/data/a", None),
+            ("v2/secret", None),
+        ] {
+            assert_eq!(listed(path).as_deref(), expected, "{path}");
         }
     }
 

@@ -34,13 +34,16 @@ pub struct RequestRecord {
     route: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     decisions: Vec<Decision>,
-    /// How many decisions or identities there were beyond those that are listed.
+    /// How many decisions, identities or versions there were beyond those that are listed.
     #[serde(skip_serializing_if = "is_zero")]
     left_out: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     resource_urn: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<u32>,
+    /// Where a request is about several versions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    versions: Vec<u32>,
     /// The answer's status; none where the caller went away before there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
@@ -195,7 +198,14 @@ impl RequestRecord {
         self.left_out += noted.decisions.len().saturating_sub(MAX_LISTED);
         self.decisions = noted.decisions.into_iter().take(MAX_LISTED).map(Decision::from).collect();
         self.resource_urn = noted.resource_urn.as_deref().map(bounded);
-        self.version = noted.version.map(|version| version.get());
+        match noted.versions.as_slice() {
+            [version] => self.version = Some(version.get()),
+            versions => {
+                self.left_out += versions.len().saturating_sub(MAX_LISTED);
+                self.versions =
+                    versions.iter().take(MAX_LISTED).map(|version| version.get()).collect();
+            }
+        }
     }
 
     /// Adds how the request was answered.

@@ -49,6 +49,35 @@ impl SecretData {
         Ok(Self(text))
     }
 
+    /// The data as it is after a JSON merge patch (RFC 7396).
+    ///
+    /// # Errors
+    ///
+    /// See [`SecretData::from_json`].
+    pub fn merged(&self, patch: &Json) -> Result<Self, Error> {
+        let mut json = self.to_json()?;
+        json.merge(patch);
+        Self::from_json(&json)
+    }
+
+    /// The keys inside the data without their values, as JSON: down to `depth` levels, or all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] where stored data is not JSON.
+    pub fn keys(&self, depth: Option<usize>) -> Result<Self, Error> {
+        match self.to_json()?.keys(depth.unwrap_or(usize::MAX)) {
+            // Of an object without members nothing is left but itself.
+            Json::Null => Ok(Self(Zeroizing::new("{}".to_owned()))),
+            keys => Ok(Self(keys.to_compact())),
+        }
+    }
+
+    fn to_json(&self) -> Result<Json, Error> {
+        let broken = |refusal| Error::Internal(format!("stored data {refusal}"));
+        Json::parse(self.as_str().as_bytes()).map_err(broken)
+    }
+
     /// Takes back what [`SecretData::as_str`] gave out earlier.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::{CustomMetadata, Version};
+
 /// Why a request was not done.
 ///
 /// Each variant but the last two carries no more than the caller may know. The text of
@@ -24,12 +26,23 @@ pub enum Error {
     SecretNotFound,
     /// The secret has no such version, or no longer.
     VersionNotFound,
+    /// The version is deactivated or deleted, and the API set of the request has no other way to say so.
+    VersionClosed(Box<ClosedVersion>),
     /// There is a secret at that path.
     SecretExists,
     /// Storage or keys cannot be reached now. The text is for the log.
     Unavailable(String),
     /// Something broke that the caller has no part in. The text is for the log.
     Internal(String),
+}
+
+/// A version whose data cannot be read, and what may be known of it all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedVersion {
+    /// The version.
+    pub version: Version,
+    /// The custom metadata of its secret.
+    pub custom_metadata: CustomMetadata,
 }
 
 /// Which argument is at fault; each has its own error code on the wire.
@@ -81,6 +94,9 @@ impl fmt::Debug for Error {
             Self::DomainNotFound => f.write_str("domain not found"),
             Self::SecretNotFound => f.write_str("secret not found"),
             Self::VersionNotFound => f.write_str("version not found"),
+            Self::VersionClosed(closed) => {
+                write!(f, "version {} is closed", closed.version.id.get())
+            }
             Self::SecretExists => f.write_str("secret exists"),
             Self::Unavailable(text) => write!(f, "unavailable: {text}"),
             Self::Internal(text) => write!(f, "internal: {text}"),

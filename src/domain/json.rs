@@ -73,6 +73,52 @@ impl Json {
         }
     }
 
+    /// Applies a JSON merge patch (RFC 7396): null removes a member, objects are merged, all else takes
+    /// the place of what was there. Members keep their order; new ones come last.
+    pub fn merge(&mut self, patch: &Self) {
+        let Self::Object(changes) = patch else {
+            *self = patch.clone();
+            return;
+        };
+        if !matches!(self, Self::Object(_)) {
+            *self = Self::Object(Vec::new());
+        }
+        let Self::Object(members) = self else { return };
+        // Looked up by halves: a body may bring as many changes as there are members.
+        let mut by_key: Vec<usize> = (0..members.len()).collect();
+        by_key.sort_unstable_by(|a, b| members[*a].0.cmp(&members[*b].0));
+        let mut removed = vec![false; members.len()];
+        for (key, change) in changes {
+            let place = by_key.binary_search_by(|place| members[*place].0.cmp(key));
+            let place = place.ok().map(|found| by_key[found]);
+            match (change, place) {
+                (Self::Null, Some(place)) => removed[place] = true,
+                (Self::Null, None) => {}
+                (change, Some(place)) => members[place].1.merge(change),
+                (change, None) => {
+                    let mut value = Self::Null;
+                    value.merge(change);
+                    members.push((key.clone(), value));
+                }
+            }
+        }
+        let mut removed = removed.into_iter();
+        members.retain(|_| !removed.next().unwrap_or(false));
+    }
+
+    /// The keys of objects inside objects, down to `depth` levels, with null in the place of all else;
+    /// an empty object is null too. Arrays are not looked into.
+    pub fn keys(&self, depth: usize) -> Self {
+        match self {
+            Self::Object(members) if !members.is_empty() && depth > 0 => {
+                let below =
+                    |(key, value): &(Zeroizing<String>, Self)| (key.clone(), value.keys(depth - 1));
+                Self::Object(members.iter().map(below).collect())
+            }
+            _ => Self::Null,
+        }
+    }
+
     /// Writes the value without white space between its parts.
     pub fn to_compact(&self) -> Zeroizing<String> {
         // Counted first and allocated once: a growing buffer would leave unwiped copies behind.
@@ -315,6 +361,41 @@ mod tests {
         let text = r#"{"z":1.10,"a":100000000000000000000.0000000001,"m":1E400,"b":-0,"c":1e+5}"#;
         assert_eq!(compact(text).unwrap(), text);
         assert_eq!(compact(" { \"b\" : [ 1 , 2 ] } ").unwrap(), r#"{"b":[1,2]}"#);
+    }
+
+    /// The examples of RFC 7396, appendix A, but for those whose target or patch is no object: data always
+    /// is one.
+    #[test]
+    fn merge_patches_do_as_their_standard_says() {
+        for (target, patch, expected) in [
+            (r#"{"a":"b"}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"b":"c"}"#, r#"{"a":"b","b":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"a":null}"#, "{}"),
+            (r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, r#"{"b":"c"}"#),
+            (r#"{"a":["b"]}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"c"}"#, r#"{"a":["b"]}"#, r#"{"a":["b"]}"#),
+            (r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#, r#"{"a":{"b":"d"}}"#),
+            (r#"{"a":[{"b":"c"}]}"#, r#"{"a":[1]}"#, r#"{"a":[1]}"#),
+            (r#"{"e":null}"#, r#"{"a":1}"#, r#"{"e":null,"a":1}"#),
+            (r#"{"a":"foo"}"#, r#"{"a":{"b":null,"c":1}}"#, r#"{"a":{"c":1}}"#),
+            ("{}", r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
+        ] {
+            let mut json = Json::parse(target.as_bytes()).unwrap();
+            json.merge(&Json::parse(patch.as_bytes()).unwrap());
+            assert_eq!(json.to_compact().as_str(), expected, "{target} {patch}");
+        }
+    }
+
+    #[test]
+    fn keys_are_shown_without_values() {
+        let json = Json::parse(br#"{"a":{"b":{"c":1},"d":"x"},"e":[{"f":1}],"g":{},"h":[]}"#);
+        let json = json.unwrap();
+        let keys = |depth: usize| json.keys(depth).to_compact().to_string();
+        assert_eq!(keys(1), r#"{"a":null,"e":null,"g":null,"h":null}"#);
+        assert_eq!(keys(2), r#"{"a":{"b":null,"d":null},"e":null,"g":null,"h":null}"#);
+        let all = r#"{"a":{"b":{"c":null},"d":null},"e":null,"g":null,"h":null}"#;
+        assert_eq!(keys(3), all);
+        assert_eq!(keys(usize::MAX), all);
     }
 
     #[test]

@@ -64,6 +64,18 @@ impl VersionLifetime {
         &self.text
     }
 
+    /// The duration as the KV2 API writes it, in the form of Go's `time.Duration`: hours, minutes and
+    /// seconds from the largest that is not zero on, such as `24h0m0s`, `1m30s` and `0s`.
+    pub fn to_go(&self) -> String {
+        let (hours, minutes, seconds) =
+            (self.seconds / 3_600, self.seconds / 60 % 60, self.seconds % 60);
+        match (hours, minutes) {
+            (0, 0) => format!("{seconds}s"),
+            (0, _) => format!("{minutes}m{seconds}s"),
+            _ => format!("{hours}h{minutes}m{seconds}s"),
+        }
+    }
+
     /// Whole seconds.
     pub const fn seconds(&self) -> u64 {
         self.seconds
@@ -210,6 +222,22 @@ mod tests {
             assert_eq!(VersionLifetime::parse(text).unwrap().as_str(), text);
         }
         assert_eq!(VersionLifetime::parse("").unwrap().as_str(), "0s");
+    }
+
+    #[test]
+    fn go_reads_what_is_written_for_it() {
+        for (text, expected) in [
+            ("0", "0s"),
+            ("59", "59s"),
+            ("60", "1m0s"),
+            ("90s", "1m30s"),
+            ("1h", "1h0m0s"),
+            ("1d", "24h0m0s"),
+            ("10h30m10s", "10h30m10s"),
+            ("36525d", "876600h0m0s"),
+        ] {
+            assert_eq!(VersionLifetime::parse(text).unwrap().to_go(), expected, "{text}");
+        }
     }
 
     proptest! {

@@ -60,6 +60,44 @@ impl CustomMetadata {
     }
 }
 
+/// Changes of custom metadata down to single pairs, as a JSON merge patch (RFC 7396) makes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CustomMetadataPatch {
+    /// All pairs go.
+    Clear,
+    /// These pairs are set, or go where there is no value; the others stay.
+    Merge(BTreeMap<String, Option<String>>),
+}
+
+impl Default for CustomMetadataPatch {
+    /// Nothing changes.
+    fn default() -> Self {
+        Self::Merge(BTreeMap::new())
+    }
+}
+
+impl CustomMetadataPatch {
+    /// What custom metadata becomes by these changes.
+    ///
+    /// # Errors
+    ///
+    /// See [`CustomMetadata::new`].
+    pub fn merged_into(&self, present: &CustomMetadata) -> Result<CustomMetadata, Error> {
+        let changes = match self {
+            Self::Clear => return Ok(CustomMetadata::default()),
+            Self::Merge(changes) => changes,
+        };
+        let mut entries = present.0.clone();
+        for (key, value) in changes {
+            match value {
+                Some(value) => entries.insert(key.clone(), value.clone()),
+                None => entries.remove(key),
+            };
+        }
+        CustomMetadata::new(entries)
+    }
+}
+
 fn is_metadata_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_.:/=@%-".contains(&byte)
 }
@@ -93,6 +131,24 @@ mod tests {
         ] {
             assert!(pair(key, value).is_err(), "{key} {value}");
         }
+    }
+
+    #[test]
+    fn pairs_are_set_and_removed_one_by_one_and_the_sum_keeps_the_bounds() {
+        let present = pairs((0..64).map(|n| (format!("k{n}"), "v".to_owned()))).unwrap();
+        let merge = |changes: &[(&str, Option<&str>)]| {
+            let owned =
+                |(key, value): &(&str, Option<&str>)| ((*key).to_owned(), value.map(str::to_owned));
+            CustomMetadataPatch::Merge(changes.iter().map(owned).collect()).merged_into(&present)
+        };
+        assert_eq!(merge(&[]).unwrap(), present);
+        assert!(merge(&[("new", Some("v"))]).is_err());
+        let merged = merge(&[("new", Some("v")), ("k0", None), ("absent", None)]).unwrap();
+        assert_eq!(merged.entries().len(), 64);
+        assert!(!merged.entries().contains_key("k0"));
+        assert_eq!(merged.entries()["new"], "v");
+        assert!(merge(&[("k1", Some(""))]).is_err());
+        assert!(CustomMetadataPatch::Clear.merged_into(&present).unwrap().is_empty());
     }
 
     #[test]

@@ -47,15 +47,15 @@ mod version;
 pub use self::{
     credential::{Credential, CredentialStatus},
     data::SecretData,
-    error::{Argument, Error},
+    error::{Argument, ClosedVersion, Error},
     lifetime::VersionLifetime,
-    metadata::CustomMetadata,
+    metadata::{CustomMetadata, CustomMetadataPatch},
     okms_domain::OkmsDomain,
     okms_id::{NotAnOkmsId, OkmsId},
     path::SecretPath,
     peer::{Claim, ConnectionInfo, Peer, PeerCertificate, external_identity},
     principal::{CredentialId, Principal, Revisions},
-    secret::{Secret, SecretChange, SecretSnapshot},
+    secret::{Secret, SecretChange, SecretSnapshot, Wanted},
     settings::{
         DEFAULT_MAX_VERSIONS, EffectiveConfig, MetadataPatch, SecretConfig, SecretConfigPatch,
     },

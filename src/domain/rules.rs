@@ -4,8 +4,9 @@
 //! or why nothing is. None of them does anything itself, so storage may ask again after a conflict.
 
 use super::{
-    Argument, Error, MAX_VERSION, MetadataPatch, NewVersion, Secret, SecretChange, SecretConfig,
-    SecretPath, SecretSnapshot, Timestamp, Version, VersionId, VersionState,
+    Argument, ClosedVersion, CustomMetadataPatch, Error, MAX_VERSION, MetadataPatch, NewVersion,
+    Secret, SecretChange, SecretConfig, SecretConfigPatch, SecretPath, SecretSnapshot, Timestamp,
+    Version, VersionId, VersionState,
 };
 
 /// Makes a secret with its first version.
@@ -25,15 +26,7 @@ pub fn create(
     if snapshot.secret.is_some() {
         return Err(Error::SecretExists);
     }
-    let mut secret = Secret {
-        path: path.clone(),
-        config: SecretConfig::default().patched(&metadata.config),
-        custom_metadata: metadata.custom_metadata.clone().unwrap_or_default(),
-        current_version: 0,
-        oldest_version: 0,
-        created_at: now,
-        updated_at: now,
-    };
+    let mut secret = new_secret(path, metadata, now);
     let version = next_version(&mut secret, &snapshot.domain_config, now)?;
     Ok(SecretChange::Insert { secret, version: Some(version) })
 }
@@ -53,11 +46,8 @@ pub fn update(
     writes_data: bool,
     now: Timestamp,
 ) -> Result<SecretChange, Error> {
-    let mut secret = snapshot.secret.clone().ok_or(Error::SecretNotFound)?;
-    secret.config = secret.config.patched(&metadata.config);
-    if let Some(custom_metadata) = &metadata.custom_metadata {
-        secret.custom_metadata = custom_metadata.clone();
-    }
+    let secret = snapshot.secret.as_ref().ok_or(Error::SecretNotFound)?;
+    let mut secret = patched(secret, metadata);
     check_and_set(&secret, &snapshot.domain_config, cas)?;
     secret.updated_at = now;
     if !writes_data {
@@ -68,7 +58,114 @@ pub fn update(
     Ok(SecretChange::Update { secret, version: Some(version), prune_through })
 }
 
-/// Brings the version of the snapshot into another state.
+/// Writes a version as KV2 does: whether there is a secret at the path yet or not.
+///
+/// Unlike [`create`], the first version needs a check-and-set of 0 where one is required.
+///
+/// # Errors
+///
+/// See [`update`]; but there is no secret that must exist.
+pub fn put(
+    snapshot: &SecretSnapshot,
+    path: &SecretPath,
+    cas: Option<u32>,
+    now: Timestamp,
+) -> Result<SecretChange, Error> {
+    if snapshot.secret.is_some() {
+        return update(snapshot, cas, &MetadataPatch::default(), true, now);
+    }
+    let mut secret = new_secret(path, &MetadataPatch::default(), now);
+    check_and_set(&secret, &snapshot.domain_config, cas)?;
+    let version = next_version(&mut secret, &snapshot.domain_config, now)?;
+    Ok(SecretChange::Insert { secret, version: Some(version) })
+}
+
+/// Writes a version that is made of the current one, which has to be open for that.
+///
+/// # Errors
+///
+/// See [`update`]; [`Error::VersionNotFound`] before the first version, [`Error::VersionClosed`].
+pub fn patch(
+    snapshot: &SecretSnapshot,
+    cas: Option<u32>,
+    now: Timestamp,
+) -> Result<SecretChange, Error> {
+    let secret = snapshot.secret.as_ref().ok_or(Error::SecretNotFound)?;
+    check_and_set(secret, &snapshot.domain_config, cas)?;
+    let current = snapshot.versions.last().ok_or(Error::VersionNotFound)?;
+    if current.state(now) != VersionState::Active {
+        return Err(closed(secret, current));
+    }
+    update(snapshot, cas, &MetadataPatch::default(), true, now)
+}
+
+/// That the version of a secret is closed, with what may be known of it all the same.
+pub fn closed(secret: &Secret, version: &Version) -> Error {
+    let custom_metadata = secret.custom_metadata.clone();
+    Error::VersionClosed(Box::new(ClosedVersion { version: version.clone(), custom_metadata }))
+}
+
+/// Writes metadata as KV2 does: at a path without a secret it makes one without versions. There is no
+/// check-and-set.
+pub fn put_metadata(
+    snapshot: &SecretSnapshot,
+    path: &SecretPath,
+    metadata: &MetadataPatch,
+    now: Timestamp,
+) -> SecretChange {
+    let Some(secret) = &snapshot.secret else {
+        return SecretChange::Insert { secret: new_secret(path, metadata, now), version: None };
+    };
+    SecretChange::Update {
+        secret: Secret { updated_at: now, ..patched(secret, metadata) },
+        version: None,
+        prune_through: None,
+    }
+}
+
+/// Changes metadata as KV2 does, down to single pairs of the custom metadata. There is no check-and-set.
+///
+/// # Errors
+///
+/// [`Error::SecretNotFound`], [`Argument::CustomMetadata`].
+pub fn merge_metadata(
+    snapshot: &SecretSnapshot,
+    config: &SecretConfigPatch,
+    custom_metadata: &CustomMetadataPatch,
+    now: Timestamp,
+) -> Result<SecretChange, Error> {
+    let secret = snapshot.secret.as_ref().ok_or(Error::SecretNotFound)?;
+    let custom_metadata = Some(custom_metadata.merged_into(&secret.custom_metadata)?);
+    let metadata = MetadataPatch { config: config.clone(), custom_metadata };
+    Ok(SecretChange::Update {
+        secret: Secret { updated_at: now, ..patched(secret, &metadata) },
+        version: None,
+        prune_through: None,
+    })
+}
+
+/// Brings the versions of the snapshot into another state as KV2 does: those that cannot come into it are
+/// passed over, and so is a secret that is not there. Activating a version that is active gives it its
+/// whole lifetime anew.
+pub fn set_version_states(
+    snapshot: &SecretSnapshot,
+    state: VersionState,
+    now: Timestamp,
+) -> SecretChange {
+    let Some(secret) = &snapshot.secret else { return SecretChange::Keep(Vec::new()) };
+    let config = &snapshot.domain_config;
+    let becomes = |version: &Version| match (version.state(now), state) {
+        (VersionState::Deleted, _) | (VersionState::Deactivated, VersionState::Deactivated) => None,
+        _ => Some(in_state(secret, config, version, state, now)),
+    };
+    let changed: Vec<_> = snapshot.versions.iter().filter_map(becomes).collect();
+    if changed.is_empty() {
+        return SecretChange::Keep(snapshot.versions.clone());
+    }
+    SecretChange::SetVersions(changed)
+}
+
+/// Brings the one version of the snapshot into another state.
 ///
 /// An active version may be deactivated or deleted, a deactivated one activated or deleted; deleted
 /// is final. Activating again gives the version its whole lifetime anew.
@@ -82,39 +179,70 @@ pub fn set_version_state(
     now: Timestamp,
 ) -> Result<SecretChange, Error> {
     let secret = snapshot.secret.as_ref().ok_or(Error::SecretNotFound)?;
-    let version = snapshot.version.clone().ok_or(Error::VersionNotFound)?;
+    let version = snapshot.versions.first().ok_or(Error::VersionNotFound)?;
     let present = version.state(now);
     if present == state {
-        return Ok(SecretChange::KeepVersion(version));
+        return Ok(SecretChange::Keep(vec![version.clone()]));
     }
     if present == VersionState::Deleted {
         return Err(Error::argument(Argument::State, "a deleted version stays deleted"));
     }
-    let closed_at = match present {
-        VersionState::Deactivated => version.deactivated_at,
-        _ => Some(now),
-    };
-    Ok(SecretChange::SetVersion(match state {
-        VersionState::Active => Version {
-            deactivated_at: closing_time(secret, &snapshot.domain_config, now),
-            ..version
-        },
-        VersionState::Deactivated => Version { deactivated_at: closed_at, ..version },
-        VersionState::Deleted => Version { deactivated_at: closed_at, deleted: true, ..version },
-    }))
+    let version = in_state(secret, &snapshot.domain_config, version, state, now);
+    Ok(SecretChange::SetVersions(vec![version]))
 }
 
 /// What a caller should know about settings that were stored and do not have the effect that they
 /// seem to have.
-pub fn warnings(metadata: &MetadataPatch, domain_config: &SecretConfig) -> Vec<String> {
+pub fn warnings(patch: &SecretConfigPatch, domain_config: &SecretConfig) -> Vec<String> {
     let mut warnings = Vec::new();
-    if metadata.config.cas_required == Some(false) && domain_config.cas_required {
+    if patch.cas_required == Some(false) && domain_config.cas_required {
         warnings.push(
             "casRequired is stored as false, but the domain requires cas: it stays required"
                 .to_owned(),
         );
     }
     warnings
+}
+
+/// A secret before its first version.
+fn new_secret(path: &SecretPath, metadata: &MetadataPatch, now: Timestamp) -> Secret {
+    Secret {
+        path: path.clone(),
+        config: SecretConfig::default().patched(&metadata.config),
+        custom_metadata: metadata.custom_metadata.clone().unwrap_or_default(),
+        current_version: 0,
+        oldest_version: 0,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+fn patched(secret: &Secret, metadata: &MetadataPatch) -> Secret {
+    let custom_metadata = metadata.custom_metadata.as_ref().unwrap_or(&secret.custom_metadata);
+    Secret {
+        config: secret.config.patched(&metadata.config),
+        custom_metadata: custom_metadata.clone(),
+        ..secret.clone()
+    }
+}
+
+/// A version as it stands once it is brought into a state. One that is closed keeps the time of that.
+fn in_state(
+    secret: &Secret,
+    domain: &SecretConfig,
+    version: &Version,
+    state: VersionState,
+    now: Timestamp,
+) -> Version {
+    let closed_at = match version.state(now) {
+        VersionState::Active => Some(now),
+        _ => version.deactivated_at,
+    };
+    let deactivated_at = match state {
+        VersionState::Active => closing_time(secret, domain, now),
+        VersionState::Deactivated | VersionState::Deleted => closed_at,
+    };
+    Version { deactivated_at, deleted: state == VersionState::Deleted, ..version.clone() }
 }
 
 /// A `cas` that is given is always compared; one that is missing is refused where it is required.

@@ -21,6 +21,13 @@ pub struct Secret {
     pub updated_at: Timestamp,
 }
 
+impl Secret {
+    /// Whether it has a version of that number: they are numbered without gaps, and only the oldest go.
+    pub fn keeps(&self, id: VersionId) -> bool {
+        (self.oldest_version..=self.current_version).contains(&id.get())
+    }
+}
+
 /// All that a rule may look at: read under the same lock under which the change is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretSnapshot {
@@ -28,8 +35,38 @@ pub struct SecretSnapshot {
     pub domain_config: SecretConfig,
     /// The secret, if there is one at the path.
     pub secret: Option<Secret>,
-    /// The version that the request names, if it names one and the secret has it.
-    pub version: Option<Version>,
+    /// Those of the versions that were [`Wanted`] which the secret has, ascending.
+    pub versions: Vec<Version>,
+}
+
+/// Which versions of a secret a rule looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// None: the secret alone decides.
+    Nothing,
+    /// The current one.
+    Current,
+    /// The current one, and its data.
+    CurrentData,
+    /// These, in whatever order the request names them.
+    These(Vec<VersionId>),
+}
+
+impl Wanted {
+    /// The numbers of those that a secret has, ascending, each once: versions are numbered without gaps,
+    /// and only the oldest go.
+    pub fn of(&self, secret: &Secret) -> Vec<VersionId> {
+        let mut ids = match self {
+            Self::Nothing => Vec::new(),
+            Self::Current | Self::CurrentData => {
+                VersionId::new(secret.current_version).into_iter().collect()
+            }
+            Self::These(ids) => ids.iter().copied().filter(|id| secret.keeps(*id)).collect(),
+        };
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
 }
 
 /// What a rule decided; the store writes it as one whole.
@@ -51,10 +88,10 @@ pub enum SecretChange {
         /// All versions up to this number go.
         prune_through: Option<VersionId>,
     },
-    /// A version that closes, opens again or loses its data.
-    SetVersion(Version),
-    /// Nothing to write; the version already is as asked for.
-    KeepVersion(Version),
+    /// Versions that close, open again or lose their data; at least one.
+    SetVersions(Vec<Version>),
+    /// Nothing to write: these versions, if any, already are as asked for.
+    Keep(Vec<Version>),
 }
 
 impl SecretChange {

@@ -50,6 +50,12 @@ impl Timestamp {
         let seconds = self.to_rfc3339_seconds();
         format!("{}.{:03}Z", seconds.trim_end_matches('Z'), self.0.rem_euclid(1_000))
     }
+
+    /// RFC 3339 in UTC with nine digits behind the point, the form of the KV2 API:
+    /// `2026-11-23T09:30:00.123000000Z`. The last six are zero.
+    pub fn to_rfc3339_nanos(self) -> String {
+        format!("{}000000Z", self.to_rfc3339_millis().trim_end_matches('Z'))
+    }
 }
 
 /// Where "now" comes from: the system in production, a test's own hand in tests.

@@ -21,8 +21,8 @@ pub struct Noted {
     pub decisions: Vec<NotedDecision>,
     /// The resource that the request is about, as a URN.
     pub resource_urn: Option<String>,
-    /// The version that was read, made or changed.
-    pub version: Option<VersionId>,
+    /// The versions that were read, made or changed.
+    pub versions: Vec<VersionId>,
 }
 
 /// One decision about a caller's rights.
@@ -54,7 +54,12 @@ impl RequestTrail {
 
     /// Notes the version that was read, made or changed.
     pub fn note_version(&self, version: VersionId) {
-        self.noted().version = Some(version);
+        self.note_versions(&[version]);
+    }
+
+    /// Notes the versions that were read, made or changed.
+    pub fn note_versions(&self, versions: &[VersionId]) {
+        self.noted().versions = versions.to_vec();
     }
 
     /// All that was noted so far.

@@ -28,7 +28,7 @@ impl PathRange {
     }
 
     /// All paths that begin with `prefix`, which is the beginning of a path.
-    pub(super) fn of_prefix(prefix: &str) -> Self {
+    pub fn of_prefix(prefix: &str) -> Self {
         let mut bytes = prefix.as_bytes().to_vec();
         let to = match bytes.last_mut() {
             None => return Self::all(),
@@ -44,6 +44,19 @@ impl PathRange {
     /// This path alone.
     pub(super) fn of_path(path: &str) -> Self {
         Self { from: path.to_owned(), to: format!("{path}{BEFORE_ALL}") }
+    }
+
+    /// The least text behind a path or, where the text ends in a slash, behind all paths that begin with it.
+    pub fn end_of(text: &str) -> String {
+        if text.ends_with('/') { Self::of_prefix(text).to } else { Self::of_path(text).to }
+    }
+
+    /// What both ranges have in common; `None` where that is nothing.
+    #[must_use]
+    pub fn within(self, other: &Self) -> Option<Self> {
+        let from = self.from.max(other.from.clone());
+        let to = self.to.min(other.to.clone());
+        (from < to).then_some(Self { from, to })
     }
 
     /// What of the range comes after a path; `None` where nothing does.
@@ -107,6 +120,12 @@ mod tests {
             path in "[-a-cz][-./a-cz]{0,3}[-a-cz]",
             after in "[-a-cz][-./a-cz]{0,3}[-a-cz]",
         ) {
+            let both = PathRange::of_prefix(&path).within(&PathRange::of_prefix(&after));
+            let in_both = |text: &str| text.starts_with(&path) && text.starts_with(&after);
+            for text in [&path, &after] {
+                let is_in = both.as_ref().is_some_and(|range| holds(range, text));
+                prop_assert_eq!(is_in, in_both(text));
+            }
             let of_prefixes = prefixes.iter().map(|prefix| PathRange::of_prefix(prefix));
             let of_paths = exact.iter().map(|path| PathRange::of_path(path));
             let merged = merge(of_prefixes.chain(of_paths).collect());

@@ -51,6 +51,17 @@ impl Caller {
         self.authenticated.revisions
     }
 
+    /// The same caller with its groups and rights as of now.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub(super) async fn renewed(&self) -> Result<Self, Error> {
+        let authenticated = self.authenticated.renewed().await?;
+        self.trail.note_principal(Arc::clone(&authenticated.principal));
+        Ok(Self { authenticated, trail: Arc::clone(&self.trail) })
+    }
+
     /// Where to note what the request turns out to be.
     pub fn trail(&self) -> &RequestTrail {
         &self.trail
@@ -70,6 +81,35 @@ impl Caller {
         let decision = self.rights().decide(action, path);
         self.trail.note_decision(decision.noted(action));
         if decision.is_allowed() { Ok(()) } else { Err(Error::Forbidden(action.as_str())) }
+    }
+
+    /// Lets a request go on where the caller may do one of two things with a secret, and tells which: it turns
+    /// out under the store's lock which of them the request comes to, and is [noted](Self::note_decision)
+    /// then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`], the same whatever it would have come to, where the caller may do neither.
+    pub(super) fn authorize_either(
+        &self,
+        first: Action,
+        second: Action,
+        path: &SecretPath,
+    ) -> Result<(bool, bool), Error> {
+        self.note_resource(Some(path));
+        let may = |action| self.rights().decide(action, Some(path)).is_allowed();
+        let (may_first, may_second) = (may(first), may(second));
+        if !may_first && !may_second {
+            self.note_decision(first, path);
+            self.note_decision(second, path);
+            return Err(Error::Forbidden(first.as_str()));
+        }
+        Ok((may_first, may_second))
+    }
+
+    /// Notes what was decided about an action on a secret.
+    pub(super) fn note_decision(&self, action: Action, path: &SecretPath) {
+        self.trail.note_decision(self.rights().decide(action, Some(path)).noted(action));
     }
 
     /// What the caller may do in the domain.

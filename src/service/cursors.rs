@@ -18,6 +18,8 @@ pub(super) enum List<'a> {
     Secrets,
     /// The versions of a secret.
     Versions(&'a SecretPath),
+    /// What stands in a folder, whose path ends in a slash; the empty path is that of the root.
+    Folder(&'a str),
 }
 
 impl Keyring {
@@ -66,6 +68,7 @@ impl List<'_> {
             Self::Secrets => b"secrets".to_vec(),
             // No other list's name begins like this, and the path is the rest.
             Self::Versions(path) => [b"versions\0", path.as_str().as_bytes()].concat(),
+            Self::Folder(path) => [b"folder\0", path.as_bytes()].concat(),
         }
     }
 }

@@ -9,11 +9,17 @@
 //! | `caller` | who acts, in which domain; the only way to the secrets |
 //! | `authentication` | whether a certificate's credential counts for this request |
 //! | `secrets` | the use cases of secrets, versions and a domain's defaults |
+//! | `kv2` | the same where the KV2 API set has rules of its own |
+//! | `changes` | how a secret is changed and read under keys that change meanwhile |
 //! | `listing` | the secrets that a caller may see, by pages |
-//! | `policies` | policies and groups, and the snapshot that requests are decided by |
+//! | `folders` | what stands in a folder of paths, as KV2 lists it |
+//! | `policies` | what operators do with policies and groups |
+//! | `policy_cache` | the policies and groups in memory, by which requests are decided |
 //! | `cursors` | cursors of lists, bound to caller and list |
 //! | `keyring` | keys of domains, unwrapped in memory |
 //! | `keys` | rotation of keys, and sealing anew after it |
+//! | `rewrapping` | that servers seal anew by themselves |
+//! | `troubles` | what goes wrong with single domains time and again |
 //! | `store_key` | the key that wraps them, and how a root key opens it |
 //! | `rows` | that nothing of a stored row is used before it is verified |
 //! | `old_rows` | proving the rows of a store of before, once |
@@ -21,17 +27,23 @@
 
 mod authentication;
 mod caller;
+mod changes;
 mod credentials;
 mod cursors;
 mod domains;
+mod folders;
 mod keyring;
 mod keys;
+mod kv2;
 mod listing;
 mod old_rows;
 mod policies;
+mod policy_cache;
+mod rewrapping;
 mod rows;
 mod secrets;
 mod store_key;
+mod troubles;
 
 pub use self::{
     authentication::{Authenticated, Authentication},
@@ -40,7 +52,9 @@ pub use self::{
     domains::Domains,
     keyring::Keyring,
     keys::{KeyStatus, Keys, OtherRootKey, RewrapReport, RootKeyStatus},
-    policies::{AppliedPolicy, Group, Policies, PolicyCache},
+    kv2::{NewVersionView, OpenedVersion},
+    policies::{AppliedPolicy, Group, Policies},
+    policy_cache::{PolicyCache, Snapshot},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
     store_key::RootKeySource,
 };

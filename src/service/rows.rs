@@ -12,7 +12,7 @@ use crate::{
     },
     domain::{
         Error, NewVersion, Secret, SecretChange, SecretData, SecretPath, SecretSnapshot, Version,
-        VersionId,
+        VersionId, Wanted,
     },
     store::{
         Decision, Rewrapped, RowProof, SecretProof, SecretWithVersion, StoredSecret,
@@ -62,7 +62,7 @@ impl UnderKeys for SecretWithVersion {
 impl UnderKeys for StoredSnapshot {
     fn each_key(&self, key: &mut dyn FnMut(KeyId)) {
         self.secret.iter().for_each(|secret| secret.each_key(key));
-        self.version.iter().for_each(|version| version.each_key(key));
+        self.versions.iter().for_each(|version| version.each_key(key));
     }
 }
 
@@ -97,7 +97,7 @@ impl DomainKeys {
         self.verify_secret(path, &found.secret)?;
         let record = found.secret.record;
         let expected = wanted.or_else(|| VersionId::new(record.secret.current_version).ok());
-        let version = match expected.filter(|id| keeps(&record.secret, *id)) {
+        let version = match expected.filter(|id| record.secret.keeps(*id)) {
             Some(id) => Some(self.verify_version(&record, id, found.version)?),
             None => None,
         };
@@ -127,26 +127,28 @@ impl DomainKeys {
         Ok(verified)
     }
 
-    /// Verifies what a change of the secret at `path` is decided on. `wanted` is the version that the
-    /// snapshot is to hold.
+    /// Verifies what a change of the secret at `path` is decided on: the secret, and those of the versions
+    /// `wanted` that it has.
     pub(super) fn verify_snapshot(
         &self,
         path: &SecretPath,
         stored: &StoredSnapshot,
-        wanted: Option<VersionId>,
+        wanted: &Wanted,
     ) -> Result<SecretSnapshot, Error> {
         let mut snapshot = SecretSnapshot {
             domain_config: stored.domain_config.clone(),
             secret: None,
-            version: None,
+            versions: Vec::new(),
         };
         let Some(secret) = &stored.secret else { return Ok(snapshot) };
         self.verify_secret(path, secret)?;
-        if let Some(id) = wanted.filter(|id| keeps(&secret.record.secret, *id)) {
-            let version = self.verify_version(&secret.record, id, stored.version.clone())?;
-            snapshot.version = Some(version.record.version);
+        let record = &secret.record;
+        let mut versions = stored.versions.iter();
+        for id in wanted.of(&record.secret) {
+            let version = self.verify_version(record, id, versions.next().cloned())?;
+            snapshot.versions.push(version.record.version);
         }
-        snapshot.secret = Some(secret.record.secret.clone());
+        snapshot.secret = Some(record.secret.clone());
         Ok(snapshot)
     }
 
@@ -166,6 +168,14 @@ impl DomainKeys {
             not_verified(path, &format!("the data of version {}", version.id.get()))
         })?;
         SecretData::from_stored(opened).map(Some)
+    }
+
+    /// Opens the data of the current version of a snapshot that is verified and was read with that data.
+    pub(super) fn open_current(&self, stored: &StoredSnapshot) -> Result<SecretData, Error> {
+        let absent = || Error::Internal("data was to be merged, and is not at hand".into());
+        let secret = stored.secret.as_ref().ok_or_else(absent)?;
+        let version = stored.versions.last().ok_or_else(absent)?;
+        self.open_data(&secret.record, version)?.ok_or_else(absent)
     }
 
     fn verify_secret(&self, path: &SecretPath, stored: &StoredSecret) -> Result<(), Error> {
@@ -231,13 +241,13 @@ impl Sealer {
     ) -> Result<Decision, Error> {
         let absent = || Error::Internal("a change of a secret that is not there".into());
         let present = || stored.secret.as_ref().map(|stored| &stored.record).ok_or_else(absent);
-        let (secret, version) = match &change {
+        let (secret, versions) = match &change {
             SecretChange::Insert { secret, version } => {
                 let incarnation = Incarnation::generate()
                     .map_err(|_| Error::Unavailable("the system gives no randomness".into()))?;
                 let record = record(secret, incarnation, StateChanges::default());
                 let version = self.prove_new(&record, version.as_ref(), data)?;
-                (Some(record), version)
+                (Some(record), version.into_iter().collect())
             }
             SecretChange::Update { secret, version, prune_through } => {
                 let present = present()?;
@@ -245,25 +255,30 @@ impl Sealer {
                 prune_through.iter().for_each(|last| state_changes.prune_through(*last));
                 let record = record(secret, present.incarnation, state_changes);
                 let version = self.prove_new(&record, version.as_ref(), data)?;
-                (Some(record), version)
+                (Some(record), version.into_iter().collect())
             }
-            SecretChange::SetVersion(version) => {
+            SecretChange::SetVersions(versions) => {
                 let mut secret = present()?.clone();
-                let state_changes = secret.state_changes.count(version.id);
-                let data = stored.version.as_ref().and_then(|stored| stored.record.data.clone());
-                let data = data.filter(|_| !version.deleted);
-                let version = VersionRecord { version: version.clone(), data, state_changes };
-                let version = self.prove_version(&secret, &version);
-                (Some(secret), Some(version))
+                let prove = |version: &Version| {
+                    let state_changes = secret.state_changes.count(version.id);
+                    let mut stored = stored.versions.iter().map(|stored| &stored.record);
+                    let data = stored.find(|record| record.version.id == version.id);
+                    let data = data.and_then(|record| record.data.clone());
+                    let data = data.filter(|_| !version.deleted);
+                    let record = VersionRecord { version: version.clone(), data, state_changes };
+                    self.prove_version(&secret, &record)
+                };
+                let versions = versions.iter().map(prove).collect();
+                (Some(secret), versions)
             }
-            SecretChange::KeepVersion(_) => (None, None),
+            SecretChange::Keep(_) => (None, Vec::new()),
         };
         let secret = secret.map(|record| SecretProof {
             mac: self.key().secret_mac(&record),
             incarnation: record.incarnation,
             state_changes: record.state_changes,
         });
-        Ok(Decision { change, secret, version })
+        Ok(Decision { change, secret, versions })
     }
 
     /// A version under this key, whatever key it was under; nothing where it does not verify or open.
@@ -324,11 +339,6 @@ impl Sealer {
         let mac = self.key().version_mac(record, &secret.secret.path, secret.incarnation);
         VersionProof { state_changes: record.state_changes, mac, sealed: None }
     }
-}
-
-/// Whether a secret has a version of that number: they are numbered without gaps, and only the oldest go.
-fn keeps(secret: &Secret, id: VersionId) -> bool {
-    (secret.oldest_version..=secret.current_version).contains(&id.get())
 }
 
 fn record(secret: &Secret, incarnation: Incarnation, state_changes: StateChanges) -> SecretRecord {

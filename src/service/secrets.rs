@@ -1,22 +1,18 @@
 //! The use cases of secrets, versions and a domain's defaults.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{
-    Caller, Keyring, cursors::List, keyring::DomainKeys, listing::CONCURRENT_LISTS, rows::UnderKeys,
-};
+use super::{Caller, Keyring, changes::NewData, cursors::List, listing::CONCURRENT_LISTS};
 use crate::{
     domain::{
         Clock, Error, MetadataPatch, Secret, SecretChange, SecretConfig, SecretConfigPatch,
-        SecretData, SecretPath, SecretSnapshot, Timestamp, Version, VersionId, VersionState, rules,
+        SecretData, SecretPath, SecretSnapshot, Timestamp, Version, VersionId, VersionState,
+        Wanted, rules,
     },
     iam::Action,
-    store::{Store, StoredSnapshot},
+    store::Store,
 };
 
 /// The use cases of secrets.
@@ -91,7 +87,9 @@ impl Secrets {
         let decide = move |snapshot: &SecretSnapshot, path: &SecretPath| {
             rules::create(snapshot, path, &patch, now)
         };
-        let (domain_config, change) = self.change(caller, path, None, Some(data), decide).await?;
+        let data = NewData::Whole(data);
+        let change = self.change(caller, path, Wanted::Nothing, data, decide);
+        let (domain_config, change) = change.await?;
         written(&domain_config, change, &metadata)
     }
 
@@ -112,26 +110,7 @@ impl Secrets {
         if include_data {
             caller.authorize(Action::VersionGetData, Some(path))?;
         }
-        let fetch = || self.store.find_secret(caller.okms_id(), path, version, include_data);
-        let (found, keys) = self.with_keys(caller, fetch).await?;
-        let found = found.ok_or(Error::SecretNotFound)?;
-        let (secret, stored) = keys.verify_found(path, found, version)?;
-        if version.is_some() && stored.is_none() {
-            return Err(Error::VersionNotFound);
-        }
-        let now = self.clock.now();
-        let version = match stored {
-            Some(stored) => {
-                caller.trail().note_version(stored.record.version.id);
-                let mut view = view(stored.record.version.clone(), now);
-                if view.state == VersionState::Active {
-                    view.data = keys.open_data(&secret, &stored)?;
-                }
-                Some(view)
-            }
-            None => None,
-        };
-        Ok(SecretView { secret: secret.secret, version })
+        self.find(caller, path, version, include_data).await
     }
 
     /// Changes metadata, adds a version, or both as one.
@@ -268,20 +247,16 @@ impl Secrets {
         version: VersionId,
         state: VersionState,
     ) -> Result<VersionView, Error> {
-        let action = match state {
-            VersionState::Active => Action::VersionActivate,
-            VersionState::Deactivated => Action::VersionDeactivate,
-            VersionState::Deleted => Action::VersionDelete,
-        };
-        caller.authorize(action, Some(&path))?;
+        caller.authorize(action_of(state), Some(&path))?;
         caller.trail().note_version(version);
         let now = self.clock.now();
         let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
             rules::set_version_state(snapshot, state, now)
         };
-        match self.change(caller, path, Some(version), None, decide).await? {
-            (_, SecretChange::SetVersion(version) | SecretChange::KeepVersion(version)) => {
-                Ok(view(version, now))
+        let wanted = Wanted::These(vec![version]);
+        match self.change(caller, path, wanted, NewData::None, decide).await? {
+            (_, SecretChange::SetVersions(mut versions) | SecretChange::Keep(mut versions)) => {
+                versions.pop().map(|version| view(version, now)).ok_or(Error::VersionNotFound)
             }
             (_, change) => Err(unexpected(&change)),
         }
@@ -312,6 +287,36 @@ impl Secrets {
         self.store.update_config(caller.okms_id(), patch).await
     }
 
+    /// A secret with the given version, or else its current one, for a caller that may have it.
+    pub(super) async fn find(
+        &self,
+        caller: &Caller,
+        path: &SecretPath,
+        version: Option<VersionId>,
+        include_data: bool,
+    ) -> Result<SecretView, Error> {
+        let fetch = || self.store.find_secret(caller.okms_id(), path, version, include_data);
+        let (found, keys) = self.with_keys(caller, fetch).await?;
+        let found = found.ok_or(Error::SecretNotFound)?;
+        let (secret, stored) = keys.verify_found(path, found, version)?;
+        if version.is_some() && stored.is_none() {
+            return Err(Error::VersionNotFound);
+        }
+        let now = self.clock.now();
+        let version = match stored {
+            Some(stored) => {
+                caller.trail().note_version(stored.record.version.id);
+                let mut view = view(stored.record.version.clone(), now);
+                if view.state == VersionState::Active {
+                    view.data = keys.open_data(&secret, &stored)?;
+                }
+                Some(view)
+            }
+            None => None,
+        };
+        Ok(SecretView { secret: secret.secret, version })
+    }
+
     async fn write(
         &self,
         caller: &Caller,
@@ -325,84 +330,8 @@ impl Secrets {
         let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
             rules::update(snapshot, cas, &metadata, has_data, now)
         };
-        self.change(caller, path, None, data, decide).await
-    }
-
-    /// Lets `decide` change a secret, and seals `data` for the version that its change adds. What it decides
-    /// on holds the version `wanted`.
-    async fn change<F>(
-        &self,
-        caller: &Caller,
-        path: SecretPath,
-        wanted: Option<VersionId>,
-        data: Option<SecretData>,
-        decide: F,
-    ) -> Result<(SecretConfig, SecretChange), Error>
-    where
-        F: Fn(&SecretSnapshot, &SecretPath) -> Result<SecretChange, Error> + Send + Sync + 'static,
-    {
-        let (okms_id, revision) = (caller.okms_id(), caller.revisions().keys);
-        let unit = Arc::new((path.clone(), data, decide));
-        for tries_left in (0..KEY_TRIES).rev() {
-            let sealer = match unit.1 {
-                Some(_) => self.keyring.sealer(okms_id, revision).await?,
-                None => self.keyring.newest(okms_id, revision).await?,
-            };
-            let (key_id, unit) = (sealer.key_id(), Arc::clone(&unit));
-            let newer_keys = Arc::new(AtomicBool::new(false));
-            let met_newer_keys = Arc::clone(&newer_keys);
-            let decide = move |stored: &StoredSnapshot| {
-                let (path, data, decide) = &*unit;
-                met_newer_keys.store(!stored.is_under(sealer.keys()), Ordering::Release);
-                let snapshot = sealer.keys().verify_snapshot(path, stored, wanted)?;
-                sealer.prove(stored, decide(&snapshot, path)?, data.as_ref())
-            };
-            let changed =
-                self.store.change_secret(okms_id, path.clone(), wanted, key_id, decide).await;
-            match changed {
-                Ok(Some(changed)) => {
-                    if let Some(version) = changed.1.new_version() {
-                        caller.trail().note_version(version.id);
-                    }
-                    return Ok(changed);
-                }
-                // The key was destroyed since this request began.
-                Ok(None) => _ = self.keyring.reload(okms_id).await?,
-                // A key was made since, or there is none of that name.
-                Err(Error::Internal(_)) if newer_keys.load(Ordering::Acquire) && tries_left > 0 => {
-                    self.keyring.reload(okms_id).await?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::Unavailable("the keys of the domain change again and again".into()))
-    }
-
-    /// Reads rows, and has the keys that they are under: those may have changed since the request began.
-    pub(super) async fn with_keys<T, F>(
-        &self,
-        caller: &Caller,
-        fetch: impl Fn() -> F,
-    ) -> Result<(T, Arc<DomainKeys>), Error>
-    where
-        T: UnderKeys,
-        F: Future<Output = Result<T, Error>>,
-    {
-        let okms_id = caller.okms_id();
-        let mut tries_left = KEY_TRIES;
-        loop {
-            let rows = fetch().await?;
-            let mut keys = self.keyring.keys(okms_id, caller.revisions().keys).await?;
-            if !rows.is_under(&keys) {
-                keys = self.keyring.reload(okms_id).await?;
-            }
-            tries_left -= 1;
-            // Rows under a key that is not there any more were written anew since they were read, unless
-            // they are damaged.
-            if rows.is_under(&keys) || tries_left == 0 {
-                return Ok((rows, keys));
-            }
-        }
+        let data = data.map_or(NewData::None, NewData::Whole);
+        self.change(caller, path, Wanted::Nothing, data, decide).await
     }
 }
 
@@ -413,20 +342,25 @@ fn written(
 ) -> Result<Written, Error> {
     match change {
         SecretChange::Insert { secret, .. } | SecretChange::Update { secret, .. } => {
-            let warnings = rules::warnings(metadata, domain_config);
+            let warnings = rules::warnings(&metadata.config, domain_config);
             Ok(Written { secret, warnings })
         }
         change => Err(unexpected(&change)),
     }
 }
 
-fn unexpected(change: &SecretChange) -> Error {
+pub(super) fn unexpected(change: &SecretChange) -> Error {
     Error::Internal(format!("the rules decided on an unexpected change: {change:?}"))
 }
 
-/// How often a request meets a key that is made or destroyed just then. A key goes a while after the one
-/// that follows it came, so a second time is rare already.
-const KEY_TRIES: usize = 4;
+/// What a caller needs a right for that brings a version into this state.
+pub(super) const fn action_of(state: VersionState) -> Action {
+    match state {
+        VersionState::Active => Action::VersionActivate,
+        VersionState::Deactivated => Action::VersionDeactivate,
+        VersionState::Deleted => Action::VersionDelete,
+    }
+}
 
 pub(super) fn view(version: Version, now: Timestamp) -> VersionView {
     VersionView { state: version.state(now), version, data: None }

@@ -19,7 +19,7 @@
 //! | `key_uses` | what is under which key of a domain; sealing it anew |
 //! | `secret_rows` | rows of secrets and versions, which prove themselves to whoever has keys |
 //! | `unproven` | rows of a time before they did |
-//! | `domains`, `keys`, `root_keys`, `credentials`, `policies`, `secrets` | statements, one file per resource |
+//! | `domains`, `keys`, `root_keys`, `credentials`, `policies`, `secrets`, `secret_changes` | statements, one file per resource |
 
 mod cleaning;
 mod connection;
@@ -31,6 +31,7 @@ mod key_uses;
 mod keys;
 mod policies;
 mod root_keys;
+mod secret_changes;
 mod secret_rows;
 mod secrets;
 mod transaction;
@@ -42,13 +43,14 @@ use std::sync::Arc;
 use self::{connection::Connection, engine::Engine, error::StoreError};
 pub use self::{
     credentials::{FoundCredential, FoundExternal, FoundRegistration},
+    domains::UnreadableDomain,
     engine::{DatabaseUrl, DatabaseUrlError},
     key_uses::{KeyUse, Rewrapped, RewrappedVersions, Rewrapping, StaleSecret},
     keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
-    policies::{Applied, StoredIam, StoredPolicy},
+    policies::{Applied, StoredIam, StoredMember, StoredPolicy},
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
+    secret_changes::{Decision, SecretProof, VersionProof},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
-    secrets::{Decision, SecretProof, VersionProof},
     unproven::{NewProof, UnprovenPage, UnprovenSecret, UnprovenVersion},
 };
 use crate::{crypto::KeyId, domain};

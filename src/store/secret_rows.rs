@@ -71,8 +71,8 @@ pub struct StoredSnapshot {
     pub domain_config: SecretConfig,
     /// The secret, if there is one at the path.
     pub secret: Option<StoredSecret>,
-    /// The version that the request names, if it names one and the secret has it.
-    pub version: Option<StoredVersion>,
+    /// Those of the versions that are wanted which the secret has, ascending.
+    pub versions: Vec<StoredVersion>,
 }
 
 /// The columns of [`SecretRow`], for tables `s` and `n`, without the custom metadata.
@@ -262,8 +262,6 @@ pub(super) struct SnapshotRow {
     pub(super) keys_found: i64,
     #[sqlx(flatten)]
     secret: SecretRow,
-    #[sqlx(flatten)]
-    version: VersionRow,
 }
 
 impl SnapshotRow {
@@ -275,8 +273,22 @@ impl SnapshotRow {
                 &self.domain_deactivate_version_after,
             )?,
             secret: self.secret.into_secret()?,
-            version: self.version.into_version(None)?,
+            versions: Vec::new(),
         })
+    }
+}
+
+/// A version, and its data in the column `sealed_data`.
+#[derive(FromRow)]
+pub(super) struct VersionWithDataRow {
+    #[sqlx(flatten)]
+    version: VersionRow,
+    sealed_data: Option<Vec<u8>>,
+}
+
+impl VersionWithDataRow {
+    pub(super) fn into_version(self) -> Result<Option<StoredVersion>, Error> {
+        self.version.into_version(self.sealed_data)
     }
 }
 

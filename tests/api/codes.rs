@@ -14,6 +14,8 @@ pub const FORBIDDEN: i64 = 16_924_673;
 pub const DOMAIN_NOT_FOUND: i64 = 16_994_305;
 pub const SECRET_NOT_FOUND: i64 = 17_125_377;
 pub const VERSION_NOT_FOUND: i64 = 17_125_378;
+pub const VERSION_CLOSED: i64 = 17_125_379;
+pub const KEY_MANAGEMENT: i64 = 50_417_666;
 
 pub const FIELD_REQUIRED: i64 = 17_137_665;
 pub const INVALID_PATH: i64 = 17_137_666;

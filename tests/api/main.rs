@@ -25,4 +25,6 @@ mod tampering;
 mod tls;
 #[path = "../support/tools.rs"]
 mod tools;
+mod v1;
 mod v2;
+mod weak;

@@ -34,6 +34,9 @@ async fn canaries_stay_out_of_the_log(database: &[&str]) {
     let metadata = format!("metadata{}", Uuid::new_v4().simple());
     let signpost = format!("signpost{}", Uuid::new_v4().simple());
     let target = format!("{secrets}/{signpost}");
+    let kv = |operation: &str| {
+        secrets.replace("/v2/secret", &format!("/v1/secret/{operation}/{signpost}"))
+    };
 
     let data = json!({ (&canary): { "nested": [&canary] } });
     client.post(&secrets, json!({ "path": signpost, "version": { "data": data } })).await.ok();
@@ -41,6 +44,12 @@ async fn canaries_stay_out_of_the_log(database: &[&str]) {
     let read = client.get(&format!("{target}?includeData=true")).await;
     assert!(read.text().contains(&canary), "{}", read.text());
     client.get(&format!("{target}/version/1?includeData=true")).await.ok();
+    client.put(&kv("data"), json!({ "data": data })).await.ok();
+    let patch = json!({ "data": { "more": [&canary] } });
+    client.json(Method::PATCH, &kv("data"), patch).await.ok();
+    let read = client.get(&kv("data")).await;
+    assert!(read.text().contains(&canary), "{}", read.text());
+    client.get(&kv("subkeys")).await.ok();
 
     for body in [
         // Cut off, not JSON, of another type, in another field, too large, too deep.
@@ -68,6 +77,11 @@ async fn canaries_stay_out_of_the_log(database: &[&str]) {
             (Method::POST, &version),
             (Method::PUT, &format!("{version}/1")),
             (Method::PUT, &secrets.replace("/secret", "/secretConfig")),
+            (Method::PATCH, &kv("data")),
+            (Method::PUT, &kv("metadata")),
+            (Method::PATCH, &kv("metadata")),
+            (Method::PUT, &kv("undelete")),
+            (Method::PUT, &secrets.replace("/v2/secret", "/v1/secret/config")),
         ] {
             let answer = client.json(method.clone(), target, &body).await;
             // What is wrong in one place may be right in another.
@@ -88,6 +102,9 @@ async fn canaries_stay_out_of_the_log(database: &[&str]) {
         let body = r#"{"maxVersions":3}"#;
         let answer = client.put(&format!("{target}{query}"), body).await;
         assert!(!answer.text().contains(&canary), "{}", answer.text());
+        for operation in ["data", "subkeys", "metadata"] {
+            client.get(&format!("{}{query}", kv(operation))).await;
+        }
     }
     for header in ["authorization", "cookie", "x-vault-token", "x-pagination-cursor"] {
         let value = format!("Bearer {canary}");
@@ -101,6 +118,10 @@ async fn canaries_stay_out_of_the_log(database: &[&str]) {
         format!("{secrets}/{canary}%20"),
         format!("{secrets}//{canary}"),
         format!("{target}/version/{canary}"),
+        format!("{}%20{canary}", kv("data")),
+        format!("{}%20{canary}?list=true", kv("metadata")),
+        secrets.replace("/v2/secret", &format!("/v1/servicekey/{canary}")),
+        secrets.replace("/v2/secret", &format!("/v1/secret/{canary}")),
         format!("/swagger/{canary}"),
     ] {
         let answer = client.get(&path).await;

@@ -462,6 +462,11 @@ impl Domain {
         format!("{}/secret/{path}", self.base)
     }
 
+    /// An address of the KV2 API, such as `data/team/a`.
+    pub fn kv(&self, below: &str) -> String {
+        format!("/api/{}/v1/secret/{below}", self.okms_id)
+    }
+
     /// Makes a secret with data.
     #[track_caller]
     pub fn create(&self, path: &str, data: &str) -> impl Future<Output = serde_json::Value> {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Serialize, Serializer, ser::Error as _};
-use serde_json::value::RawValue;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::{
+    api::body::raw_json,
     domain::{Secret, SecretConfig, SecretData, VersionState, resource_urn},
     service::{Caller, SecretView, VersionView},
 };
@@ -82,7 +82,7 @@ pub(super) struct SecretV2Version {
     #[schema(format = DateTime, nullable = false, example = "2026-11-23T09:30:00Z")]
     deactivated_at: Option<String>,
     /// Present where it was asked for and the version is active.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "raw_json")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_raw_json")]
     #[schema(value_type = Option<Object>, nullable = false)]
     data: Option<SecretData>,
     /// What the writer should know, such as fields that were ignored.
@@ -186,10 +186,12 @@ impl SecretConfigV2Response {
     }
 }
 
-/// Writes data as it was stored, digit by digit.
-fn raw_json<S: Serializer>(data: &Option<SecretData>, serializer: S) -> Result<S::Ok, S::Error> {
-    let Some(data) = data else { return serializer.serialize_none() };
-    let raw: &RawValue = serde_json::from_str(data.as_str())
-        .map_err(|_| S::Error::custom("stored data is not JSON"))?;
-    raw.serialize(serializer)
+fn optional_raw_json<S: Serializer>(
+    data: &Option<SecretData>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match data {
+        Some(data) => raw_json(data, serializer),
+        None => serializer.serialize_none(),
+    }
 }

@@ -41,7 +41,7 @@ impl Shelf {
         SecretSnapshot {
             domain_config: self.domain_config.clone(),
             secret: self.secret.clone(),
-            version: version.and_then(|id| self.versions.get(&id).cloned()),
+            versions: version.and_then(|id| self.versions.get(&id).cloned()).into_iter().collect(),
         }
     }
 
@@ -63,10 +63,11 @@ impl Shelf {
                     self.versions.retain(|id, _| *id > last.get());
                 }
             }
-            SecretChange::SetVersion(version) => {
-                self.versions.insert(version.id.get(), version);
+            SecretChange::SetVersions(versions) => {
+                self.versions
+                    .extend(versions.into_iter().map(|version| (version.id.get(), version)));
             }
-            SecretChange::KeepVersion(_) => {}
+            SecretChange::Keep(_) => {}
         }
     }
 

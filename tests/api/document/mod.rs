@@ -33,7 +33,7 @@ pub fn operations() -> Vec<Operation> {
             operations.push(Operation { method, path: path.clone(), value: value.clone() });
         }
     }
-    assert!(operations.len() >= 11, "{}", operations.len());
+    assert!(operations.len() >= 27, "{}", operations.len());
     operations
 }
 
@@ -43,6 +43,12 @@ const EXAMPLE_PATH: &str = "prod/database/MySQL";
 impl Operation {
     pub fn id(&self) -> &str {
         self.value["operationId"].as_str().expect("an operation id")
+    }
+
+    /// The IAM actions that it needs; some need none.
+    pub fn actions(&self) -> Vec<&str> {
+        let actions = self.value["x-iam-actions"].as_array().into_iter().flatten();
+        actions.map(|action| action.as_str().expect("a name")).collect()
     }
 
     /// The address in a domain, with its parameters filled in.

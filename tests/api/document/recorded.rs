@@ -14,9 +14,11 @@ async fn every_operation_leaves_exactly_one_record_of_what_it_was(server: Server
         let address = operation.address(&domain.okms_id.to_string());
         let central =
             address.replacen("/api/", "/v2/okms/resource/", 1).replacen("/v2/secret", "/secret", 1);
-        for (client, address) in
-            [(&domain.client, &address), (&nobody, &address), (&domain.client, &central)]
-        {
+        let mut requests = vec![(&domain.client, &address), (&nobody, &address)];
+        if address.contains("/v2/") {
+            requests.push((&domain.client, &central));
+        }
+        for (client, address) in requests {
             let body = operation.example(&document);
             let answer = client.json(operation.method.clone(), address, body).await;
             sent += 1;

@@ -29,13 +29,13 @@ impl Peer for Known {
 }
 
 /// The use cases as a server has them.
-struct UseCases {
+pub(super) struct UseCases {
     authentication: Authentication,
-    secrets: Secrets,
+    pub(super) secrets: Secrets,
 }
 
 impl UseCases {
-    async fn new(server: &Server) -> Self {
+    pub(super) async fn new(server: &Server) -> Self {
         let key = RootKey::from_text(&server.root_key).expect("a root key");
         let keyring = Keyring::open(key, server.store.clone(), server.clock.clone()).await;
         let (store, keyring) = (server.store.clone(), Arc::new(keyring.expect("a keyring")));
@@ -52,7 +52,7 @@ impl UseCases {
         }
     }
 
-    async fn enter(
+    pub(super) async fn enter(
         &self,
         domain: &Domain,
         certificate: &PeerCertificate,
@@ -95,7 +95,7 @@ async fn each_decision_is_noted_with_what_it_was_about(server: Server) {
     secrets.read(&caller, &path("team/a"), None, true).await.expect("a secret");
     let noted = trail.read();
     assert_eq!(decisions(&noted), [(GET, true, by_team), (GET_DATA, true, by_team)]);
-    assert_eq!((noted.resource_urn, noted.version), (Some(team_a.clone()), Some(first)));
+    assert_eq!((noted.resource_urn, noted.versions), (Some(team_a.clone()), vec![first]));
 
     let (caller, trail) = cases.enter(&domain, &certificate).await;
     let refused = secrets.read(&caller, &path("other"), None, true).await.err();
@@ -103,7 +103,7 @@ async fn each_decision_is_noted_with_what_it_was_about(server: Server) {
     let noted = trail.read();
     assert_eq!(decisions(&noted), [(GET, false, None)]);
     assert_eq!(noted.resource_urn, Some(resource(domain.okms_id, "/secret/other")));
-    assert_eq!(noted.version, None);
+    assert_eq!(noted.versions, []);
 
     let (caller, trail) = cases.enter(&domain, &certificate).await;
     let deleted = VersionState::Deleted;
@@ -117,12 +117,12 @@ async fn each_decision_is_noted_with_what_it_was_about(server: Server) {
     secrets.add_version(&caller, path("team/a"), None, data()).await.expect("a version");
     let noted = trail.read();
     assert_eq!(decisions(&noted), [("okms:apikms:secret/version/create", true, by_team)]);
-    assert_eq!((noted.resource_urn, noted.version), (Some(team_a), Some(second)));
+    assert_eq!((noted.resource_urn, noted.versions), (Some(team_a), vec![second]));
 
     let (caller, trail) = cases.enter(&domain, &certificate).await;
     let made = secrets.create(&caller, path("team/b"), MetadataPatch::default(), data()).await;
     made.expect("a secret");
-    assert_eq!(trail.read().version, Some(first));
+    assert_eq!(trail.read().versions, [first]);
 
     let (caller, trail) = cases.enter(&domain, &certificate).await;
     let page = secrets.list(&caller, None, 10).await.expect("a list");

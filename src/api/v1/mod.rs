@@ -1,0 +1,47 @@
+//! The KV2 dialect: what clients of HashiCorp Vault and of OpenBao speak, on the same secrets as v2.
+//!
+//! The router below is the table of contents; it also is where the OpenAPI document comes from. Clients write
+//! PUT where others write POST, so each write is reached by both; LIST becomes a GET before routing (see
+//! [`target`](super::target)).
+
+mod answers;
+mod config;
+mod data;
+mod error;
+mod keys;
+mod metadata;
+mod requests;
+mod schemas;
+mod versions;
+
+use axum::routing::{any, get, post, put};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::ApiState;
+
+/// The routes of v1, below the address of a domain.
+pub(super) fn router() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(config::read, config::update))
+        .routes(routes!(data::read, data::write, data::patch, data::delete))
+        .routes(routes!(data::read_keys))
+        .routes(routes!(versions::delete))
+        .routes(routes!(versions::undelete))
+        .routes(routes!(versions::destroy))
+        .routes(routes!(metadata::list))
+        .routes(routes!(metadata::read, metadata::write, metadata::patch, metadata::delete))
+        .routes(routes!(keys::list))
+        // The other method of each write.
+        .route("/secret/config", put(config::update))
+        .route("/secret/data/{path}", put(data::write))
+        .route("/secret/delete/{path}", put(versions::delete))
+        .route("/secret/undelete/{path}", put(versions::undelete))
+        .route("/secret/destroy/{path}", post(versions::destroy))
+        .route("/secret/metadata/{path}", put(metadata::write))
+        // The root list with a slash at its end.
+        .route("/secret/metadata/", get(metadata::list))
+        .route("/servicekey", post(keys::refuse).put(keys::refuse))
+        .route("/servicekey/", get(keys::list).post(keys::refuse).put(keys::refuse))
+        .route("/servicekey/{*path}", any(keys::refuse))
+        .route("/random/{*path}", any(keys::refuse))
+}

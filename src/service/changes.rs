@@ -1,0 +1,121 @@
+//! How a secret is changed and read under keys that others may change meanwhile.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::{Caller, Secrets, keyring::DomainKeys, rows::UnderKeys};
+use crate::{
+    domain::{
+        Error, SecretChange, SecretConfig, SecretData, SecretPath, SecretSnapshot, Wanted,
+        json::Json,
+    },
+    store::StoredSnapshot,
+};
+
+/// The data of the version that a change adds.
+pub(super) enum NewData {
+    /// The change adds none.
+    None,
+    /// This.
+    Whole(SecretData),
+    /// That of the current version, which is wanted with its data, after this merge patch.
+    Merged(Json),
+}
+
+impl NewData {
+    const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
+impl Secrets {
+    /// Lets `decide` change a secret, and seals the data of the version that its change adds. What it decides
+    /// on holds the versions `wanted`.
+    pub(super) async fn change<F>(
+        &self,
+        caller: &Caller,
+        path: SecretPath,
+        wanted: Wanted,
+        data: NewData,
+        decide: F,
+    ) -> Result<(SecretConfig, SecretChange), Error>
+    where
+        F: Fn(&SecretSnapshot, &SecretPath) -> Result<SecretChange, Error> + Send + Sync + 'static,
+    {
+        let (okms_id, revision) = (caller.okms_id(), caller.revisions().keys);
+        let unit = Arc::new((path.clone(), wanted.clone(), data, decide));
+        for tries_left in (0..KEY_TRIES).rev() {
+            let sealer = match unit.2.is_none() {
+                false => self.keyring.sealer(okms_id, revision).await?,
+                true => self.keyring.newest(okms_id, revision).await?,
+            };
+            let (key_id, unit) = (sealer.key_id(), Arc::clone(&unit));
+            let newer_keys = Arc::new(AtomicBool::new(false));
+            let met_newer_keys = Arc::clone(&newer_keys);
+            let decide = move |stored: &StoredSnapshot| {
+                let (path, wanted, data, decide) = &*unit;
+                met_newer_keys.store(!stored.is_under(sealer.keys()), Ordering::Release);
+                let snapshot = sealer.keys().verify_snapshot(path, stored, wanted)?;
+                let change = decide(&snapshot, path)?;
+                match data {
+                    NewData::None => sealer.prove(stored, change, None),
+                    NewData::Whole(data) => sealer.prove(stored, change, Some(data)),
+                    NewData::Merged(patch) => {
+                        let data = sealer.keys().open_current(stored)?.merged(patch)?;
+                        sealer.prove(stored, change, Some(&data))
+                    }
+                }
+            };
+            let (path, wanted) = (path.clone(), wanted.clone());
+            match self.store.change_secret(okms_id, path, wanted, key_id, decide).await {
+                Ok(Some(changed)) => {
+                    if let Some(version) = changed.1.new_version() {
+                        caller.trail().note_version(version.id);
+                    }
+                    return Ok(changed);
+                }
+                // The key was destroyed since this request began.
+                Ok(None) => _ = self.keyring.reload(okms_id).await?,
+                // A key was made since, or there is none of that name.
+                Err(Error::Internal(_)) if newer_keys.load(Ordering::Acquire) && tries_left > 0 => {
+                    self.keyring.reload(okms_id).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Unavailable("the keys of the domain change again and again".into()))
+    }
+
+    /// Reads rows, and has the keys that they are under: those may have changed since the request began.
+    pub(super) async fn with_keys<T, F>(
+        &self,
+        caller: &Caller,
+        fetch: impl Fn() -> F,
+    ) -> Result<(T, Arc<DomainKeys>), Error>
+    where
+        T: UnderKeys,
+        F: Future<Output = Result<T, Error>>,
+    {
+        let okms_id = caller.okms_id();
+        let mut tries_left = KEY_TRIES;
+        loop {
+            let rows = fetch().await?;
+            let mut keys = self.keyring.keys(okms_id, caller.revisions().keys).await?;
+            if !rows.is_under(&keys) {
+                keys = self.keyring.reload(okms_id).await?;
+            }
+            tries_left -= 1;
+            // Rows under a key that is not there any more were written anew since they were read, unless
+            // they are damaged.
+            if rows.is_under(&keys) || tries_left == 0 {
+                return Ok((rows, keys));
+            }
+        }
+    }
+}
+
+/// How often a request meets a key that is made or destroyed just then. A key goes a while after the one
+/// that follows it came, so a second time is rare already.
+const KEY_TRIES: usize = 4;

@@ -1,0 +1,176 @@
+//! What stands directly in a folder of paths, as the KV2 API lists it.
+//!
+//! A folder is the beginning of paths up to a slash, and exists where a secret stands below it. Its list
+//! comes from the index of paths alone: what stands deeper is jumped over, so that the list costs what it
+//! shows, however much there is. Names are not verified row by row; whoever asks for one of them finds out
+//! whether the secret behind it is whole.
+
+use std::collections::BTreeSet;
+
+use tokio::sync::SemaphorePermit;
+
+use super::{
+    Caller, Page, Secrets,
+    cursors::List,
+    listing::{more_than, noted, turn},
+};
+use crate::{
+    domain::{Error, SecretPath},
+    iam::{Action, ListScope, PathRange, Rights},
+};
+
+impl Secrets {
+    /// What stands directly in the folder `folder` (its path, or the empty text for the root): the last
+    /// segments of secrets, and those of folders with a slash behind them, in the order of their bytes. Only
+    /// what the caller may get counts. `size` is the most that a page holds; without it there is one page.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] where the cursor does not count here; or when storage fails.
+    pub async fn list_folder(
+        &self,
+        caller: &Caller,
+        folder: &str,
+        cursor: Option<&str>,
+        size: Option<u32>,
+    ) -> Result<Page<String>, Error> {
+        caller.note_resource(None);
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let list = List::Folder(&prefix);
+        let mut whole = PathRange::of_prefix(&prefix);
+        if let Some(cursor) = cursor {
+            let last = self.keyring.open_cursor(caller, list, cursor).await?;
+            whole.from = behind(&prefix, &last);
+        }
+        let (turn, renewed) = self.first_turn(caller).await?;
+        let caller = renewed.as_ref().unwrap_or(caller);
+        let rights = caller.rights();
+        let (ranges, is_root) = match rights.scope(Action::SecretGet) {
+            ListScope::All => (vec![PathRange::all()], true),
+            ListScope::Ranges(ranges) => (ranges, false),
+        };
+        let allowed = !ranges.is_empty();
+        let mut walk = Walk {
+            secrets: self,
+            caller,
+            rights: &rights,
+            first_turn: Some(turn),
+            prefix: &prefix,
+            // One more than asked for tells whether a next page has anything in it.
+            wanted: size.map_or(usize::MAX, |size| size as usize + 1),
+            found: Vec::new(),
+            deciding: BTreeSet::new(),
+        };
+        for range in ranges {
+            // A folder that was found is not gone into again by the next range.
+            let rest = match walk.found.last() {
+                Some(last) => PathRange { from: behind(&prefix, last), to: whole.to.clone() },
+                None => whole.clone(),
+            };
+            if let Some(range) = range.within(&rest) {
+                walk.along(range).await?;
+            }
+        }
+        caller.trail().note_decision(noted(&walk.deciding, allowed, is_root));
+        let mut items = walk.found;
+        let mut next = None;
+        if let Some(size) = size.map(|size| size as usize).filter(|size| items.len() > *size) {
+            items.truncate(size);
+            if let Some(last) = items.last() {
+                next = Some(self.keyring.seal_cursor(caller, list, last).await?);
+            }
+        }
+        Ok(Page { items, next })
+    }
+}
+
+/// A walk along the paths of a folder.
+struct Walk<'a> {
+    secrets: &'a Secrets,
+    caller: &'a Caller,
+    rights: &'a Rights<'a>,
+    /// The first turn, until it is used.
+    first_turn: Option<SemaphorePermit<'a>>,
+    /// The folder with its slash.
+    prefix: &'a str,
+    /// How many names are enough.
+    wanted: usize,
+    found: Vec<String>,
+    /// What allows what was found: the names of policies, or root.
+    deciding: BTreeSet<&'a str>,
+}
+
+impl Walk<'_> {
+    /// Finds what stands in the folder along a range of its paths.
+    async fn along(&mut self, range: PathRange) -> Result<(), Error> {
+        let mut rest = Some(range);
+        let (mut limit, mut unreadable) = (FIRST_PATHS, 0);
+        while let Some(mut range) = rest.take().filter(|_| self.found.len() < self.wanted) {
+            let okms_id = self.caller.okms_id();
+            let asked = limit + unreadable;
+            let sql_limit = u32::try_from(asked).unwrap_or(u32::MAX);
+            // One fetch at a time, so that a walk past many hidden paths holds up nobody else's list.
+            let turn = match self.first_turn.take() {
+                Some(turn) => turn,
+                None => turn(&self.secrets.lists).await?,
+            };
+            let paths = self.secrets.store.list_paths(okms_id, &range, sql_limit).await?;
+            drop(turn);
+            let is_last = paths.len() < asked;
+            let found_before = self.found.len();
+            let mut passed = None;
+            for path in paths.into_iter().flatten() {
+                if passed.as_ref().is_some_and(|passed: &String| path.as_str() < passed.as_str()) {
+                    // Below a folder that was found.
+                    continue;
+                }
+                passed = Some(self.pass(&path));
+                if self.found.len() >= self.wanted {
+                    break;
+                }
+            }
+            match passed {
+                Some(passed) => {
+                    unreadable = 0;
+                    range.from = range.from.max(passed);
+                }
+                None => unreadable = if is_last { 0 } else { more_than(unreadable)? },
+            }
+            // Few names among many paths: most of what was read lay deeper, or is hidden.
+            limit = match self.found.len() - found_before {
+                0 => (2 * limit).min(MOST_PATHS),
+                found => (2 * found).clamp(FIRST_PATHS, MOST_PATHS),
+            };
+            rest = Some(range).filter(|range| !is_last && range.from < range.to);
+        }
+        Ok(())
+    }
+
+    /// Looks at a path, and tells from where on to go on.
+    fn pass(&mut self, path: &SecretPath) -> String {
+        let decision = self.rights.decide(Action::SecretGet, Some(path));
+        let name = path.as_str().strip_prefix(self.prefix).unwrap_or_default();
+        if !decision.is_allowed() || name.is_empty() {
+            return behind("", path.as_str());
+        }
+        self.deciding.extend(decision.decided_by());
+        let name = match name.split_once('/') {
+            Some((folder, _)) => format!("{folder}/"),
+            None => name.to_owned(),
+        };
+        let passed = behind(self.prefix, &name);
+        self.found.push(name);
+        passed
+    }
+}
+
+/// The least text behind all that a name in a folder stands for: the secret, or all below the folder.
+fn behind(prefix: &str, name: &str) -> String {
+    PathRange::end_of(&format!("{prefix}{name}"))
+}
+
+/// Paths that are read in one go at first, and where each leads to a folder of its own: a few more than
+/// what is jumped over costs nothing.
+const FIRST_PATHS: usize = 16;
+/// Paths that are read in one go at the most: a few milliseconds of work, and half a megabyte.
+const MOST_PATHS: usize = 2_000;

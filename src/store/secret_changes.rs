@@ -1,0 +1,387 @@
+//! Statements that change secrets and their versions.
+
+use super::{
+    KeyId, Store, StoreError, StoredSnapshot, StoredVersion,
+    connection::{execute, fetch_all, fetch_optional},
+    engine::lock_secret,
+    secret_rows::{
+        SnapshotRow, VersionWithDataRow, custom_metadata_text, join_following, of_secret,
+        secret_columns, version_columns,
+    },
+    transaction::Tx,
+};
+use crate::{
+    crypto::{Incarnation, RowMac, SealedData, StateChanges},
+    domain::{
+        Error, NewVersion, OkmsId, Secret, SecretChange, SecretConfig, SecretPath, Timestamp,
+        Version, VersionId, Wanted,
+    },
+};
+
+/// What is to be written, with what proves it; all MACs are under the key that the change was begun with.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// The change.
+    pub change: SecretChange,
+    /// For every change that writes the row of a secret: whose data, settings or version states change.
+    pub secret: Option<SecretProof>,
+    /// For the rows of versions that the change writes, in its order.
+    pub versions: Vec<VersionProof>,
+}
+
+/// What is written beside a secret.
+#[derive(Debug, Clone)]
+pub struct SecretProof {
+    /// Which of all secrets of that path it is.
+    pub incarnation: Incarnation,
+    /// How often the states of its versions were set.
+    pub state_changes: StateChanges,
+    /// The MAC of its row.
+    pub mac: RowMac,
+}
+
+/// What is written beside a version.
+#[derive(Debug, Clone)]
+pub struct VersionProof {
+    /// How often its state was set.
+    pub state_changes: u32,
+    /// The MAC of its row.
+    pub mac: RowMac,
+    /// The data of a new version, sealed with the key that the change was begun with.
+    pub sealed: Option<SealedData>,
+}
+
+impl Store {
+    /// Removes a secret with all its versions; `false` where there is none. Nothing of its row is read, so
+    /// that a damaged one goes as well.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn delete_secret(&self, okms_id: OkmsId, path: SecretPath) -> Result<bool, Error> {
+        self.write(move |tx| {
+            let path = path.clone();
+            Box::pin(async move {
+                tx.wrote = true;
+                let sql = "DELETE FROM secrets WHERE okms_id = $1 AND path = $2";
+                let okms_id = okms_id.to_string();
+                let rows = execute!(&mut tx.connection, sql, okms_id, path.as_str())?;
+                tx.deleted |= rows > 0;
+                Ok(rows > 0)
+            })
+        })
+        .await
+    }
+
+    /// Changes a secret: reads it under lock, asks `decide` what is to be written, and writes that as
+    /// one whole.
+    ///
+    /// Gives the domain's defaults and what it wrote. The snapshot holds the versions that are wanted here,
+    /// and none of it is verified. `decide` may be asked again after a conflict; what it seals and proves is
+    /// under the key `key_id`.
+    ///
+    /// Gives nothing, and does nothing, where that key has been destroyed: another process has a newer
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// What `decide` refuses with; [`Error::DomainNotFound`]; or when storage fails.
+    pub async fn change_secret<F>(
+        &self,
+        okms_id: OkmsId,
+        path: SecretPath,
+        wanted: Wanted,
+        key_id: KeyId,
+        decide: F,
+    ) -> Result<Option<(SecretConfig, SecretChange)>, Error>
+    where
+        F: Fn(&StoredSnapshot) -> Result<Decision, Error> + Send + Sync + 'static,
+    {
+        let unit = std::sync::Arc::new((okms_id.to_string(), path, wanted, decide));
+        self.write(move |tx| {
+            let unit = std::sync::Arc::clone(&unit);
+            Box::pin(async move {
+                let (okms_id, path, wanted, decide) = &*unit;
+                let snapshot = snapshot(tx, okms_id, path, wanted, key_id).await?;
+                let Some((secret_id, snapshot)) = snapshot else { return Ok(None) };
+                let decision = decide(&snapshot)?;
+                let place = Place { okms_id, secret_id, key_id };
+                apply(tx, &place, &decision).await?;
+                Ok(Some((snapshot.domain_config, decision.change)))
+            })
+        })
+        .await
+    }
+}
+
+/// Which secret a change is of, and under which key its writes are.
+struct Place<'a> {
+    okms_id: &'a str,
+    /// None where the change makes it.
+    secret_id: Option<i64>,
+    key_id: KeyId,
+}
+
+/// Reads what a decision may look at, under the lock of the secret; nothing where the key is gone.
+///
+/// The key is not locked. Should it go before the transaction ends, then the reference to it fails, and
+/// the next try finds that it is gone.
+async fn snapshot(
+    tx: &mut Tx<'_>,
+    okms_id: &str,
+    path: &SecretPath,
+    wanted: &Wanted,
+    key_id: KeyId,
+) -> Result<Option<(Option<i64>, StoredSnapshot)>, StoreError> {
+    let lock = lock_secret(&mut tx.connection, okms_id, path.as_str()).await?;
+    let row = fetch_optional!(
+        &mut tx.connection,
+        SnapshotRow,
+        concat!(
+            "SELECT d.cas_required AS domain_cas_required, d.max_versions AS domain_max_versions, \
+             d.deactivate_version_after AS domain_deactivate_version_after, s.secret_id, \
+             (SELECT COUNT(*) FROM domain_keys k WHERE k.key_id = $3 AND k.okms_id = d.okms_id) \
+             AS keys_found, ",
+            secret_columns!(),
+            ", s.custom_metadata FROM domains d \
+             LEFT JOIN secrets s ON s.okms_id = d.okms_id AND s.path = $2 ",
+            join_following!(),
+            " WHERE d.okms_id = $1"
+        ),
+        okms_id,
+        path.as_str(),
+        key_id.as_i64(),
+    )?;
+    let row = row.ok_or(Error::DomainNotFound)?;
+    if !lock.covers(row.secret_id) {
+        // It was made after the lock was asked for: another transaction could change it now.
+        return Err(StoreError::Overtaken);
+    }
+    if row.keys_found == 0 {
+        return Ok(None);
+    }
+    let secret_id = row.secret_id;
+    let mut snapshot = row.into_snapshot().map_err(|error| of_secret(path, error))?;
+    if let (Some(id), Some(secret)) = (secret_id, &snapshot.secret) {
+        let with_data = *wanted == Wanted::CurrentData;
+        let ids = wanted.of(&secret.record.secret);
+        let versions = wanted_versions(tx, id, &ids, with_data).await;
+        snapshot.versions = versions.map_err(|error| match error {
+            StoreError::Refused(error) => StoreError::Refused(of_secret(path, error)),
+            error => error,
+        })?;
+    }
+    Ok(Some((secret_id, snapshot)))
+}
+
+/// The versions with these numbers, which are ascending.
+async fn wanted_versions(
+    tx: &mut Tx<'_>,
+    secret_id: i64,
+    ids: &[VersionId],
+    with_data: bool,
+) -> Result<Vec<StoredVersion>, StoreError> {
+    let [first, ..] = ids else { return Ok(Vec::new()) };
+    let last = ids.last().unwrap_or(first);
+    // Those in between come along and are passed over: there is no list of numbers that both engines take.
+    let rows = fetch_all!(
+        &mut tx.connection,
+        VersionWithDataRow,
+        concat!(
+            "SELECT ",
+            version_columns!(),
+            ", CASE WHEN CAST($4 AS BIGINT) = 1 THEN v.sealed_data END AS sealed_data \
+             FROM secret_versions v WHERE v.secret_id = $1 AND v.version BETWEEN $2 AND $3 \
+             ORDER BY v.version"
+        ),
+        secret_id,
+        i64::from(first.get()),
+        i64::from(last.get()),
+        i64::from(with_data),
+    )?;
+    let mut versions = Vec::with_capacity(ids.len());
+    for row in rows {
+        let version = row.into_version()?;
+        let is_wanted =
+            |version: &StoredVersion| ids.binary_search(&version.record.version.id).is_ok();
+        versions.extend(version.filter(is_wanted));
+    }
+    Ok(versions)
+}
+
+/// Writes a change.
+async fn apply(tx: &mut Tx<'_>, place: &Place<'_>, decision: &Decision) -> Result<(), StoreError> {
+    let lacks = |what: &str| Error::Internal(format!("a change of a secret without {what}"));
+    let existing = || place.secret_id.ok_or_else(|| lacks("that"));
+    let secret_proof = || decision.secret.as_ref().ok_or_else(|| lacks("its proof"));
+    let new_proof = || decision.versions.first().ok_or_else(|| lacks("its version's proof"));
+    tx.wrote = !matches!(decision.change, SecretChange::Keep(_));
+    match &decision.change {
+        SecretChange::Insert { secret, version } => {
+            let secret_id = insert_secret(tx, place, secret, secret_proof()?).await?;
+            if let Some(version) = version {
+                insert_version(tx, secret_id, place.key_id, version, new_proof()?).await?;
+            }
+        }
+        SecretChange::Update { secret, version, prune_through } => {
+            let secret_id = existing()?;
+            update_secret(tx, secret_id, place.key_id, secret, secret_proof()?).await?;
+            if let Some(version) = version {
+                insert_version(tx, secret_id, place.key_id, version, new_proof()?).await?;
+            }
+            if let Some(last) = prune_through {
+                tx.destroyed = true;
+                let sql = "DELETE FROM secret_versions WHERE secret_id = $1 AND version <= $2";
+                execute!(&mut tx.connection, sql, secret_id, i64::from(last.get()))?;
+            }
+        }
+        SecretChange::SetVersions(versions) => {
+            let secret_id = existing()?;
+            if versions.len() != decision.versions.len() {
+                return Err(lacks("the proof of each version").into());
+            }
+            for (version, proof) in versions.iter().zip(&decision.versions) {
+                tx.deleted |= version.deleted;
+                set_version(tx, secret_id, place.key_id, version, proof).await?;
+            }
+            count_state_change(tx, secret_id, place.key_id, secret_proof()?).await?;
+        }
+        SecretChange::Keep(_) => {}
+    }
+    Ok(())
+}
+
+async fn insert_secret(
+    tx: &mut Tx<'_>,
+    place: &Place<'_>,
+    secret: &Secret,
+    proof: &SecretProof,
+) -> Result<i64, StoreError> {
+    let row = fetch_optional!(
+        &mut tx.connection,
+        (i64,),
+        "INSERT INTO secrets (okms_id, path, cas_required, max_versions, \
+         deactivate_version_after, custom_metadata, current_version, oldest_version, created_at, \
+         updated_at, key_id, incarnation, state_changes, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING secret_id",
+        place.okms_id,
+        secret.path.as_str(),
+        i64::from(secret.config.cas_required),
+        i64::from(secret.config.max_versions),
+        secret.config.deactivate_version_after.as_str(),
+        custom_metadata_text(secret)?,
+        i64::from(secret.current_version),
+        i64::from(secret.oldest_version),
+        secret.created_at.as_millis(),
+        secret.updated_at.as_millis(),
+        place.key_id.as_i64(),
+        &proof.incarnation.as_bytes()[..],
+        stored_state_changes(&proof.state_changes),
+        &proof.mac.as_bytes()[..],
+    )?;
+    let (secret_id,) = row.ok_or_else(|| Error::Internal("an insert gave no id".into()))?;
+    Ok(secret_id)
+}
+
+async fn update_secret(
+    tx: &mut Tx<'_>,
+    id: i64,
+    key_id: KeyId,
+    secret: &Secret,
+    proof: &SecretProof,
+) -> Result<(), StoreError> {
+    execute!(
+        &mut tx.connection,
+        "UPDATE secrets SET cas_required = $2, max_versions = $3, deactivate_version_after = $4, \
+         custom_metadata = $5, current_version = $6, oldest_version = $7, updated_at = $8, \
+         key_id = $9, state_changes = $10, mac = $11 WHERE secret_id = $1",
+        id,
+        i64::from(secret.config.cas_required),
+        i64::from(secret.config.max_versions),
+        secret.config.deactivate_version_after.as_str(),
+        custom_metadata_text(secret)?,
+        i64::from(secret.current_version),
+        i64::from(secret.oldest_version),
+        secret.updated_at.as_millis(),
+        key_id.as_i64(),
+        stored_state_changes(&proof.state_changes),
+        &proof.mac.as_bytes()[..],
+    )?;
+    Ok(())
+}
+
+async fn count_state_change(
+    tx: &mut Tx<'_>,
+    id: i64,
+    key_id: KeyId,
+    proof: &SecretProof,
+) -> Result<(), StoreError> {
+    execute!(
+        &mut tx.connection,
+        "UPDATE secrets SET key_id = $2, state_changes = $3, mac = $4 WHERE secret_id = $1",
+        id,
+        key_id.as_i64(),
+        stored_state_changes(&proof.state_changes),
+        &proof.mac.as_bytes()[..],
+    )?;
+    Ok(())
+}
+
+async fn insert_version(
+    tx: &mut Tx<'_>,
+    secret_id: i64,
+    key_id: KeyId,
+    version: &NewVersion,
+    proof: &VersionProof,
+) -> Result<(), StoreError> {
+    let sealed = proof.sealed.as_ref();
+    let sealed = sealed.ok_or_else(|| Error::Internal("a version without sealed data".into()))?;
+    // A row that is there already is nobody's: whoever decided on this change has seen to that.
+    execute!(
+        &mut tx.connection,
+        "INSERT INTO secret_versions (secret_id, version, created_at, deactivated_at, sealed_data, \
+         key_id, state_changes, mac_key_id, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $6, $8) \
+         ON CONFLICT (secret_id, version) DO UPDATE SET created_at = excluded.created_at, \
+         deactivated_at = excluded.deactivated_at, sealed_data = excluded.sealed_data, \
+         key_id = excluded.key_id, state_changes = excluded.state_changes, \
+         mac_key_id = excluded.mac_key_id, mac = excluded.mac",
+        secret_id,
+        i64::from(version.id.get()),
+        version.created_at.as_millis(),
+        version.deactivated_at.map(Timestamp::as_millis),
+        sealed.as_bytes(),
+        key_id.as_i64(),
+        i64::from(proof.state_changes),
+        &proof.mac.as_bytes()[..],
+    )?;
+    Ok(())
+}
+
+async fn set_version(
+    tx: &mut Tx<'_>,
+    secret_id: i64,
+    key_id: KeyId,
+    version: &Version,
+    proof: &VersionProof,
+) -> Result<(), StoreError> {
+    execute!(
+        &mut tx.connection,
+        "UPDATE secret_versions SET deactivated_at = $3, \
+         sealed_data = CASE WHEN CAST($4 AS BIGINT) = 1 THEN NULL ELSE sealed_data END, \
+         key_id = CASE WHEN CAST($4 AS BIGINT) = 1 THEN NULL ELSE key_id END, \
+         state_changes = $5, mac_key_id = $6, mac = $7 WHERE secret_id = $1 AND version = $2",
+        secret_id,
+        i64::from(version.id.get()),
+        version.deactivated_at.map(Timestamp::as_millis),
+        i64::from(version.deleted),
+        i64::from(proof.state_changes),
+        key_id.as_i64(),
+        &proof.mac.as_bytes()[..],
+    )?;
+    Ok(())
+}
+
+/// Nothing where there are none: most secrets.
+fn stored_state_changes(changes: &StateChanges) -> Option<Vec<u8>> {
+    Some(changes.to_stored()).filter(|stored| !stored.is_empty())
+}
