@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequest, Request},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::value::RawValue;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{ApiState, authentication::authenticate_now, error::ApiError};
+use super::{ApiState, authentication::authenticate_now, error::ApiError, extract::caller_again};
 use crate::{
     domain::{Error, SecretData, json::Json},
     service::Caller,
@@ -65,7 +65,7 @@ impl JsonBody {
         let read = tokio::time::timeout(BODY_TIMEOUT, read(body, declared));
         let bytes = read.await.map_err(|_| ApiError::BodyTimeout)??;
         authenticate_now(state, &mut parts.extensions).await?;
-        let caller = Caller::from_request_parts(&mut parts, state).await?;
+        let caller = caller_again(&mut parts, state).await?;
         if bytes.is_empty() {
             return Err(Error::malformed("the body must not be empty").into());
         }

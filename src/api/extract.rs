@@ -9,7 +9,7 @@ use axum::{
 
 use super::{error::ApiError, query::number};
 use crate::{
-    domain::{Argument, Error, RequestTrail, SecretPath, VersionId, resource_urn},
+    domain::{Argument, Error, OkmsId, RequestTrail, SecretPath, VersionId, resource_urn},
     service::{Authenticated, Caller},
 };
 
@@ -18,17 +18,29 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let okms_id = path_param(parts, state, "okmsId").await?;
-        let okms_id = okms_id.parse().map_err(|_| Error::malformed("okmsId must be a UUID"))?;
-        let authenticated = parts.extensions.get::<Authenticated>().cloned();
-        let authenticated = authenticated.ok_or(Error::Unauthenticated("no principal"))?;
-        let trail = parts.extensions.get::<Arc<RequestTrail>>().cloned();
-        let trail = trail.ok_or_else(|| Error::Internal("the request has no trail".into()))?;
+        let okms_id = okms_id(parts, state).await?;
         // Before it is let in: whoever tries another domain than its own leaves a record of which one.
         // What stands below it, if anything, is noted by whoever reads that.
-        trail.note_resource(resource_urn(&authenticated.principal.region, okms_id, None));
-        Ok(Self::enter(authenticated, okms_id, trail)?)
+        note_resource(parts, okms_id, None);
+        enter(parts, okms_id)
     }
+}
+
+/// The caller once more, as of now. What the path names was noted when it was read, and stays noted.
+pub(super) async fn caller_again<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+) -> Result<Caller, ApiError> {
+    let okms_id = okms_id(parts, state).await?;
+    enter(parts, okms_id)
+}
+
+fn enter(parts: &Parts, okms_id: OkmsId) -> Result<Caller, ApiError> {
+    let authenticated = parts.extensions.get::<Authenticated>().cloned();
+    let authenticated = authenticated.ok_or(Error::Unauthenticated("no principal"))?;
+    let trail = parts.extensions.get::<Arc<RequestTrail>>().cloned();
+    let trail = trail.ok_or_else(|| Error::Internal("the request has no trail".into()))?;
+    Ok(Caller::enter(authenticated, okms_id, trail)?)
 }
 
 /// That the path names the caller's own domain, which is found out before a body is read. The caller of a
@@ -49,7 +61,9 @@ impl<S: Send + Sync> FromRequestParts<S> for SecretPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let path = Self::parse(&path_param(parts, state, "path").await?)?;
-        note_resource(parts, &path);
+        // That the domain is the caller's own is found out by whoever takes the caller, first.
+        let okms_id = okms_id(parts, state).await?;
+        note_resource(parts, okms_id, Some(&path));
         Ok(path)
     }
 }
@@ -71,13 +85,19 @@ impl<S: Send + Sync> FromRequestParts<S> for VersionId {
     }
 }
 
-/// Notes the secret that the request names; what may be done with it is decided later.
-pub(super) fn note_resource(parts: &Parts, path: &SecretPath) {
+/// Notes what the path of the request names, for the record of one that gets no further. Where it does,
+/// the use case notes what it decides about.
+fn note_resource(parts: &Parts, okms_id: OkmsId, path: Option<&SecretPath>) {
     let authenticated = parts.extensions.get::<Authenticated>();
     let trail = parts.extensions.get::<Arc<RequestTrail>>();
     if let (Some(Authenticated { principal, .. }), Some(trail)) = (authenticated, trail) {
-        trail.note_resource(resource_urn(&principal.region, principal.okms_id, Some(path)));
+        trail.note_resource(resource_urn(&principal.region, okms_id, path));
     }
+}
+
+async fn okms_id<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<OkmsId, ApiError> {
+    let text = path_param(parts, state, "okmsId").await?;
+    Ok(text.parse().map_err(|_| Error::malformed("okmsId must be a UUID"))?)
 }
 
 pub(super) async fn path_param<S: Send + Sync>(

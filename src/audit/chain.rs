@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{
     Options, folder,
-    head::Head,
+    head::{Head, Synced},
     keys::Keys,
     line::{Entry, FileHead, Follows, LINE_DOMAIN, MAX_LINE, NO_HASH, Pending, hash, sign},
 };
@@ -84,6 +84,8 @@ pub(super) struct Chain {
     pub(super) prev: String,
     /// Lines since the last checkpoint.
     pub(super) unsigned: u64,
+    /// What the disk has for certain.
+    pub(super) synced: Synced,
     pub(super) head: File,
 }
 
@@ -125,6 +127,7 @@ impl Chain {
             seq: 0,
             prev: NO_HASH.to_owned(),
             unsigned: 0,
+            synced: Synced::default(),
             head,
         };
         let line = chain.file_head(now, follows);
@@ -157,6 +160,9 @@ impl Chain {
         self.write(&lines, sync)?;
         (self.seq, self.prev) = (seq, prev);
         self.unsigned += entries.len() as u64;
+        if sync {
+            self.synced = self.end();
+        }
         self.write_head();
         Ok(lines)
     }
@@ -177,6 +183,7 @@ impl Chain {
         self.seq += 1;
         self.prev = hash(line.as_bytes());
         self.unsigned = 0;
+        self.synced = self.end();
         self.keys.advance_line()?;
         let saved = self.keys.save(&self.folder);
         self.write_head();
@@ -259,11 +266,18 @@ impl Chain {
             length: self.length,
             seq: self.seq.saturating_sub(1),
             hash: self.prev.clone(),
+            synced: (self.synced != self.end()).then(|| self.synced.clone()),
         };
         let written = head.write(&self.head, &self.keys.line.current);
         if let Err(error) = written {
             error!(%error, "the head of the audit log cannot be written");
         }
+    }
+
+    /// The last line, as it would be if the disk had it.
+    pub(super) fn end(&self) -> Synced {
+        let (length, seq) = (self.length, self.seq.saturating_sub(1));
+        Synced { length, seq, hash: self.prev.clone() }
     }
 
     fn write(&mut self, lines: &[u8], sync: bool) -> io::Result<()> {
@@ -366,6 +380,7 @@ impl Chain {
         self.keys.advance_file()?;
         let saved = self.keys.save(&self.folder);
         self.file.sync_all()?;
+        self.synced = self.end();
         self.write_head();
         saved
     }

@@ -34,6 +34,18 @@ pub(super) struct Head {
     pub(super) seq: u64,
     /// Its hash.
     pub(super) hash: String,
+    /// What the disk has, where that is less: a power cut may take the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) synced: Option<Synced>,
+}
+
+/// A line of the last file that the disk has, with all before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Synced {
+    /// The bytes of that file up to its end.
+    pub(super) length: u64,
+    pub(super) seq: u64,
+    pub(super) hash: String,
 }
 
 impl Head {

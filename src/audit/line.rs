@@ -79,6 +79,8 @@ pub(super) enum What {
     Tampered,
     /// The log could not be written for a time.
     Resumed,
+    /// Records were lost.
+    Lost,
 }
 
 /// An entry that is to become a line.

@@ -19,7 +19,8 @@
 //! first one. That one is what an auditor keeps elsewhere.
 //!
 //! `head` is written anew for each batch, signed by the present key. It tells where the chain ends, so
-//! a tail that was cut off is missed. The key of an older end is gone, so a cut that takes a checkpoint
+//! a tail that was cut off is missed. It also tells what the disk has got of that, so that a power cut is
+//! told from a cut: the lines that it took are named, by the next start, in the same chain. The key of an older end is gone, so a cut that takes a checkpoint
 //! away cannot be covered by an older `head` made anew.
 //!
 //! # What it does not prove
@@ -76,7 +77,7 @@ pub use self::{
     record::{About, ActRecord, RequestRecord, known_method},
     report::{Broken, ChainReport, Seen},
     verify::verify,
-    writer::{AuditLog, NotRecorded},
+    writer::{AuditLog, Counts, NotRecorded, Refusals},
 };
 
 /// How an audit log is written.

@@ -2,8 +2,9 @@
 //!
 //! Only the end of a chain is looked at, so a start takes no time; whether the rest is whole is asked of
 //! `okmsd audit verify`. A process that was killed may have left: an incomplete last line, whole lines
-//! that `head` does not know yet, a file whose first line is not whole, keys one step behind. All of that
-//! is mended. Anything else is the work of others, or of a disk that lost what it had acknowledged:
+//! that `head` does not know yet, a file whose first line is not whole, keys one step behind. A power cut
+//! may also have taken lines that `head` says the disk had not got yet. All of that is mended, and lines that
+//! are lost are told of. Anything else is the work of others, or of a disk that lost what it had acknowledged:
 //! then that chain stays as it is, for whoever looks into it, and another one begins which says why.
 
 use std::{
@@ -18,7 +19,7 @@ use super::{
     Error,
     chain::{Chain, Rotation},
     folder,
-    head::Head,
+    head::{Head, Synced},
     keys::Keys,
     line::{Entry, Follows, LINE_DOMAIN, MAX_LINE, Notice, Parsed, Pending, What, hash, is_signed},
 };
@@ -115,12 +116,24 @@ fn recover(folder: &Path, rotation: Rotation, now: Timestamp) -> Result<Chain, U
     while let Some((at, path)) = next.next() {
         let is_first = at == head.file;
         let (start, text) = if is_first {
-            (head.length, after_head(&path, &head).map_err(refused(&path))?)
+            let known = after_line(&path, head.length, &head.hash).map_err(refused(&path))?;
+            let known = known.map(|text| (head.length, text));
+            match known.or(after_synced(&path, &head).map_err(refused(&path))?) {
+                Some(found) => found,
+                None => return Err(broken(format!("{} is not what was written", name(&path)))),
+            }
         } else {
-            (0, Some(fs::read(&path).map_err(refused(&path))?))
+            (0, fs::read(&path).map_err(refused(&path))?)
         };
-        let text =
-            text.ok_or_else(|| broken(format!("{} is not what was written", name(&path))))?;
+        if let Some(synced) = &head.synced
+            && is_first
+            && start < head.length
+        {
+            if !head.is_signed(&head_text, &keys.line.current.public()) {
+                return Err(broken(format!("{} is not what was written", name(&path))));
+            }
+            (end.seq, end.prev) = (synced.seq, synced.hash.clone());
+        }
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         if whole == 0 && !is_first {
             // Never finished, and nothing refers to it.
@@ -170,13 +183,27 @@ fn recover(folder: &Path, rotation: Rotation, now: Timestamp) -> Result<Chain, U
         prev: end.prev,
         // Not known for those before `head`: one checkpoint too many does no harm.
         unsigned: end.unsigned + 1,
+        synced: Synced::default(),
         head: folder::open(&head_path).map_err(refused(&head_path))?,
     };
+    // A killed process may have left what the disk has not got yet.
+    chain.file.sync_all().map_err(refused(&path))?;
+    chain.synced = chain.end();
     chain.write_head();
-    if cut > 0 {
+    let notice = if end.seq < head.seq {
+        let (first, last) = (end.seq + 1, head.seq);
+        warn!(first, last, "lines of the audit log that the disk had not got yet are lost");
+        let detail = format!("lines {first} to {last}, which the disk had not got yet");
+        Some(Notice { what: What::Lost, detail: Some(detail) })
+    } else if cut > 0 {
         warn!(bytes = cut, "an incomplete line at the end of the audit log was cut");
         let detail = Some(format!("{cut} bytes of an incomplete line"));
-        let notice = Entry::Notice(Notice { what: What::Cut, detail });
+        Some(Notice { what: What::Cut, detail })
+    } else {
+        None
+    };
+    if let Some(notice) = notice {
+        let notice = Entry::Notice(notice);
         // Where this cannot be written, neither can anything else: the first record tells.
         if let Err(error) = chain.append(&[Pending::new(now, notice)], true) {
             error!(?error, "the audit log cannot be written");
@@ -185,21 +212,31 @@ fn recover(folder: &Path, rotation: Rotation, now: Timestamp) -> Result<Chain, U
     Ok(chain)
 }
 
-/// What stands in a file after the line that `head` tells of; nothing where that line is not there.
-fn after_head(path: &Path, head: &Head) -> io::Result<Option<Vec<u8>>> {
+/// What a power cut has left after the last line that the disk had; nothing where it was no power cut: then
+/// lines were changed, or lost that had been there.
+fn after_synced(path: &Path, head: &Head) -> io::Result<Option<(u64, Vec<u8>)>> {
+    let Some(Synced { length, hash, .. }) = &head.synced else { return Ok(None) };
+    let Some(text) = after_line(path, *length, hash)? else { return Ok(None) };
+    // Of what was not written, there may be the length.
+    let written = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    Ok((length + (written as u64) < head.length).then_some((*length, text)))
+}
+
+/// What stands in a file after the line that ends there and has that hash; nothing where it does not.
+fn after_line(path: &Path, length: u64, expected: &str) -> io::Result<Option<Vec<u8>>> {
     let mut file = File::open(path)?;
-    let start = head.length.saturating_sub(MAX_LINE as u64);
+    let start = length.saturating_sub(MAX_LINE as u64);
     file.seek(SeekFrom::Start(start))?;
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
-    let known = usize::try_from(head.length - start).unwrap_or(usize::MAX);
+    let known = usize::try_from(length - start).unwrap_or(usize::MAX);
     if text.len() < known {
         return Ok(None);
     }
     let rest = text.split_off(known);
     let Some(lines) = text.strip_suffix(b"\n") else { return Ok(None) };
     let last = lines.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    Ok((hash(last) == head.hash).then_some(rest))
+    Ok((hash(last) == expected).then_some(rest))
 }
 
 /// Goes one line further, if it is the next one of the chain.

@@ -23,6 +23,10 @@ pub struct ChainReport {
     pub notes: Vec<String>,
     /// The first broken place.
     pub broken: Option<Broken>,
+    /// The first line that nothing proves: no checkpoint comes after it, and `head` tells of none so far
+    /// on. A process was killed between the two, or somebody has added it. Lines of a server that goes on
+    /// meanwhile are not meant.
+    pub unproved: Option<Broken>,
 }
 
 impl ChainReport {
@@ -39,6 +43,7 @@ impl ChainReport {
             unsigned: 0,
             notes: Vec::new(),
             broken: None,
+            unproved: None,
         }
     }
 }

@@ -20,6 +20,8 @@ use crate::{
 };
 
 mod damage;
+mod power;
+mod refusals;
 
 fn record(number: usize) -> RequestRecord {
     let id = format!("OKMS.{number}");

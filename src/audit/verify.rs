@@ -3,6 +3,9 @@
 //! Reads only, and works while a server writes: `head` is read before the files, which then hold all that
 //! it speaks of. What a server changes meanwhile may look broken for a moment, so what is found is looked
 //! at once more.
+//!
+//! A line is proved by the checkpoint after it, or by `head`, which is signed too. One that neither tells of
+//! is unproved: anybody who can write to the file can have added it.
 
 use std::{
     collections::VecDeque,
@@ -40,7 +43,7 @@ pub fn verify(folder: &Path, seen: &[Seen]) -> io::Result<Vec<ChainReport>> {
 
 fn verify_place(place: places::Place, seen: &[Seen]) -> ChainReport {
     match place {
-        places::Place::Chain(folder) => verify_chain_twice(&folder, seen),
+        places::Place::Chain(folder) => verify_chain_again(&folder, seen),
         places::Place::Missing(writer, first, last) => {
             let folder = writer.join(folder::chain_name(first));
             let what = match last - first {
@@ -60,13 +63,23 @@ fn broken_folder(folder: &Path, what: String) -> ChainReport {
     ChainReport { broken, ..ChainReport::new(folder) }
 }
 
-fn verify_chain_twice(folder: &Path, seen: &[Seen]) -> ChainReport {
-    let first = verify_chain(folder, seen);
-    if first.broken.is_none() {
-        return first;
+pub(super) fn verify_chain_again(folder: &Path, seen: &[Seen]) -> ChainReport {
+    let mut report = verify_chain(folder, seen);
+    for look in 0..LOOKS {
+        let unproved = match &report {
+            ChainReport { broken: Some(_), .. } if look > 0 => return report,
+            ChainReport { broken: None, unproved: None, .. } => return report,
+            report => report.unproved.as_ref().and_then(|place| place.seq),
+        };
+        thread::sleep(AGAIN);
+        report = verify_chain(folder, seen);
+        let now = report.unproved.as_ref().and_then(|place| place.seq);
+        // What nothing proved is proved now: these lines are new, and those of a server at work.
+        if unproved.is_some_and(|before| now.is_some_and(|now| now > before)) {
+            report.unproved = None;
+        }
     }
-    thread::sleep(AGAIN);
-    verify_chain(folder, seen)
+    report
 }
 
 pub(super) fn verify_chain(folder: &Path, seen: &[Seen]) -> ChainReport {
@@ -139,7 +152,7 @@ struct Walk<'a> {
     stopped: bool,
     /// So it was, and signed, where `head` says that the chain ends.
     ended: bool,
-    /// The line after that one.
+    /// The first line after that one which no signed line follows.
     after_head: Option<Place>,
     /// The number of the present file.
     number: u32,
@@ -407,6 +420,7 @@ impl Walk<'_> {
         let text = match parsed.what.as_deref() {
             Some("cut") => format!("a process was killed while it wrote: {detail}"),
             Some("tampered") => format!("the file was tampered with: {detail}"),
+            Some("lost") => format!("records were lost: {detail}"),
             Some("resumed") => format!("the log could not be written for a time: {detail}"),
             _ => return,
         };
@@ -423,8 +437,11 @@ impl Walk<'_> {
     fn check_head(&mut self, own_hash: &str, place: &Place) -> Result<(), Broken> {
         let Some((head, text)) = &self.head else { return Ok(()) };
         if head.seq != place.seq {
-            if head.seq.checked_add(1) == Some(place.seq) {
-                self.after_head = Some(place.clone());
+            if place.signed {
+                // It stands for all before it.
+                self.after_head = None;
+            } else if place.seq > head.seq {
+                self.after_head.get_or_insert_with(|| place.clone());
             }
             return Ok(());
         }
@@ -450,7 +467,7 @@ impl Walk<'_> {
                 );
                 return Err(broken_file("head", what));
             }
-            return self.check_beyond(self.seq - 1 - head.seq);
+            return self.check_beyond();
         }
         // The key that has signed `head` may stand in a line that was cut off.
         let by_known = self.keys.iter().chain(own_key).any(|key| head.is_signed(text, key));
@@ -469,27 +486,25 @@ impl Walk<'_> {
             None => (folder::file_name(self.kept_heads + 1), None),
         };
         let doubt = if by_known { "" } else { ", or head was changed" };
-        let what = format!("cut off at the end: {missing}{doubt}");
+        let lost = head.synced.as_ref().is_some_and(|synced| synced.seq < self.seq);
+        let why =
+            if lost { ", which the disk had not got yet: its power may have been cut" } else { "" };
+        let what = format!("cut off at the end: {missing}{why}{doubt}");
         Err(Broken { file, line, seq: Some(self.seq), what })
     }
 
-    /// Looks at what comes after the end that `head` tells of: `beyond` lines, which may be those of a server
-    /// that goes on meanwhile, or that was killed.
-    fn check_beyond(&mut self, beyond: u64) -> Result<(), Broken> {
-        let unproved = beyond.min(self.report.unsigned);
-        match self.after_head.take().filter(|_| unproved == beyond && self.ended) {
-            Some(place) => {
-                Err(place.broken("the chain had ended before this line, which nothing proves"))
-            }
-            None => {
-                if unproved > 0 {
-                    self.note(format!(
-                        "{unproved} lines come after the end that head tells of: nothing proves them"
-                    ));
-                }
-                Ok(())
-            }
+    /// Looks at what comes after the end that `head` tells of, and after the last checkpoint.
+    fn check_beyond(&mut self) -> Result<(), Broken> {
+        let Some(place) = self.after_head.take() else { return Ok(()) };
+        if self.ended {
+            return Err(place.broken("the chain had ended before this line, which nothing proves"));
         }
+        let lines = self.report.unsigned.min(self.seq - place.seq);
+        self.report.unproved = Some(place.broken(format!(
+            "nothing proves this line and those after it, {lines} in all: a process was killed just then, or \
+             somebody has added them"
+        )));
+        Ok(())
     }
 
     fn remember_seen(&self, place: &Place) -> Result<(), Broken> {
@@ -563,6 +578,10 @@ const CHANGED: &str = "the line was changed";
 
 /// How long a server may take to finish what looked broken.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// How often is looked again whether `head` follows: a line is there before the disk has it, which may take
+/// a second, and `head` tells of it after that.
+const LOOKS: u32 = 10;
 
 /// How often `head` is read that does not read well, and how long it waits between.
 const HEAD_TRIES: u32 = 5;

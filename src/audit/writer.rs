@@ -6,7 +6,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -30,6 +30,32 @@ use crate::domain::{Clock, Timestamp};
 #[derive(Clone)]
 pub struct AuditLog(Arc<Shared>);
 
+/// What became of records since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records that were written.
+    pub written: u64,
+    /// Records that could not be written when it was tried.
+    pub failed: u64,
+    /// Records that were written after the caller of the request was told of an error.
+    pub late: u64,
+    /// Records that will not be written: there was no room to keep them.
+    pub lost: u64,
+    /// Requests that were answered with an error, because of their record.
+    pub refused: Refusals,
+}
+
+/// How many requests were refused because their records could not be written, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// The log could not be written.
+    pub unavailable: u64,
+    /// Too many records were waiting.
+    pub queue_full: u64,
+    /// The record took too long.
+    pub timed_out: u64,
+}
+
 /// The record of a request could not be written, or not in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotRecorded;
@@ -46,11 +72,19 @@ struct Shared {
 struct State {
     /// No request is to begin.
     refusing: AtomicBool,
-    /// Requests that were refused since then.
+    /// Requests that were refused before they began, and no line tells of yet.
     refused: AtomicU64,
-    /// Records that were written, and that could not be when they should.
     written: AtomicU64,
     failed: AtomicU64,
+    late: AtomicU64,
+    lost: AtomicU64,
+    unavailable: AtomicU64,
+    queue_full: AtomicU64,
+    timed_out: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 enum Message {
@@ -64,7 +98,23 @@ enum Message {
     Close,
 }
 
-type Reply = oneshot::Sender<Result<(), NotRecorded>>;
+/// The way to the request that waits for its record.
+struct Reply {
+    sender: oneshot::Sender<Result<(), NotRecorded>>,
+    /// It waits no longer: its caller was told of an error.
+    given_up: Arc<AtomicBool>,
+}
+
+impl Reply {
+    fn send(self, result: Result<(), NotRecorded>) {
+        // Whoever waited may be gone.
+        let _gone = self.sender.send(result);
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+}
 
 impl AuditLog {
     /// Begins to write the first chain `server-1`, `server-2`, … that no other process writes.
@@ -102,7 +152,7 @@ impl AuditLog {
             state: Arc::clone(&state),
             sinks: Sinks::start(options),
             waiting: VecDeque::new(),
-            lost: 0,
+            told_lost: 0,
             trouble: None,
             checkpoint_at: None,
         };
@@ -119,7 +169,8 @@ impl AuditLog {
     pub fn admits(&self) -> bool {
         let refusing = self.0.state.refusing.load(Ordering::Acquire);
         if refusing {
-            self.0.state.refused.fetch_add(1, Ordering::Relaxed);
+            count(&self.0.state.refused);
+            count(&self.0.state.unavailable);
         }
         !refusing
     }
@@ -129,10 +180,21 @@ impl AuditLog {
         !self.0.state.refusing.load(Ordering::Acquire)
     }
 
-    /// How many records were written since the start, and how many could not be when they should.
-    pub fn counts(&self) -> (u64, u64) {
+    /// What became of records since the start.
+    pub fn counts(&self) -> Counts {
         let state = &self.0.state;
-        (state.written.load(Ordering::Relaxed), state.failed.load(Ordering::Relaxed))
+        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            written: number(&state.written),
+            failed: number(&state.failed),
+            late: number(&state.late),
+            lost: number(&state.lost),
+            refused: Refusals {
+                unavailable: number(&state.unavailable),
+                queue_full: number(&state.queue_full),
+                timed_out: number(&state.timed_out),
+            },
+        }
     }
 
     /// Records a request. When this returns, the record is in the file.
@@ -140,15 +202,29 @@ impl AuditLog {
     /// # Errors
     ///
     /// [`NotRecorded`] where it could not be written, or not within five seconds. The record is kept
-    /// and written later, so the caller of the request must be told of an error.
+    /// and written later, so the caller of the request must be told of an error; where too many are
+    /// kept already, it is lost, and a line tells how many were.
     pub async fn record(&self, record: RequestRecord) -> Result<(), NotRecorded> {
-        let (reply, answer) = oneshot::channel();
-        self.send(record, Some(reply))?;
+        let state = &self.0.state;
+        let (sender, answer) = oneshot::channel();
+        let given_up = Arc::new(AtomicBool::new(false));
+        let reply = Reply { sender, given_up: Arc::clone(&given_up) };
+        if let Err(full) = self.send(record, Some(reply)) {
+            count(if full { &state.queue_full } else { &state.unavailable });
+            return Err(NotRecorded);
+        }
         match tokio::time::timeout(MAX_WAIT, answer).await {
-            Ok(Ok(result)) => result,
-            // The thread is stuck in a disk that does not answer, or gone.
-            _ => {
-                self.0.state.refusing.store(true, Ordering::Release);
+            Ok(Ok(Ok(()))) => Ok(()),
+            // There was no room to keep it, or the thread is gone.
+            Ok(_) => {
+                count(&state.unavailable);
+                Err(NotRecorded)
+            }
+            // The thread is stuck in a disk that does not answer.
+            Err(_) => {
+                given_up.store(true, Ordering::Release);
+                count(&state.timed_out);
+                state.refusing.store(true, Ordering::Release);
                 // Should it have been at the point of ending well: a full queue wakes it, too.
                 let _full = self.0.queue.try_send(Message::Wake);
                 Err(NotRecorded)
@@ -180,13 +256,15 @@ impl AuditLog {
         }
     }
 
-    fn send(&self, record: RequestRecord, reply: Option<Reply>) -> Result<(), NotRecorded> {
+    /// Gives a record to the thread. An error tells whether the queue is full; else the thread is gone.
+    fn send(&self, record: RequestRecord, reply: Option<Reply>) -> Result<(), bool> {
         let change = record.is_change();
         let pending = Pending::new(self.0.clock.now(), Entry::Request(Box::new(record)));
         let message = Message::Record { pending: Box::new(pending), change, reply };
-        self.0.queue.try_send(message).map_err(|_| {
+        self.0.queue.try_send(message).map_err(|error| {
+            count(&self.0.state.lost);
             self.0.state.refusing.store(true, Ordering::Release);
-            NotRecorded
+            matches!(error, TrySendError::Full(_))
         })
     }
 }
@@ -201,8 +279,8 @@ struct Writer {
     state: Arc<State>,
     sinks: Sinks,
     waiting: VecDeque<Waiting>,
-    /// Records that there was no memory for.
-    lost: u64,
+    /// Lost records that a line tells of.
+    told_lost: u64,
     trouble: Option<Trouble>,
     checkpoint_at: Option<Instant>,
 }
@@ -262,7 +340,7 @@ impl Writer {
             Message::Close => return false,
         };
         if self.waiting.len() >= MAX_WAITING {
-            self.lost += 1;
+            count(&self.state.lost);
             drop(reply);
             return true;
         }
@@ -272,7 +350,7 @@ impl Writer {
 
     fn work(&mut self) {
         match &self.trouble {
-            None => match self.write_waiting() {
+            None => match self.write_all() {
                 Ok(()) if self.chain.short => {
                     self.fail(Fault::Io(io::ErrorKind::StorageFull.into()), true)
                 }
@@ -298,6 +376,18 @@ impl Writer {
         }
     }
 
+    /// Writes what waits, and how many records were lost meanwhile.
+    fn write_all(&mut self) -> Result<(), Fault> {
+        let lost = self.state.lost.load(Ordering::Relaxed);
+        let untold = lost - self.told_lost;
+        if untold > 0 {
+            self.note(What::Lost, Some(format!("{untold} records found no room to wait")));
+            // Also where it cannot be written at once: it waits like any other.
+            self.told_lost = lost;
+        }
+        self.write_waiting()
+    }
+
     /// Writes what waits, and answers.
     fn write_waiting(&mut self) -> Result<(), Fault> {
         if self.waiting.is_empty() {
@@ -308,13 +398,9 @@ impl Writer {
             Sync::Changes => self.waiting.iter().any(|waiting| waiting.change),
             Sync::Interval => false,
         };
-        let entries: Vec<_> = self.waiting.iter().map(|waiting| waiting.pending.clone()).collect();
+        let entries = self.entries();
         let lines = self.append(&entries, sync)?;
-        self.state.written.fetch_add(entries.len() as u64, Ordering::Relaxed);
-        for waiting in self.waiting.drain(..) {
-            // Whoever waited may be gone.
-            let _gone = waiting.reply.map(|reply| reply.send(Ok(())));
-        }
+        self.finish_waiting();
         self.sinks.send(lines);
         self.checkpoint_at.get_or_insert_with(|| Instant::now() + self.interval);
         if self.chain.unsigned >= MAX_UNSIGNED {
@@ -323,6 +409,28 @@ impl Writer {
         let rotated = self.chain.rotate_if_due(self.clock.now())?;
         self.sinks.send(rotated);
         Ok(())
+    }
+
+    /// What waits, as it is to be written.
+    fn entries(&mut self) -> Vec<Pending> {
+        for waiting in &mut self.waiting {
+            waiting.pending.late |= waiting.reply.as_ref().is_some_and(Reply::is_given_up);
+        }
+        self.waiting.iter().map(|waiting| waiting.pending.clone()).collect()
+    }
+
+    /// Counts and answers what waited and is written now.
+    fn finish_waiting(&mut self) {
+        self.state.written.fetch_add(self.waiting.len() as u64, Ordering::Relaxed);
+        for Waiting { pending, reply, .. } in self.waiting.drain(..) {
+            // The disk may have taken so long that nobody waits any more.
+            if pending.late || reply.as_ref().is_some_and(Reply::is_given_up) {
+                count(&self.state.late);
+            }
+            if let Some(reply) = reply {
+                reply.send(Ok(()));
+            }
+        }
     }
 
     /// Appends to the present file, or to a new one where somebody has changed that.
@@ -384,8 +492,8 @@ impl Writer {
         for waiting in &mut self.waiting {
             if let Some(reply) = waiting.reply.take() {
                 waiting.pending.late = true;
-                self.state.failed.fetch_add(1, Ordering::Relaxed);
-                let _gone = reply.send(Err(NotRecorded));
+                count(&self.state.failed);
+                reply.send(Err(NotRecorded));
             }
         }
     }
@@ -398,7 +506,6 @@ impl Writer {
             return;
         }
         self.trouble = None;
-        self.lost = 0;
         self.state.refusing.store(false, Ordering::Release);
         info!("the audit log can be written again");
     }
@@ -410,17 +517,20 @@ impl Writer {
         self.chain.keys.save(&self.chain.folder).map_err(still)?;
         self.chain.reserve().map_err(still)?;
         let refused = self.state.refused.load(Ordering::Relaxed);
+        let lost = self.state.lost.load(Ordering::Relaxed);
         let detail = format!(
             "not writable since {}; refused {refused} requests, kept {} records, lost {}",
             since.to_rfc3339_millis(),
             self.waiting.len(),
-            self.lost
+            lost - self.told_lost
         );
         let notice = Entry::Notice(Notice { what: What::Resumed, detail: Some(detail) });
         let mut entries = vec![Pending::new(self.clock.now(), notice)];
-        entries.extend(self.waiting.iter().map(|waiting| waiting.pending.clone()));
+        entries.extend(self.entries());
         let lines = self.append(&entries, true).map_err(|fault| (fault, false))?;
-        self.waiting.clear();
+        self.state.written.fetch_add(1, Ordering::Relaxed);
+        self.finish_waiting();
+        self.told_lost = lost;
         self.state.refused.fetch_sub(refused, Ordering::Relaxed);
         self.sinks.send(lines);
         let signed = self.chain.checkpoint(self.clock.now()).map_err(|fault| (fault, true))?;
@@ -434,10 +544,11 @@ impl Writer {
             self.resume();
         }
         self.note(What::Stopped, None);
-        match self.write_waiting().and_then(|()| self.chain.checkpoint(self.clock.now())) {
+        match self.write_all().and_then(|()| self.chain.checkpoint(self.clock.now())) {
             Ok(lines) => self.sinks.send(lines),
             Err(fault) => {
                 let lost = self.waiting.len();
+                self.state.lost.fetch_add(lost as u64, Ordering::Relaxed);
                 error!(?fault, lost, "the end of the audit log cannot be written");
             }
         }

@@ -20,7 +20,7 @@ use crate::{
 pub(super) enum Command {
     /// Check that nothing was changed, removed, reordered or cut off, and say where it first was
     ///
-    /// Ends with 1 where something is broken. Works while a server writes, and on a copy.
+    /// Ends with 1 where something is broken, or where lines at the end are proved by nothing. Works while a server writes, and on a copy.
     Verify(Verify),
     /// Print the key that each chain begins with, to be kept where this machine cannot reach it
     Key(Key),
@@ -100,7 +100,13 @@ impl Verify {
         )?;
         let broken = reports.iter().filter(|report| report.broken.is_some()).count();
         match (broken, lost.first()) {
-            (0, None) => Ok(()),
+            (0, None) => match reports.iter().filter(|report| report.unproved.is_some()).count() {
+                0 => Ok(()),
+                unproved => Err(Failure::new(format!(
+                    "{unproved} of {} chains end with lines that nothing proves",
+                    reports.len()
+                ))),
+            },
             (0, Some(lost)) => Err(Failure::new(format!("{lost} missing"))),
             (broken, _) => {
                 Err(Failure::new(format!("{broken} of {} chains are broken", reports.len())))
@@ -157,16 +163,11 @@ impl Place {
 
 fn text(report: &ChainReport) -> String {
     let mut text = format!("{}: ", report.folder.display());
-    match &report.broken {
-        None => text.push_str(&format!("whole, {} lines", report.lines)),
-        Some(broken) => {
-            text.push_str(&format!("BROKEN at {}", broken.file));
-            let line = broken.line.map(|line| format!(", line {line}"));
-            let seq = broken.seq.map(|seq| format!(" (seq {seq})"));
-            text.extend([line, seq].into_iter().flatten());
-            text.push_str(&format!(": {}", broken.what));
-        }
-    }
+    text.push_str(&match (&report.broken, &report.unproved) {
+        (None, None) => format!("whole, {} lines", report.lines),
+        (Some(broken), _) => format!("BROKEN at {}", place(broken)),
+        (None, Some(unproved)) => format!("UNPROVED from {}", place(unproved)),
+    });
     text.push('\n');
     let unsigned = format!("{} lines at the end are not signed yet", report.unsigned);
     let notes = report.notes.iter().chain((report.unsigned > 0).then_some(&unsigned));
@@ -177,15 +178,21 @@ fn text(report: &ChainReport) -> String {
     text
 }
 
+fn place(broken: &Broken) -> String {
+    let line = broken.line.map(|line| format!(", line {line}")).unwrap_or_default();
+    let seq = broken.seq.map(|seq| format!(" (seq {seq})")).unwrap_or_default();
+    format!("{}{line}{seq}: {}", broken.file, broken.what)
+}
+
 fn json(report: &ChainReport) -> Value {
-    let broken = report.broken.as_ref().map(|broken| {
+    let place = |broken: &Broken| {
         json!({
             "file": broken.file,
             "line": broken.line,
             "seq": broken.seq,
             "what": broken.what,
         })
-    });
+    };
     let last = report.last.as_ref().map(|(seq, hash)| format!("{}:{seq}:{hash}", report.chain));
     json!({
         "folder": report.folder,
@@ -196,7 +203,8 @@ fn json(report: &ChainReport) -> Value {
         "unsigned": report.unsigned,
         "last": last,
         "notes": report.notes,
-        "broken": broken,
+        "broken": report.broken.as_ref().map(place),
+        "unproved": report.unproved.as_ref().map(place),
     })
 }
 

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     config::Environment,
     domain::{OkmsDomain, OkmsId},
+    store::UnreadableDomain,
 };
 
 /// What to do with domains.
@@ -115,20 +116,31 @@ impl List {
             let listed = services.domains.list().await;
             listed.map_err(|error| Failure::refused("cannot list the domains", &error))
         })?;
-        let row = |domain: &OkmsDomain| {
-            [
+        let row = |domain: &Result<OkmsDomain, UnreadableDomain>| match domain {
+            Ok(domain) => [
                 domain.okms_id.to_string(),
                 domain.region.clone(),
                 domain.created_at.to_rfc3339_seconds(),
                 domain.name.clone(),
-            ]
+            ],
+            Err(unreadable) => [
+                shown_id(unreadable).replace(char::is_control, " "),
+                "-".to_owned(),
+                "-".to_owned(),
+                format!("unreadable: {}", Failure::why(&unreadable.error)),
+            ],
         };
         let rows: Vec<_> = domains.iter().map(row).collect();
         output::answer(
             self.format,
             || output::table(["OKMS ID", "REGION", "CREATED", "NAME"], &rows),
-            || domains.iter().map(json).collect(),
-        )
+            || domains.iter().map(listed).collect(),
+        )?;
+        match domains.iter().filter(|domain| domain.is_err()).count() {
+            0 => Ok(()),
+            1 => Err(Failure::new("one domain cannot be read")),
+            count => Err(Failure::new(format!("{count} domains cannot be read"))),
+        }
     }
 }
 
@@ -199,6 +211,20 @@ fn text(domain: &OkmsDomain) -> String {
         ("Region", &domain.region),
         ("Created", &domain.created_at.to_rfc3339_seconds()),
     ])
+}
+
+fn shown_id(unreadable: &UnreadableDomain) -> &str {
+    unreadable.okms_id.as_deref().unwrap_or("(unreadable)")
+}
+
+fn listed(domain: &Result<OkmsDomain, UnreadableDomain>) -> Value {
+    match domain {
+        Ok(domain) => json(domain),
+        Err(unreadable) => json!({
+            "okmsId": unreadable.okms_id,
+            "unreadable": Failure::why(&unreadable.error),
+        }),
+    }
 }
 
 fn json(domain: &OkmsDomain) -> Value {

@@ -31,9 +31,14 @@ impl Failure {
     ///
     /// Who runs a subcommand is an operator, so this tells what the log of a server would.
     pub(super) fn refused(what: impl fmt::Display, error: &domain::Error) -> Self {
+        let usage = matches!(error, domain::Error::Argument(..));
+        Self { message: format!("{what}: {}", Self::why(error)), usage }
+    }
+
+    /// What an error says to an operator.
+    pub(super) fn why(error: &domain::Error) -> &str {
         use domain::Error;
-        let usage = matches!(error, Error::Argument(..));
-        let why = match error {
+        match error {
             Error::Malformed(text)
             | Error::Argument(_, text)
             | Error::Unavailable(text)
@@ -45,8 +50,7 @@ impl Failure {
             Error::VersionNotFound => "there is no such version",
             Error::VersionClosed(_) => "the version is closed",
             Error::SecretExists => "there is such a secret already",
-        };
-        Self { message: format!("{what}: {why}"), usage }
+        }
     }
 
     /// Whether it is the command line's fault.

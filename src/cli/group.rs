@@ -8,6 +8,7 @@ use super::{
     act::Act,
     config_args::ConfigArguments,
     output::{self, Format},
+    policy::ONLY_ROOT,
     services::{self, Services},
 };
 use crate::{
@@ -54,9 +55,9 @@ pub(super) struct List {
 pub(super) struct Delete {
     #[command(flatten)]
     config: ConfigArguments,
-    /// The group
-    #[arg(value_name = "GROUP_URN", value_parser = identity)]
-    group: IdentityUrn,
+    /// The group, as `okmsd group list` shows it
+    #[arg(value_name = "GROUP_URN")]
+    group: String,
 }
 
 impl Command {
@@ -108,15 +109,21 @@ impl List {
             let listed = services.policies.groups().await;
             listed.map_err(|error| Failure::refused("cannot list the groups", &error))
         })?;
+        // What stands there in the place of a URN may be anything.
+        let printable = |text: &String| text.replace(char::is_control, " ");
         let rows = groups.iter().flat_map(|group| {
-            group.members.iter().map(|member| [group.urn.clone(), member.clone()])
+            group.members.iter().map(|member| [printable(&group.urn), printable(member)])
         });
         let rows: Vec<_> = rows.collect();
         output::answer(
             self.format,
             || output::table(["GROUP", "MEMBER"], &rows),
             || groups.iter().map(json).collect(),
-        )
+        )?;
+        match groups.iter().find_map(|group| group.damage.as_deref()) {
+            Some(damage) => Err(Failure::new(format!("{damage}; {ONLY_ROOT}"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -125,18 +132,23 @@ impl Delete {
         let config = self.config.load(environment)?;
         let act = Act::new("group delete").about("group", &self.group);
         let removed = services::with(&config, act, async |services| {
-            let deleted = services.policies.delete_group(self.group.clone()).await;
-            deleted.map_err(|error| Failure::refused(&self.group, &error))
+            let deleted = services.policies.delete_group(&self.group).await;
+            deleted.map_err(|error| Failure::refused("nothing is deleted", &error))
         })?;
+        let group = self.group.replace(char::is_control, " ");
         if removed == 0 {
-            return Err(Failure::new(format!("{}: there is no such group", self.group)));
+            return Err(Failure::new(format!("{group}: there is no such group")));
         }
-        output::print(&format!("Deleted {}, with {}.\n", self.group, counted(removed)))
+        output::print(&format!("Deleted {group}, with {}.\n", counted(removed)))
     }
 }
 
 fn json(group: &Group) -> Value {
-    json!({"urn": group.urn, "members": group.members})
+    let mut json = json!({"urn": group.urn, "members": group.members});
+    if let Some(damage) = &group.damage {
+        json["unreadable"] = json!(damage);
+    }
+    json
 }
 
 fn counted(members: u64) -> String {
@@ -146,7 +158,8 @@ fn counted(members: u64) -> String {
     }
 }
 
-fn identity(text: &str) -> Result<IdentityUrn, &'static str> {
+/// Reads an identity given on the command line.
+pub(super) fn identity(text: &str) -> Result<IdentityUrn, &'static str> {
     IdentityUrn::parse(text)
         .ok_or("an identity is a URN such as urn:v1:eu:identity:user:ab12345-ovh/deploy")
 }

@@ -59,7 +59,7 @@ mod settings;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::failure::Failure;
 use crate::config::Environment;
@@ -82,6 +82,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(if failure.is_usage() { USAGE } else { 1 })
         }
     }
+}
+
+/// All subcommands and their arguments, as they are understood.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// A secret manager server that speaks the OVHcloud OKMS Secret Manager API.
@@ -147,8 +152,6 @@ const USAGE: u8 = 2;
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -222,3 +222,108 @@ const MAX_PEM_BYTES: usize = 1024 * 1024;
 const READ_AGAIN_TIME: Duration = Duration::from_secs(60);
 /// Between two looks at the files. A change is in use after two of them.
 const LOOK_TIME: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+
+    use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair};
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::{
+        config::{ClientCas, ClientCertificate, Files},
+        domain::{Clock, Timestamp},
+        pki::Authority,
+        server::CertificateKind,
+    };
+
+    /// 2026-03-04T05:06:07Z
+    const NOW: Timestamp = Timestamp::from_millis(1_772_600_767_000);
+
+    #[derive(Debug)]
+    struct ManualClock(AtomicI64);
+
+    impl Clock for ManualClock {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(self.0.load(SeqCst))
+        }
+    }
+
+    /// A list of nobody that begins so many seconds after `NOW`.
+    fn list(authority: &Authority, begins: i64) -> String {
+        let at = |seconds: i64| {
+            time::OffsetDateTime::from_unix_timestamp(NOW.as_millis() / 1_000 + seconds).unwrap()
+        };
+        let params = CertificateRevocationListParams {
+            this_update: at(begins),
+            next_update: at(begins + 86_400),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let key = KeyPair::from_pem(authority.private_key_pem()).unwrap();
+        let issuer = Issuer::from_ca_cert_pem(authority.certificate_pem(), key).unwrap();
+        params.signed_by(&issuer).unwrap().pem().unwrap()
+    }
+
+    /// A list that is early becomes good without a change of its file; only time tells.
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_used_is_read_again_after_a_while_and_no_sooner() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let authority = Authority::generate("CA", NOW, 30).unwrap();
+        let issued = authority.issue_server(&["localhost".into()], NOW, 30).unwrap();
+        fs::write(file("certificate"), issued.certificate_pem).unwrap();
+        fs::write(file("ca"), authority.certificate_pem()).unwrap();
+        fs::write(file("list"), list(&authority, -1)).unwrap();
+        let mut key = File::options();
+        std::os::unix::fs::OpenOptionsExt::mode(&mut key, 0o600);
+        let mut key = key.write(true).create_new(true).open(file("key")).unwrap();
+        std::io::Write::write_all(&mut key, issued.private_key_pem.as_bytes()).unwrap();
+        let files = TlsFiles {
+            tls: Tls {
+                certificate_file: file("certificate"),
+                private_key_file: file("key"),
+                client_certificate: ClientCertificate::Optional,
+            },
+            pki: Pki {
+                ca_certificate_file: file("ca"),
+                ca_private_key_file: file("none"),
+                client_cas: ClientCas::default(),
+                crl_files: Files(vec![file("list")]),
+            },
+        };
+        let clock = Arc::new(ManualClock(AtomicI64::new(NOW.as_millis())));
+        let (used, material) = (files.stamp(), files.read().unwrap());
+        let live = LiveTls::new(&material, false, clock.clone()).unwrap();
+        let begins = || {
+            let status = live.status().borrow().clone();
+            let mut all = status.certificates.iter();
+            let list = all.find(|one| one.kind == CertificateKind::RevocationList).unwrap();
+            (list.begins.as_millis() - NOW.as_millis()) / 1_000
+        };
+        let reloader = tokio::spawn(Reloader::new(files, live.clone(), used).run(None));
+        sleep(3 * LOOK_TIME).await;
+        assert_eq!(begins(), -1);
+
+        fs::write(file("list"), list(&authority, 100)).unwrap();
+        sleep(3 * LOOK_TIME).await;
+        assert_eq!(begins(), -1, "it is from the future");
+        // From here on it could be used.
+        clock.0.store(NOW.plus_seconds(101).as_millis(), SeqCst);
+        sleep(READ_AGAIN_TIME - 10 * LOOK_TIME).await;
+        assert_eq!(begins(), -1, "nobody has looked at it again");
+        sleep(10 * LOOK_TIME).await;
+        assert_eq!(begins(), 100);
+
+        // A change is looked at once it rests.
+        fs::write(file("list"), "x").unwrap();
+        sleep(3 * LOOK_TIME).await;
+        fs::write(file("list"), list(&authority, 90)).unwrap();
+        sleep(3 * LOOK_TIME).await;
+        assert_eq!(begins(), 90);
+        reloader.abort();
+    }
+}

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     app::{AppOptions, RunningApp},
-    audit::AuditLog,
+    audit::{AuditLog, Counts},
     clock::SystemClock,
     config::{ClientCertificate, Config, Environment, Tls},
     server::{CertificateStatus, Limits, LiveTls, api_tls, serve_operations},
@@ -92,7 +92,7 @@ impl Measured for Running {
         self.tls.status().borrow().clone()
     }
 
-    fn audit_records(&self) -> (u64, u64) {
+    fn audit_counts(&self) -> Counts {
         self.audit.counts()
     }
 

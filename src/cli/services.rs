@@ -86,13 +86,20 @@ pub(super) fn with<T>(
     act: Act,
     work: impl AsyncFnOnce(&Services) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    act.recorded(config, |notes| {
-        block_on(async {
-            let services = Services { notes: notes.clone(), ..Services::open(config).await? };
-            let done = work(&services).await;
-            services.close().await;
-            done
-        })
+    act.recorded(config, |notes| within(config, notes, work))
+}
+
+/// The same within an act that is recorded by others.
+pub(super) fn within<T>(
+    config: &Config,
+    notes: &Notes,
+    work: impl AsyncFnOnce(&Services) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    block_on(async {
+        let services = Services { notes: notes.clone(), ..Services::open(config).await? };
+        let done = work(&services).await;
+        services.close().await;
+        done
     })
 }
 

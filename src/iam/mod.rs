@@ -33,5 +33,8 @@ pub use self::{
     action::Action,
     policy::{Policy, ROOT, documents},
     scope::{ListScope, PathRange},
-    set::{Decision, Ground, MAX_GROUP_MEMBERS, MAX_POLICIES, Miss, NearMiss, PolicySet, Rights},
+    set::{
+        Decision, Ground, MAX_GROUP_MEMBERS, MAX_POLICIES, Miss, NearMiss, PolicySet, Rights,
+        is_root,
+    },
 };

@@ -66,7 +66,29 @@ impl Policy {
     ///
     /// [`Error::Malformed`] names the rule that it breaks, and the line.
     pub fn parse(document: &str) -> Result<Self, Error> {
-        Self::read(document).map_err(|text| Error::malformed(format!("the policy: {text}")))
+        let read = Self::read(document).and_then(|policy| {
+            // The record of a list joins the names of the policies that allow it with commas.
+            if policy.name.contains(',') {
+                return Err("name must not have commas".to_owned());
+            }
+            Ok(policy)
+        });
+        read.map_err(|text| Error::malformed(format!("the policy: {text}")))
+    }
+
+    /// Reads the document of a policy that is stored under a name, whose rules may have been wider when it
+    /// was.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse_stored(name: &str, document: &str) -> Result<Self, String> {
+        let policy = Self::read(document)?;
+        if policy.name != name {
+            let other = policy.name.escape_debug();
+            return Err(format!("its document is that of a policy named {other}"));
+        }
+        Ok(policy)
     }
 
     fn read(text: &str) -> Result<Self, String> {

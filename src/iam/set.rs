@@ -109,11 +109,6 @@ impl PolicySet {
         self.revision
     }
 
-    /// The policies, by name.
-    pub fn policies(&self) -> &[Policy] {
-        &self.policies
-    }
-
     /// Identities with the groups that they are members of.
     pub fn with_groups(&self, mut identities: Vec<String>) -> Vec<String> {
         let groups = identities.iter().filter_map(|identity| self.groups_by_member.get(identity));
@@ -156,7 +151,8 @@ impl PolicySet {
     }
 }
 
-fn is_root(identities: &[String]) -> bool {
+/// Whether one of these identities is an account, which may do everything whatever policies say.
+pub fn is_root(identities: &[String]) -> bool {
     identities.iter().any(|identity| {
         IdentityUrn::parse(identity).is_some_and(|urn| urn.kind() == IdentityKind::Account)
     })

@@ -30,6 +30,40 @@ pub struct Authenticated {
     pub revisions: Revisions,
     /// The policies and groups as of this request.
     pub policies: Arc<PolicySet>,
+    standing: Standing,
+}
+
+/// How the rights of a caller are found anew.
+#[derive(Debug, Clone)]
+struct Standing {
+    policies: Arc<PolicyCache>,
+    /// Those of the caller itself, without the groups that it is a member of.
+    identities: Arc<[String]>,
+}
+
+impl Authenticated {
+    /// The same caller with its groups and rights as of now.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub(super) async fn renewed(&self) -> Result<Self, Error> {
+        let Standing { policies: cache, identities } = &self.standing;
+        let iam = cache.revision().await?;
+        if iam == self.policies.revision() {
+            return Ok(self.clone());
+        }
+        let policies = cache.at(iam, identities).await?;
+        let identity_urns = policies.with_groups(identities.to_vec());
+        let principal = Principal { identity_urns, ..Principal::clone(&self.principal) };
+        let revisions = Revisions { iam, ..self.revisions };
+        Ok(Self {
+            principal: Arc::new(principal),
+            revisions,
+            policies,
+            standing: self.standing.clone(),
+        })
+    }
 }
 
 impl Authentication {
@@ -88,16 +122,14 @@ impl Authentication {
         }
         match credential.status(now) {
             CredentialStatus::Ready => {
-                let policies = self.policies.at(found.revisions.iam).await?;
                 let principal = Principal {
                     credential_id: Some(credential.id),
                     fingerprint: credential.fingerprint,
                     okms_id: credential.okms_id,
                     region: found.region,
-                    identity_urns: policies.with_groups(credential.identity_urns),
+                    identity_urns: credential.identity_urns,
                 };
-                let (principal, revisions) = (Arc::new(principal), found.revisions);
-                Ok(Authenticated { principal, revisions, policies })
+                self.with_rights(principal, found.revisions).await
             }
             CredentialStatus::Expired => refuse("expired credential"),
             CredentialStatus::Revoked => refuse("revoked credential"),
@@ -134,11 +166,22 @@ impl Authentication {
             }
             None => (None, identities.to_vec()),
         };
-        let policies = self.policies.at(found.revisions.iam).await?;
-        let identity_urns = policies.with_groups(identity_urns);
         let region = found.region;
         let principal = Principal { credential_id, fingerprint, okms_id, region, identity_urns };
-        let (principal, revisions) = (Arc::new(principal), found.revisions);
-        Ok(Authenticated { principal, revisions, policies })
+        self.with_rights(principal, found.revisions).await
+    }
+
+    /// Adds its groups to a principal that has its own identities, and what decides about it.
+    async fn with_rights(
+        &self,
+        principal: Principal,
+        revisions: Revisions,
+    ) -> Result<Authenticated, Error> {
+        let own = principal.identity_urns;
+        let policies = self.policies.at(revisions.iam, &own).await?;
+        let identities = Arc::from(own.as_slice());
+        let standing = Standing { policies: Arc::clone(&self.policies), identities };
+        let principal = Principal { identity_urns: policies.with_groups(own), ..principal };
+        Ok(Authenticated { principal: Arc::new(principal), revisions, policies, standing })
     }
 }

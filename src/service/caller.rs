@@ -51,6 +51,17 @@ impl Caller {
         self.authenticated.revisions
     }
 
+    /// The same caller with its groups and rights as of now.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub(super) async fn renewed(&self) -> Result<Self, Error> {
+        let authenticated = self.authenticated.renewed().await?;
+        self.trail.note_principal(Arc::clone(&authenticated.principal));
+        Ok(Self { authenticated, trail: Arc::clone(&self.trail) })
+    }
+
     /// Where to note what the request turns out to be.
     pub fn trail(&self) -> &RequestTrail {
         &self.trail

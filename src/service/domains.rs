@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Keyring;
 use crate::{
     domain::{Clock, Error, OkmsDomain, OkmsId, SecretConfig},
-    store::Store,
+    store::{Store, UnreadableDomain},
 };
 
 /// The use cases of domains.
@@ -49,12 +49,12 @@ impl Domains {
         Err(Error::Unavailable("the store key is replaced again and again".into()))
     }
 
-    /// All domains.
+    /// All domains; those of which the row cannot be read are told apart.
     ///
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn list(&self) -> Result<Vec<OkmsDomain>, Error> {
+    pub async fn list(&self) -> Result<Vec<Result<OkmsDomain, UnreadableDomain>>, Error> {
         self.store.list_domains().await
     }
 

@@ -7,10 +7,12 @@
 
 use std::collections::BTreeSet;
 
+use tokio::sync::SemaphorePermit;
+
 use super::{
     Caller, Page, Secrets,
     cursors::List,
-    listing::{more_than, noted},
+    listing::{more_than, noted, turn},
 };
 use crate::{
     domain::{Error, SecretPath},
@@ -40,6 +42,8 @@ impl Secrets {
             let last = self.keyring.open_cursor(caller, list, cursor).await?;
             whole.from = behind(&prefix, &last);
         }
+        let (turn, renewed) = self.first_turn(caller).await?;
+        let caller = renewed.as_ref().unwrap_or(caller);
         let rights = caller.rights();
         let (ranges, is_root) = match rights.scope(Action::SecretGet) {
             ListScope::All => (vec![PathRange::all()], true),
@@ -50,6 +54,7 @@ impl Secrets {
             secrets: self,
             caller,
             rights: &rights,
+            first_turn: Some(turn),
             prefix: &prefix,
             // One more than asked for tells whether a next page has anything in it.
             wanted: size.map_or(usize::MAX, |size| size as usize + 1),
@@ -84,6 +89,8 @@ struct Walk<'a> {
     secrets: &'a Secrets,
     caller: &'a Caller,
     rights: &'a Rights<'a>,
+    /// The first turn, until it is used.
+    first_turn: Option<SemaphorePermit<'a>>,
     /// The folder with its slash.
     prefix: &'a str,
     /// How many names are enough.
@@ -103,8 +110,10 @@ impl Walk<'_> {
             let asked = limit + unreadable;
             let sql_limit = u32::try_from(asked).unwrap_or(u32::MAX);
             // One fetch at a time, so that a walk past many hidden paths holds up nobody else's list.
-            let turn = self.secrets.lists.acquire().await;
-            let turn = turn.map_err(|_| Error::Internal("nobody closes the semaphore".into()))?;
+            let turn = match self.first_turn.take() {
+                Some(turn) => turn,
+                None => turn(&self.secrets.lists).await?,
+            };
             let paths = self.secrets.store.list_paths(okms_id, &range, sql_limit).await?;
             drop(turn);
             let is_last = paths.len() < asked;

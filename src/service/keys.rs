@@ -5,10 +5,9 @@
 //! the command, secret by secret; when nothing is under an old key any more, it is destroyed. Any number
 //! of processes may do that at once, and any of them may end at any time.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use futures_util::future::join_all;
-use tokio::time::Instant;
 
 use super::Keyring;
 use crate::{
@@ -23,8 +22,8 @@ use crate::{
 /// The use cases of keys.
 #[derive(Clone)]
 pub struct Keys {
-    store: Store,
-    keyring: Arc<Keyring>,
+    pub(super) store: Store,
+    pub(super) keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
 }
 
@@ -280,50 +279,6 @@ impl Keys {
         Ok(slots.iter().any(|slot| slot.root_key_id == *root_key))
     }
 
-    /// Seals anew what rotations have left, for as long as the server runs.
-    pub async fn keep_rewrapped(self, until: impl Future<Output = ()>) {
-        tokio::select! {
-            () = until => {}
-            () = self.rewrap_again_and_again() => {}
-        }
-    }
-
-    async fn rewrap_again_and_again(&self) {
-        let (mut seen, mut next) = (None, Instant::now());
-        loop {
-            // Where the store cannot be asked, requests find that out and say so.
-            let revision = self.store.key_revision().await.ok();
-            if revision.is_some() && (revision != seen || next <= Instant::now()) {
-                seen = revision;
-                let again = match self.rewrap_all().await {
-                    Ok(()) => RECHECK_INTERVAL,
-                    Err(error) => {
-                        tracing::warn!(?error, "sealing anew is interrupted, trying again");
-                        RETRY_INTERVAL
-                    }
-                };
-                next = Instant::now() + again;
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-    }
-
-    async fn rewrap_all(&self) -> Result<(), Error> {
-        self.keyring.forget_deleted().await?;
-        let mut failed = Ok(());
-        for okms_id in self.store.list_domains_with_old_keys().await? {
-            // One domain with a damaged key must not keep those after it waiting for ever.
-            match self.rewrap(okms_id, |_| ()).await {
-                Ok(report) => log(okms_id, &report),
-                Err(error) => {
-                    tracing::warn!(%okms_id, ?error, "a domain cannot be sealed anew now");
-                    failed = Err(error);
-                }
-            }
-        }
-        failed
-    }
-
     /// Seals everything anew that is under one old key.
     async fn empty(
         &self,
@@ -397,27 +352,6 @@ impl Keys {
     }
 }
 
-/// Says what came of sealing a domain anew.
-fn log(okms_id: OkmsId, report: &RewrapReport) {
-    let (versions, destroyed) = (report.versions, report.destroyed);
-    if versions > 0 || destroyed > 0 {
-        tracing::info!(%okms_id, versions, destroyed, "sealed anew under the newest key");
-    }
-    if let Some((path, version)) = report.refused.first() {
-        let (path, version) = (path.as_str(), version.map(VersionId::get));
-        tracing::error!(
-            %okms_id, secret.path = path, version.id = version,
-            "data does not open under any key of its domain; an old key is kept for it"
-        );
-    }
-    if let Some(position) = report.unreadable.first() {
-        tracing::error!(
-            %okms_id, secret.id = position,
-            "the path of a secret cannot be read; an old key is kept for it"
-        );
-    }
-}
-
 /// The root key that goes on opening the store beside the new one, if there is one.
 fn kept<'a>(
     slots: &[RootKeySlot],
@@ -464,13 +398,6 @@ const CHANGED: &str = "the root keys of the store have changed meanwhile";
 const BOTH_TAKEN: &str = "both slots are taken: remove one first, or replace its key";
 /// Root keys that a store can have.
 const SLOTS: usize = 2;
-/// How often a server looks whether keys have changed: one small read.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// How often it looks for old keys though nothing has changed: a replica that was to seal anew may have
-/// ended in the middle.
-const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// How long it waits where storage failed.
-const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Secrets that are sealed anew at once. On SQLite they share a commit; on PostgreSQL they take as many
 /// of its 16 connections, and requests need the others.
 const SECRETS_AT_A_TIME: u32 = 4;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use super::{Caller, Page, SecretView, Secrets, cursors::List, keyring::DomainKeys, secrets::view};
 use crate::{
     domain::{Error, NotedDecision, SecretPath, Timestamp},
@@ -13,6 +15,9 @@ impl Secrets {
     /// Secrets by path, up to `size`, with their current versions but without data: those that the
     /// caller may get, and nothing of the others. A page ends earlier where custom metadata would make
     /// it very large; it is never empty where another one follows.
+    ///
+    /// Many lists at once take turns, look by look, so that a long search holds up no short one. The
+    /// caller's rights are those that it has when its first turn comes.
     ///
     /// # Errors
     ///
@@ -32,16 +37,16 @@ impl Secrets {
             }
             None => None,
         };
+        let (turn, renewed) = self.first_turn(caller).await?;
+        let caller = renewed.as_ref().unwrap_or(caller);
         let rights = caller.rights();
         let (ranges, is_root) = match rights.scope(Action::SecretGet) {
             ListScope::All => (vec![PathRange::all()], true),
             ListScope::Ranges(ranges) => (ranges, false),
         };
         let allowed = !ranges.is_empty();
-        let turn = self.lists.acquire().await;
-        let _turn = turn.map_err(|_| Error::Internal("nobody closes the semaphore".into()))?;
         // One more than asked for tells whether a next page has anything in it.
-        let mut search = Search::new(self, caller, &rights, size + 1);
+        let mut search = Search::new(self, caller, &rights, turn, size + 1);
         for range in ranges {
             let rest = match &after {
                 Some(after) => range.after(after),
@@ -65,6 +70,17 @@ impl Secrets {
         };
         Ok(Page { items, next })
     }
+
+    /// Waits until a list may begin, and gives the caller as it is by then, where that took time.
+    pub(super) async fn first_turn(
+        &self,
+        caller: &Caller,
+    ) -> Result<(SemaphorePermit<'_>, Option<Caller>), Error> {
+        match self.lists.try_acquire() {
+            Ok(turn) => Ok((turn, None)),
+            Err(_) => Ok((turn(&self.lists).await?, Some(caller.renewed().await?))),
+        }
+    }
 }
 
 /// A search for the secrets of one page.
@@ -73,6 +89,8 @@ struct Search<'a> {
     caller: &'a Caller,
     rights: &'a Rights<'a>,
     now: Timestamp,
+    /// The first turn, until it is used.
+    first_turn: Option<SemaphorePermit<'a>>,
     /// How many secrets are enough.
     wanted: usize,
     found: Vec<SecretView>,
@@ -81,12 +99,19 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(secrets: &'a Secrets, caller: &'a Caller, rights: &'a Rights<'a>, wanted: u32) -> Self {
+    fn new(
+        secrets: &'a Secrets,
+        caller: &'a Caller,
+        rights: &'a Rights<'a>,
+        first_turn: SemaphorePermit<'a>,
+        wanted: u32,
+    ) -> Self {
         Self {
             secrets,
             caller,
             rights,
             now: secrets.clock.now(),
+            first_turn: Some(first_turn),
             wanted: wanted as usize,
             found: Vec::new(),
             deciding: BTreeSet::new(),
@@ -101,6 +126,7 @@ impl<'a> Search<'a> {
         while let Some(range) = rest.take().filter(|_| !self.is_done()) {
             let limit = self.wanted - self.found.len() + unreadable;
             let sql_limit = u32::try_from(limit).unwrap_or(u32::MAX);
+            let turn = self.turn().await?;
             let (secrets, okms_id) = (self.secrets, self.caller.okms_id());
             let fetch = || secrets.store.list_secrets(okms_id, &range, sql_limit);
             let (batch, keys) = secrets.with_keys(self.caller, fetch).await?;
@@ -123,6 +149,7 @@ impl<'a> Search<'a> {
             if self.found.len() == found_before
                 && let Some(range) = rest.take()
             {
+                drop(turn);
                 rest = self.skip_hidden(range).await?;
             }
         }
@@ -135,6 +162,7 @@ impl<'a> Search<'a> {
         let mut rest = Some(range);
         let mut unreadable = 0;
         while let Some(range) = rest.take() {
+            let _turn = self.turn().await?;
             let okms_id = self.caller.okms_id();
             let limit = SKIPPED_PATHS + unreadable;
             let sql_limit = u32::try_from(limit).unwrap_or(u32::MAX);
@@ -155,6 +183,14 @@ impl<'a> Search<'a> {
             };
         }
         Ok(None)
+    }
+
+    /// Waits until this search may look at rows again, and keeps others waiting while it does.
+    async fn turn(&mut self) -> Result<SemaphorePermit<'a>, Error> {
+        match self.first_turn.take() {
+            Some(turn) => Ok(turn),
+            None => turn(&self.secrets.lists).await,
+        }
     }
 
     fn is_visible(&mut self, path: &SecretPath) -> bool {
@@ -181,6 +217,11 @@ pub(super) fn noted(deciding: &BTreeSet<&str>, allowed: bool, is_root: bool) -> 
         names => Some(names.join(", ")),
     };
     NotedDecision { action: Action::SecretGet.as_str(), allowed, decided_by }
+}
+
+/// Waits for one of the turns, which come in the order in which they were asked for.
+pub(super) async fn turn(lists: &Semaphore) -> Result<SemaphorePermit<'_>, Error> {
+    lists.acquire().await.map_err(|_| Error::Internal("nobody closes the semaphore".into()))
 }
 
 /// A secret of a list, without data. One that does not verify is left out: it must not keep the others
@@ -223,8 +264,8 @@ fn fitting(found: &[SecretView]) -> usize {
     beyond.map_or(found.len(), |beyond| beyond.max(1))
 }
 
-/// Lists at a time, in all: each may hold some 20 MiB of rows, if someone has filled all the custom
-/// metadata there can be, and must not keep single reads from the few connections there are.
+/// Lists that look at rows at a time, in all: each may hold some 20 MiB of rows, if someone has filled all
+/// the custom metadata there can be, and must not keep single reads from the few connections there are.
 pub(super) const CONCURRENT_LISTS: usize = 3;
 /// Custom metadata on one page: 26 secrets may fill it, others have a few hundred bytes each.
 const MAX_PAGE_METADATA_BYTES: usize = 1024 * 1024;

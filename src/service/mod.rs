@@ -13,10 +13,13 @@
 //! | `changes` | how a secret is changed and read under keys that change meanwhile |
 //! | `listing` | the secrets that a caller may see, by pages |
 //! | `folders` | what stands in a folder of paths, as KV2 lists it |
-//! | `policies` | policies and groups, and the snapshot that requests are decided by |
+//! | `policies` | what operators do with policies and groups |
+//! | `policy_cache` | the policies and groups in memory, by which requests are decided |
 //! | `cursors` | cursors of lists, bound to caller and list |
 //! | `keyring` | keys of domains, unwrapped in memory |
 //! | `keys` | rotation of keys, and sealing anew after it |
+//! | `rewrapping` | that servers seal anew by themselves |
+//! | `troubles` | what goes wrong with single domains time and again |
 //! | `store_key` | the key that wraps them, and how a root key opens it |
 //! | `rows` | that nothing of a stored row is used before it is verified |
 //! | `old_rows` | proving the rows of a store of before, once |
@@ -35,9 +38,12 @@ mod kv2;
 mod listing;
 mod old_rows;
 mod policies;
+mod policy_cache;
+mod rewrapping;
 mod rows;
 mod secrets;
 mod store_key;
+mod troubles;
 
 pub use self::{
     authentication::{Authenticated, Authentication},
@@ -47,7 +53,8 @@ pub use self::{
     keyring::Keyring,
     keys::{KeyStatus, Keys, OtherRootKey, RewrapReport, RootKeyStatus},
     kv2::{NewVersionView, OpenedVersion},
-    policies::{AppliedPolicy, Group, Policies, PolicyCache},
+    policies::{AppliedPolicy, Group, Policies},
+    policy_cache::{PolicyCache, Snapshot},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
     store_key::RootKeySource,
 };

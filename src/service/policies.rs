@@ -1,95 +1,13 @@
-//! Policies and groups: what operators do with them, and the snapshot that requests are decided by.
+//! What operators do with policies and groups.
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashSet, sync::Arc};
 
+use super::policy_cache::{Snapshot, check_member, read_stored};
 use crate::{
     domain::{Clock, Error, IdentityKind, IdentityUrn},
-    iam::{Policy, PolicySet, documents},
+    iam::{Policy, documents},
     store::{Applied, Store, StoredPolicy},
 };
-
-/// The policies and groups in memory, as recent as each request demands.
-///
-/// A request knows the revision as of which its credential was found; where that is another one than
-/// of the snapshot at hand, policies and groups are read anew before anything is decided. So a change
-/// acts on the next request of every server, however it reached the store.
-pub struct PolicyCache {
-    store: Store,
-    current: RwLock<Arc<PolicySet>>,
-    /// How often they were read.
-    loads: AtomicU64,
-    /// Of many requests that find the snapshot too old at once, one reads.
-    loading: tokio::sync::Mutex<()>,
-}
-
-impl PolicyCache {
-    /// Reads policies and groups of `store` when they are first needed.
-    pub fn new(store: Store) -> Self {
-        Self {
-            store,
-            current: RwLock::new(Arc::new(PolicySet::new(NEVER_READ, Vec::new(), Vec::new()))),
-            loads: AtomicU64::new(0),
-            loading: tokio::sync::Mutex::new(()),
-        }
-    }
-
-    /// The policies and groups as of a revision that was just read, or later.
-    ///
-    /// # Errors
-    ///
-    /// When storage fails, or holds what this program cannot read: then nothing is decided.
-    pub async fn at(&self, revision: i64) -> Result<Arc<PolicySet>, Error> {
-        let current = self.current();
-        if current.revision() == revision {
-            return Ok(current);
-        }
-        let loads_before = self.loads.load(Ordering::Acquire);
-        let _loading = self.loading.lock().await;
-        let current = self.current();
-        // One that others have read while this request waited may be newer than what it asks for.
-        let is_newer =
-            self.loads.load(Ordering::Acquire) != loads_before && current.revision() > revision;
-        if current.revision() == revision || is_newer {
-            return Ok(current);
-        }
-        let loaded = Arc::new(load(&self.store).await?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded);
-        self.loads.fetch_add(1, Ordering::AcqRel);
-        Ok(loaded)
-    }
-
-    fn current(&self) -> Arc<PolicySet> {
-        // A set is replaced as a whole, so a panic elsewhere leaves none half done.
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Revisions of the store begin at 0.
-const NEVER_READ: i64 = -1;
-
-async fn load(store: &Store) -> Result<PolicySet, Error> {
-    let stored = store.load_iam().await?;
-    let read = move || {
-        let policies = stored.documents.iter().map(|document| read_stored(document));
-        let policies = policies.collect::<Result<Vec<_>, _>>()?;
-        Ok(PolicySet::new(stored.revision, policies, stored.members))
-    };
-    // All the policies that there can be take a second to read, in which other requests go on.
-    let reading = tokio::task::spawn_blocking(read).await;
-    reading.map_err(|_| Error::Internal("reading the policies panicked".into()))?
-}
-
-fn read_stored(document: &str) -> Result<Policy, Error> {
-    // It was read before it was stored; a later program may know more than this one.
-    Policy::parse(document)
-        .map_err(|error| Error::Internal(format!("a stored policy cannot be read: {error:?}")))
-}
 
 /// The use cases of policies and groups.
 #[derive(Clone)]
@@ -116,6 +34,8 @@ pub struct Group {
     pub urn: String,
     /// Its members.
     pub members: Vec<String>,
+    /// What is wrong with its rows, if anything is: then no policy is applied to anybody.
+    pub damage: Option<String>,
 }
 
 impl Policies {
@@ -165,30 +85,29 @@ impl Policies {
             .collect())
     }
 
-    /// All policies, by name.
+    /// All policies, by name; or what is wrong with one that cannot be read.
     ///
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn list(&self) -> Result<Vec<(StoredPolicy, Policy)>, Error> {
+    pub async fn list(&self) -> Result<Vec<(StoredPolicy, Result<Policy, String>)>, Error> {
         let stored = self.store.list_policies().await?;
-        let read = |stored: StoredPolicy| {
-            let policy = read_stored(&stored.document)?;
-            Ok((stored, policy))
-        };
-        stored.into_iter().map(read).collect()
+        Ok(stored.into_iter().map(with_policy).collect())
     }
 
-    /// A policy, `None` where there is none of that name.
+    /// A policy, or what is wrong with it; `None` where there is none of that name.
     ///
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn find(&self, name: &str) -> Result<Option<StoredPolicy>, Error> {
-        self.store.find_policy(name).await
+    pub async fn find(
+        &self,
+        name: &str,
+    ) -> Result<Option<(StoredPolicy, Result<Policy, String>)>, Error> {
+        Ok(self.store.find_policy(name).await?.map(with_policy))
     }
 
-    /// Removes a policy; `false` where there is none of that name.
+    /// Removes a policy, which need not be one that can be read; `false` where there is none of that name.
     ///
     /// # Errors
     ///
@@ -202,8 +121,8 @@ impl Policies {
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn snapshot(&self) -> Result<PolicySet, Error> {
-        load(&self.store).await
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        Snapshot::load(&self.store).await
     }
 
     /// All groups that have members, with these.
@@ -213,10 +132,16 @@ impl Policies {
     /// When storage fails.
     pub async fn groups(&self) -> Result<Vec<Group>, Error> {
         let mut groups: Vec<Group> = Vec::new();
-        for (urn, member) in self.store.list_group_members().await? {
-            match groups.last_mut() {
-                Some(group) if group.urn == urn => group.members.push(member),
-                _ => groups.push(Group { urn, members: vec![member] }),
+        for stored in self.store.list_group_members().await? {
+            let damage = check_member(stored.clone()).err();
+            let text = |text: Option<String>| text.unwrap_or_else(|| "(unreadable)".to_owned());
+            let (urn, member) = (text(stored.group), text(stored.member));
+            if groups.last().is_none_or(|group| group.urn != urn) {
+                groups.push(Group { urn, members: Vec::new(), damage: None });
+            }
+            if let Some(group) = groups.last_mut() {
+                group.members.push(member);
+                group.damage = group.damage.take().or(damage);
             }
         }
         Ok(groups)
@@ -259,14 +184,19 @@ impl Policies {
         self.store.remove_group_members(group, members).await
     }
 
-    /// Takes all members out of a group, and gives their number.
+    /// Takes all members out of a group, and gives their number. Whatever stands where the URN of a group
+    /// should be can be removed by that text.
     ///
     /// # Errors
     ///
     /// [`Error::Malformed`] where the group is none; or when storage fails.
-    pub async fn delete_group(&self, group: IdentityUrn) -> Result<u64, Error> {
-        check_group(&group)?;
-        self.store.delete_group(group).await
+    pub async fn delete_group(&self, group: &str) -> Result<u64, Error> {
+        let removed = self.store.delete_group(group).await?;
+        if removed == 0 {
+            let urn = IdentityUrn::parse(group);
+            check_group(&urn.ok_or_else(|| Error::malformed(no_group(group)))?)?;
+        }
+        Ok(removed)
     }
 
     /// Refuses a region that is not the domain's own, and tells of domains that there are not.
@@ -295,7 +225,15 @@ fn check_group(group: &IdentityUrn) -> Result<(), Error> {
     if group.kind() == IdentityKind::Group {
         return Ok(());
     }
-    Err(Error::malformed(format!(
-        "{group} is no group, whose URN is urn:v1:<region>:identity:group:<name>"
-    )))
+    Err(Error::malformed(no_group(group.as_str())))
+}
+
+fn no_group(text: &str) -> String {
+    let text = text.escape_debug();
+    format!("{text} is no group, whose URN is urn:v1:<region>:identity:group:<name>")
+}
+
+fn with_policy(stored: StoredPolicy) -> (StoredPolicy, Result<Policy, String>) {
+    let policy = read_stored(&stored.name, stored.document.as_deref());
+    (stored, policy)
 }

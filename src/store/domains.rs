@@ -1,10 +1,10 @@
 //! Statements about domains.
 
-use sqlx::FromRow;
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::{
-    NewKey, Store,
-    connection::{execute, fetch_all, fetch_optional},
+    NewKey, Store, StoreError,
+    connection::{execute, fetch_all, fetch_each, fetch_optional},
     engine::lock_domain,
     keys::{add_key_revision, insert_key},
     root_keys::has_store_key,
@@ -58,17 +58,23 @@ impl Store {
         .await
     }
 
-    /// All domains, by id.
+    /// All domains, by id. One that cannot be read is there as its id, if that is a text, and why.
     ///
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn list_domains(&self) -> Result<Vec<OkmsDomain>, Error> {
+    pub async fn list_domains(&self) -> Result<Vec<Result<OkmsDomain, UnreadableDomain>>, Error> {
         let sql = select_domains!("ORDER BY okms_id");
         let rows = self
-            .read(|connection| Box::pin(async move { fetch_all!(connection, DomainRow, sql) }))
+            .read(|connection| Box::pin(async move { fetch_each!(connection, ListedRow, sql) }))
             .await?;
-        rows.into_iter().map(OkmsDomain::try_from).collect()
+        let read = |row: Result<ListedRow, sqlx::Error>| {
+            let ListedRow { okms_id, row } = row.map_err(StoreError::Sql)?;
+            let read = row.map_err(|error| Error::from(StoreError::Sql(error)));
+            let domain = read.and_then(OkmsDomain::try_from);
+            Ok(domain.map_err(|error| UnreadableDomain { okms_id, error }))
+        };
+        rows.into_iter().map(read).collect()
     }
 
     /// The ids of all domains, by id. A row of which not even that can be read is logged and left out.
@@ -162,6 +168,32 @@ impl Store {
             })
         })
         .await
+    }
+}
+
+/// A row of a domain that cannot be read.
+#[derive(Debug, Clone)]
+pub struct UnreadableDomain {
+    /// What stands where its id should be; `None` where that is no text.
+    pub okms_id: Option<String>,
+    /// Why not.
+    pub error: Error,
+}
+
+/// A row of a domain, whatever is in it.
+struct ListedRow {
+    okms_id: Option<String>,
+    row: Result<DomainRow, sqlx::Error>,
+}
+
+impl<'r, R: Row> FromRow<'r, R> for ListedRow
+where
+    &'static str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    DomainRow: FromRow<'r, R>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self { okms_id: row.try_get("okms_id").ok(), row: DomainRow::from_row(row) })
     }
 }
 

@@ -43,10 +43,11 @@ use std::sync::Arc;
 use self::{connection::Connection, engine::Engine, error::StoreError};
 pub use self::{
     credentials::{FoundCredential, FoundExternal, FoundRegistration},
+    domains::UnreadableDomain,
     engine::{DatabaseUrl, DatabaseUrlError},
     key_uses::{KeyUse, Rewrapped, RewrappedVersions, Rewrapping, StaleSecret},
     keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
-    policies::{Applied, StoredIam, StoredPolicy},
+    policies::{Applied, StoredIam, StoredMember, StoredPolicy},
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secret_changes::{Decision, SecretProof, VersionProof},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},

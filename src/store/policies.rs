@@ -1,10 +1,10 @@
 //! Statements about policies and groups.
 
-use sqlx::FromRow;
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::{
     Store, StoreError,
-    connection::{execute, fetch_all, fetch_optional},
+    connection::{execute, fetch_each, fetch_optional},
     transaction::Tx,
 };
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
 pub struct StoredPolicy {
     /// Its name.
     pub name: String,
-    /// The text that was applied.
-    pub document: String,
+    /// The text that was applied; `None` where what the row holds is no text.
+    pub document: Option<String>,
     /// When a policy of this name was first applied.
     pub created_at: Timestamp,
     /// When it was last applied.
@@ -30,10 +30,19 @@ pub struct StoredPolicy {
 pub struct StoredIam {
     /// How often they had changed.
     pub revision: i64,
-    /// The documents of the policies.
-    pub documents: Vec<String>,
-    /// The members of groups, as pairs of group and member.
-    pub members: Vec<(String, String)>,
+    /// The policies, as pairs of name and document.
+    pub policies: Vec<(String, Option<String>)>,
+    /// The members of groups.
+    pub members: Vec<StoredMember>,
+}
+
+/// A membership as it is stored; `None` stands for what is no text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredMember {
+    /// The group.
+    pub group: Option<String>,
+    /// The member.
+    pub member: Option<String>,
 }
 
 /// What applying a policy did.
@@ -48,7 +57,7 @@ pub enum Applied {
 }
 
 impl Store {
-    /// All policies and groups, as of one moment.
+    /// All policies and groups, as of one moment. A row that holds no text is there all the same.
     ///
     /// # Errors
     ///
@@ -60,25 +69,38 @@ impl Store {
                    UNION ALL SELECT CAST(1 AS BIGINT), name, document FROM policies \
                    UNION ALL SELECT CAST(2 AS BIGINT), group_urn, member_urn FROM group_members";
         let rows = self
-            .read(|connection| {
-                Box::pin(async move { fetch_all!(connection, (i64, String, String), sql) })
-            })
+            .read(|connection| Box::pin(async move { fetch_each!(connection, IamRow, sql) }))
             .await?;
         let mut found = StoredIam::default();
-        for (kind, one, other) in rows {
+        for row in rows {
+            let IamRow { kind, one, other } = row.map_err(StoreError::Sql)?;
             match kind {
                 0 => {
-                    let broken = |_| Error::Internal("stored revision".into());
-                    found.revision = one.parse().map_err(broken)?;
+                    let revision = one.and_then(|one| one.parse().ok());
+                    let broken = || Error::Internal("stored revision".into());
+                    found.revision = revision.ok_or_else(broken)?;
                 }
-                1 => found.documents.push(other),
-                _ => found.members.push((one, other)),
+                1 => found.policies.push((readable_name(one), other)),
+                _ => found.members.push(StoredMember { group: one, member: other }),
             }
         }
         Ok(found)
     }
 
-    /// All policies.
+    /// How often policies and groups have changed.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn iam_revision(&self) -> Result<i64, Error> {
+        let sql = "SELECT iam FROM revisions WHERE id = 1";
+        let row = self
+            .read(|connection| Box::pin(async move { fetch_optional!(connection, (i64,), sql) }))
+            .await?;
+        row.map(|(iam,)| iam).ok_or_else(|| Error::Internal("the row of revisions".into()))
+    }
+
+    /// All policies, those too whose row holds no text.
     ///
     /// # Errors
     ///
@@ -86,9 +108,10 @@ impl Store {
     pub async fn list_policies(&self) -> Result<Vec<StoredPolicy>, Error> {
         let sql = "SELECT name, document, created_at, updated_at FROM policies";
         let rows = self
-            .read(|connection| Box::pin(async move { fetch_all!(connection, PolicyRow, sql) }))
+            .read(|connection| Box::pin(async move { fetch_each!(connection, StoredPolicy, sql) }))
             .await?;
-        let mut policies: Vec<_> = rows.into_iter().map(StoredPolicy::from).collect();
+        let policies = rows.into_iter().collect::<Result<Vec<_>, _>>();
+        let mut policies = policies.map_err(StoreError::Sql)?;
         policies.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(policies)
     }
@@ -101,13 +124,11 @@ impl Store {
     pub async fn find_policy(&self, name: &str) -> Result<Option<StoredPolicy>, Error> {
         let sql = "SELECT name, document, created_at, updated_at FROM policies WHERE name = $1";
         let name = name.to_owned();
-        let row = self
-            .read(move |connection| {
-                let name = name.clone();
-                Box::pin(async move { fetch_optional!(connection, PolicyRow, sql, name) })
-            })
-            .await?;
-        Ok(row.map(StoredPolicy::from))
+        self.read(move |connection| {
+            let name = name.clone();
+            Box::pin(async move { fetch_optional!(connection, StoredPolicy, sql, name) })
+        })
+        .await
     }
 
     /// Makes policies, or puts them in the place of those of the same name: all of them or none. They
@@ -155,18 +176,18 @@ impl Store {
         .await
     }
 
-    /// The members of all groups, as pairs of group and member.
+    /// The members of all groups, those too whose row holds no text.
     ///
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn list_group_members(&self) -> Result<Vec<(String, String)>, Error> {
+    pub async fn list_group_members(&self) -> Result<Vec<StoredMember>, Error> {
         let sql = "SELECT group_urn, member_urn FROM group_members";
-        let mut members = self
-            .read(|connection| {
-                Box::pin(async move { fetch_all!(connection, (String, String), sql) })
-            })
+        let rows = self
+            .read(|connection| Box::pin(async move { fetch_each!(connection, StoredMember, sql) }))
             .await?;
+        let members = rows.into_iter().collect::<Result<Vec<_>, _>>();
+        let mut members = members.map_err(StoreError::Sql)?;
         members.sort_unstable();
         Ok(members)
     }
@@ -227,18 +248,20 @@ impl Store {
         .await
     }
 
-    /// Takes all members out of a group, and gives their number.
+    /// Takes all members out of a group, and gives their number. Any text is taken for a group, so that
+    /// a damaged row can be removed.
     ///
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn delete_group(&self, group: IdentityUrn) -> Result<u64, Error> {
+    pub async fn delete_group(&self, group: &str) -> Result<u64, Error> {
+        let group = group.to_owned();
         self.write(move |tx| {
             let group = group.clone();
             Box::pin(async move {
                 bump(tx).await?;
                 let sql = "DELETE FROM group_members WHERE group_urn = $1";
-                Ok(execute!(&mut tx.connection, sql, group.as_str())?)
+                Ok(execute!(&mut tx.connection, sql, group)?)
             })
         })
         .await
@@ -259,11 +282,13 @@ async fn apply(
     document: &str,
     now: Timestamp,
 ) -> Result<Applied, StoreError> {
-    let sql = "SELECT document FROM policies WHERE name = $1";
-    let row = fetch_optional!(&mut tx.connection, (String,), sql, name)?;
+    // The document that is there is not read: it may be damaged, and this is how it is mended.
+    let sql = "SELECT CAST(CASE WHEN document = $2 THEN 1 ELSE 0 END AS BIGINT) FROM policies \
+               WHERE name = $1";
+    let row = fetch_optional!(&mut tx.connection, (i64,), sql, name, document)?;
     let applied = match row {
         None => Applied::Created,
-        Some((present,)) if present == document => return Ok(Applied::Unchanged),
+        Some((1,)) => return Ok(Applied::Unchanged),
         Some(_) => Applied::Replaced,
     };
     execute!(
@@ -291,21 +316,61 @@ async fn refuse_more_than(
     Ok(())
 }
 
-#[derive(FromRow)]
-struct PolicyRow {
-    name: String,
-    document: String,
-    created_at: i64,
-    updated_at: i64,
+/// A row of [`Store::load_iam`].
+struct IamRow {
+    kind: i64,
+    one: Option<String>,
+    other: Option<String>,
 }
 
-impl From<PolicyRow> for StoredPolicy {
-    fn from(row: PolicyRow) -> Self {
-        Self {
-            name: row.name,
-            document: row.document,
-            created_at: Timestamp::from_millis(row.created_at),
-            updated_at: Timestamp::from_millis(row.updated_at),
-        }
+impl<'r, R: Row> FromRow<'r, R> for IamRow
+where
+    &'static str: ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        let kind = row.try_get("kind")?;
+        Ok(Self { kind, one: text(row, "one"), other: text(row, "other") })
     }
+}
+
+impl<'r, R: Row> FromRow<'r, R> for StoredPolicy
+where
+    &'static str: ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            name: readable_name(text(row, "name")),
+            document: text(row, "document"),
+            created_at: Timestamp::from_millis(row.try_get("created_at")?),
+            updated_at: Timestamp::from_millis(row.try_get("updated_at")?),
+        })
+    }
+}
+
+impl<'r, R: Row> FromRow<'r, R> for StoredMember
+where
+    &'static str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self { group: text(row, "group_urn"), member: text(row, "member_urn") })
+    }
+}
+
+/// The text in a column, `None` where what is there is none: a damaged file of SQLite may hold any bytes.
+fn text<'r, R: Row>(row: &'r R, column: &'static str) -> Option<String>
+where
+    &'static str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+{
+    row.try_get(column).ok()
+}
+
+/// The name of a policy, or what stands for one that cannot be read.
+fn readable_name(name: Option<String>) -> String {
+    name.unwrap_or_else(|| "(a name that cannot be read)".to_owned())
 }

@@ -19,15 +19,15 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::server::CertificateStatus;
+use crate::{audit::Counts, server::CertificateStatus};
 
 /// Where measurements come from.
 pub trait Measured: Send + Sync + 'static {
     /// Certificates and revocation lists in use.
     fn certificates(&self) -> Arc<CertificateStatus>;
 
-    /// Audit records that were written, and those that could not be.
-    fn audit_records(&self) -> (u64, u64);
+    /// What became of audit records.
+    fn audit_counts(&self) -> Counts;
 
     /// Whether records can be written now.
     fn audit_is_ready(&self) -> bool;
@@ -69,13 +69,34 @@ impl Collector for Collected {
             let seconds = one.ends.as_millis().div_euclid(1_000);
             ConstGauge::new(seconds).encode(expiries.encode_family(&labels)?)?;
         }
-        let (written, failed) = self.0.audit_records();
+        let counts = self.0.audit_counts();
         for (name, help, number) in [
-            ("audit_records", "Audit records that were written", written),
-            ("audit_failures", "Audit records that could not be written", failed),
+            ("audit_records", "Audit records that were written", counts.written),
+            ("audit_failures", "Audit records that could not be written when due", counts.failed),
+            (
+                "audit_late_records",
+                "Audit records written after an error was answered",
+                counts.late,
+            ),
+            ("audit_lost_records", "Audit records that will never be written", counts.lost),
         ] {
             let counter = ConstCounter::new(number);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let mut refusals = encoder.encode_descriptor(
+            "audit_refusals",
+            "Requests answered with an error because they could not be recorded",
+            None,
+            MetricType::Counter,
+        )?;
+        let refused = counts.refused;
+        for (reason, number) in [
+            ("unavailable", refused.unavailable),
+            ("queue_full", refused.queue_full),
+            ("timed_out", refused.timed_out),
+        ] {
+            let counter = ConstCounter::new(number);
+            counter.encode(refusals.encode_family(&[("reason", reason)])?)?;
         }
         let ready = ConstGauge::new(i64::from(self.0.audit_is_ready()));
         let help = "Whether audit records can be written now";
@@ -93,6 +114,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        audit::Refusals,
         domain::Timestamp,
         server::{CertificateExpiry, CertificateKind},
     };
@@ -108,8 +130,9 @@ mod tests {
             Arc::new(CertificateStatus { certificates: vec![one] })
         }
 
-        fn audit_records(&self) -> (u64, u64) {
-            (7, 2)
+        fn audit_counts(&self) -> Counts {
+            let refused = Refusals { unavailable: 3, queue_full: 4, timed_out: 5 };
+            Counts { written: 7, failed: 2, late: 1, lost: 6, refused }
         }
 
         fn audit_is_ready(&self) -> bool {
@@ -129,6 +152,11 @@ mod tests {
             "okmsd_certificate_expiry_timestamp_seconds{kind=\"server\",name=\"a\\\"b\"} 1795425000",
             "okmsd_audit_records_total 7",
             "okmsd_audit_failures_total 2",
+            "okmsd_audit_late_records_total 1",
+            "okmsd_audit_lost_records_total 6",
+            "okmsd_audit_refusals_total{reason=\"unavailable\"} 3",
+            "okmsd_audit_refusals_total{reason=\"queue_full\"} 4",
+            "okmsd_audit_refusals_total{reason=\"timed_out\"} 5",
             "okmsd_audit_ready 0",
             "# EOF",
         ] {

@@ -57,6 +57,19 @@ async fn what_is_refused_is_recorded_too(server: Server) {
     assert_eq!(malformed.status, 400);
     assert_eq!(record(&server, &malformed)["operation"], "PostSecretV2");
 
+    // Also where the body cannot be read, which comes behind the path.
+    for (method, target) in [
+        (Method::PUT, secret.clone()),
+        (Method::POST, format!("{secret}/version")),
+        (Method::PUT, format!("{secret}/version/1")),
+    ] {
+        for body in ["{", "", "[]"] {
+            let malformed = domain.client.json(method.clone(), &target, body).await;
+            assert_eq!(malformed.status, 400, "{method} {target}");
+            assert_eq!(record(&server, &malformed)["resource_urn"], urn.as_str(), "{method}");
+        }
+    }
+
     let nobody = server.client(None).get(&secret).await;
     nobody.error(401, UNAUTHENTICATED);
     let of_nobody = record(&server, &nobody);

@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use hyper::Version;
+use okmsd::{
+    domain::{Credential, CredentialId},
+    pki::AccessKey,
+};
 use serde_json::json;
+use sqlx::Executor;
 use uuid::Uuid;
 
 use crate::{
     codes::*,
-    support::{Client, Server, both_engines},
+    support::{Client, Engine, Server, both_engines},
 };
 
 both_engines!(
@@ -20,6 +25,8 @@ both_engines!(
     two_credentials_of_one_domain_see_the_same_secrets,
     the_domain_may_be_written_in_upper_case,
     what_is_no_uuid_is_no_domain,
+    a_revoked_credential_has_no_successor,
+    a_revocation_in_the_middle_of_a_renewal_ends_it,
 );
 
 async fn a_certificate_is_asked_for_before_anything_else_is_said(server: Server) {
@@ -154,4 +161,65 @@ async fn what_is_no_uuid_is_no_domain(server: Server) {
     }
     let empty = domain.client.get("/api//v2/secret").await;
     assert!(matches!(empty.status, 400 | 404), "{}", empty.text());
+}
+
+async fn a_revoked_credential_has_no_successor(server: Server) {
+    let domain = server.domain().await;
+    let made = server.credential(domain.okms_id, 1).await.credential;
+    let successor = |number: u8| Credential {
+        id: CredentialId::new(Uuid::new_v4()),
+        fingerprint: [number; 32],
+        ..made.clone()
+    };
+    // Whatever was found out about the old one before: the write decides.
+    assert!(server.store.insert_successor(successor(1), made.id).await.unwrap());
+    let before = server.credentials.list(domain.okms_id).await.unwrap();
+    assert!(before.iter().any(|it| it.id == made.id && it.revoked_at.is_none()));
+    assert!(server.credentials.revoke(made.id).await.unwrap());
+    let revoked = server.credentials.find(made.id).await.unwrap().unwrap();
+    assert!(revoked.revoked_at.is_some());
+    assert!(!server.store.insert_successor(successor(2), made.id).await.unwrap());
+    let nobody = CredentialId::new(Uuid::new_v4());
+    assert!(!server.store.insert_successor(successor(3), nobody).await.unwrap());
+    let after = server.credentials.list(domain.okms_id).await.unwrap();
+    assert_eq!(after.len(), before.len(), "no new row");
+    // Nor does the attempt take the revocation back.
+    assert_eq!(server.credentials.find(made.id).await.unwrap(), Some(revoked));
+}
+
+/// The renewal has looked at the old credential while the revocation was under way, not yet seen.
+async fn a_revocation_in_the_middle_of_a_renewal_ends_it(server: Server) {
+    let domain = server.domain().await;
+    let old = domain.credential.id;
+    let before = server.credentials.list(domain.okms_id).await.unwrap();
+    let (credentials, authority) = (server.credentials.clone(), server.authority.clone());
+    let renewal = async move { credentials.renew(&authority, old, 1, AccessKey::Ecdsa).await };
+    let sql = format!("UPDATE credentials SET revoked_at = 1 WHERE credential_id = '{old}'");
+    let sql = sqlx::AssertSqlSafe(sql);
+    // Long enough for the renewal to come to its write, which waits. A slow one meets the revocation
+    // before: that is refused as well.
+    let pause = tokio::time::sleep(Duration::from_millis(500));
+    let renewal = match server.engine {
+        Engine::Sqlite => {
+            let mut connection = server.database.sqlite().await;
+            connection.execute("BEGIN IMMEDIATE").await.unwrap();
+            connection.execute(sql).await.unwrap();
+            let renewal = tokio::spawn(renewal);
+            pause.await;
+            connection.execute("COMMIT").await.unwrap();
+            renewal
+        }
+        Engine::Postgres => {
+            let mut connection = server.database.postgres().await;
+            connection.execute("BEGIN").await.unwrap();
+            connection.execute(sql).await.unwrap();
+            let renewal = tokio::spawn(renewal);
+            pause.await;
+            connection.execute("COMMIT").await.unwrap();
+            renewal
+        }
+    };
+    let error = renewal.await.unwrap().map(|_| ()).unwrap_err();
+    assert!(format!("{error:?}").contains("it is revoked"), "{error:?}");
+    assert_eq!(server.credentials.list(domain.okms_id).await.unwrap().len(), before.len());
 }

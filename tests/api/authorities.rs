@@ -1,10 +1,10 @@
 //! Certificates of other authorities: who they make their clients, and where.
 
-use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use okmsd::{
     domain::{Clock, Error, OkmsId, Timestamp},
-    server::{ExternalAuthority, TlsMaterial, check_client_certificate},
+    server::ExternalAuthority,
     service::NewRegistration,
 };
 use rcgen::{
@@ -43,7 +43,7 @@ both_engines!(
     a_certificate_without_its_key_is_refused,
     expiry_counts_on_open_connections,
     one_root_cannot_be_bound_to_two_domains,
-    weak_keys_and_signatures_are_refused,
+    a_key_of_another_domain_is_no_intermediate,
 );
 
 const USER: &str = "urn:v1:eu:identity:user:ab12345-ovh/alice";
@@ -360,90 +360,42 @@ async fn one_root_cannot_be_bound_to_two_domains(server: Server) {
     assert!(refuses(&server, &(format!("{leaf}{}{cross}", middle.pem), key)).await);
 }
 
-/// What OpenSSL still makes and nobody should accept.
-async fn weak_keys_and_signatures_are_refused(server: Server) {
-    if !crate::tools::at_hand(&["openssl"]) {
-        return;
+/// With a certificate over such a key, a file would lead the clients of the other domain to its own root
+/// too, and so lock them out.
+async fn a_key_of_another_domain_is_no_intermediate(server: Server) {
+    let (domain, other) = (server.domain().await, server.domain().await);
+    let (ca, second) = (Ca::root("Example root"), Ca::root("Second root"));
+    let middle = ca.intermediate("Example middle");
+    let file = |name: &str, okms_id, pems: &[&str]| {
+        let name = name.to_owned();
+        ExternalAuthority { name, okms_id, pem: pems.concat() }
+    };
+    let first = file("first.pem", domain.okms_id, &[&ca.pem, &middle.pem]);
+    let ours = server.authority.private_key_pem();
+    for (key, owner) in
+        [(ca.key_pem(), "first.pem"), (middle.key_pem(), "first.pem"), (ours, "own")]
+    {
+        let cross = cross_certificate(&second, &Ca::of("", key));
+        let files = [first.clone(), file("second.pem", other.okms_id, &[&second.pem, &cross])];
+        let reload =
+            |files: &[_]| server.reload(|material| material.external_authorities = files.to_vec());
+        let refusal = |file: &str, owner: &str| {
+            let why = "for another domain";
+            format!("client authority {file}: the key of an authority in {owner}, {why}")
+        };
+        assert_eq!(reload(&files).unwrap_err(), refusal("second.pem", owner));
+        let files = [files[1].clone(), files[0].clone()];
+        let (later, earlier) = match owner {
+            "own" => ("second.pem", "own"),
+            _ => ("first.pem", "second.pem"),
+        };
+        assert_eq!(reload(&files).unwrap_err(), refusal(later, earlier));
     }
-    let domain = server.domain().await;
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    let made = |name: &str, bits: u32, digest: &str, ca: Option<&str>| {
-        let (key, cert) = (format!("{name}.key"), format!("{name}.pem"));
-        openssl(folder, &["genrsa", "-traditional", "-out", &key, &bits.to_string()]);
-        let extensions = match ca {
-            None => "basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign\n".to_owned(),
-            Some(_) => format!("extendedKeyUsage=clientAuth\nsubjectAltName=URI:{USER}\n"),
-        };
-        fs::write(folder.join("ext"), extensions).unwrap();
-        let subject = format!("/CN={name}");
-        openssl(folder, &["req", "-new", "-key", &key, "-subj", &subject, "-out", "x.csr"]);
-        let mut arguments =
-            vec!["x509", "-req", "-in", "x.csr", "-days", "30", "-extfile", "ext", digest];
-        let (ca_cert, ca_key) = match ca {
-            None => (String::new(), key.clone()),
-            Some(ca) => (format!("{ca}.pem"), format!("{ca}.key")),
-        };
-        match ca {
-            None => arguments.extend(["-signkey", &ca_key]),
-            Some(_) => arguments.extend(["-CA", &ca_cert, "-CAkey", &ca_key, "-set_serial", "5"]),
-        }
-        arguments.extend(["-out", &cert]);
-        openssl(folder, &arguments);
-        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
-        (read(&cert), read(&key))
-    };
-    let (root, _) = made("root", 2048, "-sha256", None);
-    let (weak_root, _) = made("weak-root", 1024, "-sha256", None);
-    bind(&server, domain.okms_id, &root).unwrap();
-    let error = bind(&server, domain.okms_id, &weak_root).unwrap_err();
-    assert!(error.contains("none of its certificates is signed by itself"), "{error}");
-
-    let good = made("good", 2048, "-sha256", Some("root"));
-    let sha1 = made("sha1", 2048, "-sha1", Some("root"));
-    // The clock of the server stands still, that of OpenSSL does not.
-    server.clock.advance(Duration::from_secs(HOUR));
-    counts(&server, &domain, &good).await;
-    assert!(refuses(&server, &sha1).await, "SHA-1");
-    // The client's side of rustls does not take such a key; OpenSSL does.
-    let weak = made("weak", 1024, "-sha256", Some("root"));
-    let address = server.api_url.trim_start_matches("https://").to_owned();
-    let answers = |name: &str| {
-        let output = Command::new("openssl")
-            .args(["s_client", "-connect", &address, "-quiet", "-cipher", "DEFAULT@SECLEVEL=0"])
-            .args(["-cert", &format!("{name}.pem"), "-key", &format!("{name}.key")])
-            .current_dir(folder)
-            .stdin(request_file(folder))
-            .output()
-            .expect("openssl");
-        String::from_utf8_lossy(&output.stdout).contains("HTTP/1.1 ")
-    };
-    assert!(answers("good"));
-    assert!(!answers("weak"));
-    assert!(!answers("sha1"));
-    let material = TlsMaterial {
-        certificate_chain_pem: String::new(),
-        private_key_pem: String::new().into(),
-        client_ca_pems: vec![server.authority.certificate_pem().to_owned()],
-        external_authorities: vec![external(domain.okms_id, &root)],
-        revocation_lists: Vec::new(),
-    };
-    let check = |pem: &str| check_client_certificate(&material, pem, server.clock.now());
-    assert!(check(&weak.0).unwrap_err().to_string().contains("2048"), "{:?}", check(&weak.0));
-    assert!(check(&sha1.0).is_err());
-}
-
-fn request_file(folder: &Path) -> fs::File {
-    let path = folder.join("request");
-    fs::write(&path, "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
-    fs::File::open(path).unwrap()
-}
-
-fn openssl(folder: &Path, arguments: &[&str]) {
-    let output = Command::new("openssl").args(arguments).current_dir(folder).output();
-    let output = output.expect("openssl");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
+    // Its own domain may: that is how a root gets a successor.
+    let cross = cross_certificate(&second, &middle);
+    let files = [first, file("second.pem", domain.okms_id, &[&second.pem, &cross])];
+    server.reload(|material| material.external_authorities = files.to_vec()).unwrap();
+    counts(&server, &domain, &middle.client(USER)).await;
 }
 
 /// Certificates and a key that need not be that of the first.
@@ -480,7 +432,7 @@ fn cross_certificate(by: &Ca, authority: &Ca) -> String {
 }
 
 /// Makes `params` the access certificate of the domain's own credential, but for signature and key.
-fn access_form(params: &mut CertificateParams, domain: &Domain) {
+pub fn access_form(params: &mut CertificateParams, domain: &Domain) {
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, domain.okms_id.to_string());
     params.serial_number = Some(SerialNumber::from_slice(domain.credential.id.as_bytes()));

@@ -27,3 +27,4 @@ mod tls;
 mod tools;
 mod v1;
 mod v2;
+mod weak;

@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use okmsd::{
     domain::{Clock, Timestamp},
-    server::{RevocationList, TlsMaterial},
+    server::{LiveTls, RevocationList, TlsMaterial},
+};
+use rcgen::{
+    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope,
+    KeyIdMethod,
 };
 use rustls::HandshakeKind;
 
@@ -23,6 +27,8 @@ both_engines!(
     a_list_that_grows_stale_closes_its_authority_and_a_fresh_one_opens_it,
     lists_that_cannot_be_used_are_refused,
     the_newest_fresh_list_counts_beside_old_ones,
+    an_old_list_hides_no_newer_one_of_its_issuer,
+    a_late_publisher_does_not_keep_out_what_the_others_revoke,
     lists_of_authorities_of_one_name_are_told_apart,
     our_own_authority_can_have_a_list,
 );
@@ -129,7 +135,11 @@ async fn a_list_that_grows_stale_closes_its_authority_and_a_fresh_one_opens_it(s
 
 async fn lists_that_cannot_be_used_are_refused(server: Server) {
     let (domain, ca) = (server.domain().await, Ca::root("Example root"));
-    bind(&server, domain.okms_id, &ca.pem).unwrap();
+    // An authority of the file that may sign certificates alone.
+    let no_signer = ca.intermediate_with("Example signer", |params| {
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    });
+    bind(&server, domain.okms_id, &format!("{}{}", ca.pem, no_signer.pem)).unwrap();
     let now = server.clock.now();
     let at = |begins: i64, ends: i64| {
         let at = |hours: i64| date(Timestamp::from_millis(now.as_millis() + hours * 3_600_000));
@@ -143,9 +153,11 @@ async fn lists_that_cannot_be_used_are_refused(server: Server) {
     tampered[last] ^= 1;
     // A namesake with another key.
     let namesake = Ca::root("Example root");
-    let no_signer = ca.intermediate_with("Example root", |params| {
-        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
-    });
+    let padded = |size: usize| {
+        let mut padded = good.clone();
+        padded.resize(size, b'\n');
+        padded
+    };
     for (what, content, reason) in [
         ("nothing", Vec::new(), "neither PEM nor DER"),
         ("no list", b"hello".to_vec(), "neither PEM nor DER"),
@@ -154,7 +166,8 @@ async fn lists_that_cannot_be_used_are_refused(server: Server) {
         ("from the future", at(1, 3)(&ca), "from the future"),
         ("of somebody else", at(-1, 1)(&Ca::root("Other")), "not signed by any"),
         ("of a namesake", at(-1, 1)(&namesake), "not signed by any"),
-        ("of one who may not", no_signer_list(&no_signer, now), "not signed by any"),
+        ("of one who may not", no_signer_list(&no_signer, now), "may not sign revocation lists"),
+        ("too large", padded(RevocationList::MAX_BYTES + 1), "larger than 16 MiB"),
         ("changed", tampered, "not signed by any"),
         ("without end", without_next_update(&der, &ca), "no next update"),
     ] {
@@ -172,6 +185,10 @@ async fn lists_that_cannot_be_used_are_refused(server: Server) {
     let alice = ca.client(USER);
     counts(&server, &domain, &alice).await;
     lists(&server, &[der.to_vec()]).unwrap();
+    assert!(refuses(&server, &alice).await);
+    // The largest is not too large.
+    lists(&server, &[]).unwrap();
+    lists(&server, &[padded(RevocationList::MAX_BYTES)]).unwrap();
     assert!(refuses(&server, &alice).await);
 }
 
@@ -206,6 +223,117 @@ async fn the_newest_fresh_list_counts_beside_old_ones(server: Server) {
     assert!(server.reload(|_| {}).unwrap());
     open.get(&domain.secret("a")).await.error(401, UNAUTHENTICATED);
     assert!(refuses(&server, &alice).await);
+}
+
+/// rustls takes the first list of an issuer that fits: it must be the newest, whatever else differs.
+async fn an_old_list_hides_no_newer_one_of_its_issuer(server: Server) {
+    type Change = fn(&mut CertificateRevocationListParams);
+    const PLAIN: Change = |_| {};
+    const OTHER_KEY_NAME: Change =
+        |params| params.key_identifier_method = KeyIdMethod::PreSpecified(vec![1; 20]);
+    const FOR_CLIENTS: Change = |params| {
+        params.issuing_distribution_point = Some(CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint {
+                uris: vec!["http://example.org/clients.crl".to_owned()],
+            },
+            scope: Some(CrlScope::UserCertsOnly),
+        });
+    };
+    const NUMBER_9: Change = |params| params.crl_number = 9_u64.into();
+    const NUMBER_255: Change = |params| params.crl_number = 255_u64.into();
+    const NUMBER_256: Change = |params| params.crl_number = 256_u64.into();
+
+    let (domain, ca) = (server.domain().await, Ca::root("Example root"));
+    bind(&server, domain.okms_id, &ca.pem).unwrap();
+    let (alice, bob) = (ca.client(USER), bob(&ca));
+    let now = server.clock.now();
+    let at = |hours: i64| date(Timestamp::from_millis(now.as_millis() + hours * 3_600_000));
+    let list = |revoked: &[u64], begins: i64, ends: i64, change: Change| {
+        ca.list_with(revoked, at(begins), at(ends), change)
+    };
+    for (what, older, newer) in [
+        ("of all", list(&[], -2, 5, PLAIN), list(&[CLIENT], -1, 5, FOR_CLIENTS)),
+        ("of clients", list(&[], -2, 5, FOR_CLIENTS), list(&[CLIENT], -1, 5, PLAIN)),
+        ("that ends later", list(&[], -2, 9, PLAIN), list(&[CLIENT], -1, 5, PLAIN)),
+        ("that names another key", list(&[], -2, 5, OTHER_KEY_NAME), list(&[CLIENT], -1, 5, PLAIN)),
+        ("of a lower number", list(&[], -1, 5, NUMBER_255), list(&[CLIENT], -1, 5, NUMBER_256)),
+        ("of a higher number", list(&[], -2, 5, NUMBER_9), list(&[CLIENT], -1, 5, PLAIN)),
+    ] {
+        lists(&server, std::slice::from_ref(&older)).unwrap();
+        counts(&server, &domain, &alice).await;
+        for order in [[&older, &newer], [&newer, &older]] {
+            lists(&server, &order.map(Clone::clone)).unwrap();
+            assert!(refuses(&server, &alice).await, "an old one {what}");
+            counts(&server, &domain, &bob).await;
+        }
+    }
+    // The name of the key does not make a list one of its own, which nothing replaces: neither an old
+    // one that has ended, nor one that is early.
+    let fresh = list(&[CLIENT], -1, 1, PLAIN);
+    for other in [list(&[], -9, -8, OTHER_KEY_NAME), list(&[], 1, 3, OTHER_KEY_NAME)] {
+        for order in [[&fresh, &other], [&other, &fresh]] {
+            lists(&server, &order.map(Clone::clone)).unwrap();
+            starts(&server).unwrap();
+            assert!(refuses(&server, &alice).await);
+            counts(&server, &domain, &bob).await;
+        }
+    }
+    // A newer one that has ended is not excused by an older one that has not: what it revoked would
+    // count again.
+    let ended = ca.list(&[CLIENT], at(-1), date(now.minus_seconds(1)));
+    lists(&server, &[list(&[], -2, 5, PLAIN), ended]).unwrap();
+    assert!(refuses(&server, &alice).await);
+    assert!(refuses(&server, &bob).await);
+}
+
+/// Of two authorities, one publishes its list in time and the other does not.
+async fn a_late_publisher_does_not_keep_out_what_the_others_revoke(server: Server) {
+    let domain = server.domain().await;
+    let (punctual, late) = (Ca::root("Punctual root"), Ca::root("Late root"));
+    let roots = || [&punctual, &late].map(|ca| external(domain.okms_id, &ca.pem));
+    server.reload(|material| material.external_authorities = roots().to_vec()).unwrap();
+    let (alice, bob, carol) = (punctual.client(USER), bob(&punctual), late.client(USER));
+    let of_late = fresh(&server, &late, &[]);
+    lists(&server, &[fresh(&server, &punctual, &[]), of_late.clone()]).unwrap();
+    starts(&server).unwrap();
+    let [of_alice, of_bob, of_carol] = [&alice, &bob, &carol].map(|it| client(&server, it));
+    for open in [&of_alice, &of_bob, &of_carol] {
+        counts_on(open, &domain).await;
+    }
+    server.clock.advance(Duration::from_secs(HOUR + 1));
+    let revoking = fresh(&server, &punctual, &[CLIENT]);
+    assert!(lists(&server, &[revoking.clone(), of_late]).unwrap());
+    let closed = || async {
+        of_alice.get(&domain.secret("a")).await.error(401, UNAUTHENTICATED);
+        assert!(refuses(&server, &alice).await, "revoked by a list that is in time");
+        counts_on(&of_bob, &domain).await;
+        counts(&server, &domain, &bob).await;
+        of_carol.get(&domain.secret("a")).await.error(401, UNAUTHENTICATED);
+        assert!(refuses(&server, &carol).await, "of the authority whose list is late");
+        domain.client.get(&domain.secret("a")).await.error(404, crate::codes::SECRET_NOT_FOUND);
+    };
+    closed().await;
+    // At a start, somebody is there to see to it.
+    let error = starts(&server).unwrap_err();
+    assert_eq!(error, "revocation list list 1: it is stale: its next update is overdue");
+    // Another one that is late as well.
+    let now = server.clock.now();
+    let again = late.list(&[], date(now.minus_seconds(3_600)), date(now.minus_seconds(1)));
+    assert!(lists(&server, &[revoking.clone(), again]).unwrap());
+    closed().await;
+    // One that is nobody's is still no list, late or not.
+    let stranger = Ca::root("Late root");
+    let forged = stranger.list(&[], date(now.minus_seconds(3_600)), date(now.minus_seconds(1)));
+    let error = lists(&server, &[revoking.clone(), forged]).unwrap_err();
+    assert!(error.contains("list 1: not signed by any"), "{error}");
+    closed().await;
+    // The rest of the files is not held up either.
+    let third = Ca::root("Third root");
+    bind(&server, domain.okms_id, &third.pem).unwrap();
+    counts(&server, &domain, &third.client(USER)).await;
+    lists(&server, &[revoking, fresh(&server, &late, &[])]).unwrap();
+    counts_on(&of_carol, &domain).await;
+    starts(&server).unwrap();
 }
 
 /// As when an authority gets a new key and keeps its name.
@@ -250,7 +378,7 @@ async fn our_own_authority_can_have_a_list(server: Server) {
 }
 
 /// Puts lists in the place of those that the running server has.
-fn lists(server: &Server, contents: &[Vec<u8>]) -> Result<bool, String> {
+pub fn lists(server: &Server, contents: &[Vec<u8>]) -> Result<bool, String> {
     server.reload(|material| {
         material.revocation_lists = contents
             .iter()
@@ -261,6 +389,14 @@ fn lists(server: &Server, contents: &[Vec<u8>]) -> Result<bool, String> {
             })
             .collect();
     })
+}
+
+/// Whether a server starts with what the running one has.
+fn starts(server: &Server) -> Result<(), String> {
+    let mut present = None;
+    server.reload(|material| present = Some(material.clone()))?;
+    let started = LiveTls::new(&present.unwrap(), false, server.clock.clone());
+    started.map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// A list that counts for an hour.
@@ -299,9 +435,10 @@ fn own_list(server: &Server, ours: &Ca, domain: &Domain) -> Vec<u8> {
     params.signed_by(&issuer).unwrap().pem().unwrap().into_bytes()
 }
 
-/// A list that is signed with a key whose certificate is nowhere.
-fn no_signer_list(ca: &Ca, now: Timestamp) -> Vec<u8> {
-    let ca = Ca::of(&Ca::root("Example root").pem, ca.key_pem());
+/// A good list but for the certificate of its signer, which does not say that it may sign lists.
+fn no_signer_list(signer: &Ca, now: Timestamp) -> Vec<u8> {
+    // By means of another certificate: those that make lists here keep the rule.
+    let ca = Ca::of(&Ca::root("Example signer").pem, signer.key_pem());
     ca.list(&[CLIENT], date(now.minus_seconds(60)), date(now.plus_seconds(HOUR)))
 }
 

@@ -8,10 +8,10 @@ use okmsd::{
     pki::{AccessCertificate, AccessKey, Authority},
 };
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
-    SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, SanType, SerialNumber,
 };
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{ClientConfig, HandshakeKind, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -97,6 +97,9 @@ async fn a_certificate_for_another_use_fails_the_handshake(server: Server) {
         params.extended_key_usages = usages.to_vec();
         refused(&server, &sign(&server, &params)).await;
     }
+    let mut authority = params(&domain);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    refused(&server, &sign(&server, &authority)).await;
     // Without the change it is one that passes the handshake.
     let made = sign(&server, &params(&domain));
     client(&server, &made).get(&domain.secret("a")).await.error(401, UNAUTHENTICATED);
@@ -125,11 +128,13 @@ async fn a_revocation_counts_on_open_connections(server: Server) {
     // A session that a client may take up again without showing its certificate anew.
     let shared = Arc::new(tls(&server, &domain));
     let mut resumed = connect_shared(&server, shared.clone()).await;
+    assert_ne!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
     assert!(ask(&mut resumed, &get).await.starts_with("HTTP/1.1 404 "));
     assert!(server.credentials.revoke(domain.credential.id).await.expect("storage works"));
     assert!(ask(&mut open, &get).await.starts_with("HTTP/1.1 401 "), "the same connection");
     assert!(ask(&mut open, &get).await.starts_with("HTTP/1.1 401 "), "and it stays so");
     let mut resumed = connect_shared(&server, shared).await;
+    assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
     assert!(ask(&mut resumed, &get).await.starts_with("HTTP/1.1 401 "), "a resumed session");
     domain.client.get(&domain.secret("a")).await.error(401, UNAUTHENTICATED);
 }

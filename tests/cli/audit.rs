@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Client, tls_config},
+    full_disk::until_served,
     harness::{Server, Trial, fail, json as run_json, read, succeed},
+    metrics::get,
     postgres::{Schema, postgres_is_at_hand},
 };
 
@@ -159,22 +161,81 @@ async fn a_server_killed_under_load_goes_on_with_the_same_chain() {
     assert!(reports.iter().all(|report| report["broken"].is_null()), "{reports:?}");
 }
 
-/// A server of the trial's configuration, for which a file that is too large is an error.
-fn serve(trial: &Trial, database: &[&str]) -> (Server, Client) {
-    // Free now; nobody else is likely to take it before the server does.
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one").port();
+#[test]
+fn a_line_added_to_a_copy_of_the_acts_is_not_taken_for_one_of_them() {
+    let mut trial = Trial::start();
+    trial.stop();
+    let cwd = trial.cwd.path();
+    let copied = |name: &str| {
+        let mut copy = Command::new("cp");
+        let status = copy.args(["-r", "certs/dev/audit/cli", name]).current_dir(cwd).status();
+        assert!(status.expect("cp").success());
+        // An auditor's copy has no keys.
+        fs::remove_file(cwd.join(name).join("000001/signing_keys")).expect("keys");
+        cwd.join(name).join("000001")
+    };
+    let whole = copied("whole");
+    let text = succeed(cwd, &["audit", "verify", "whole"]);
+    assert!(text.contains(": whole, "), "{text}");
+
+    let log = read(&whole.join("000001.jsonl"));
+    let last: Value = serde_json::from_str(log.lines().last().expect("a line")).expect("JSON");
+    let hash = Command::new("sh")
+        .args(["-c", "tail -n 1 whole/000001/000001.jsonl | tr -d '\\n' | sha256sum"])
+        .current_dir(cwd)
+        .output()
+        .expect("a shell");
+    let hash = String::from_utf8(hash.stdout).expect("text")[..64].to_owned();
+    let (seq, number) = (last["seq"].as_u64().expect("a number") + 1, log.lines().count() + 1);
+    let line = log.lines().find(|line| line.contains("\"stage\":\"begun\"")).expect("an act");
+    let mut forged: Value = serde_json::from_str(line).expect("JSON");
+    (forged["seq"], forged["prev"]) = (seq.into(), hash.into());
+    fs::write(copied("added").join("000001.jsonl"), format!("{log}{forged}\n")).expect("to write");
+    let output = crate::harness::run(cwd, &["audit", "verify", "added"]);
+    let told = String::from_utf8(output.stdout).expect("text");
+    let place = format!(
+        ": UNPROVED from 000001.jsonl, line {number} (seq {seq}): nothing proves this line and those \
+         after it, 1 in all: a process was killed just then, or somebody has added them\n"
+    );
+    assert!(told.contains(&place), "{told}");
+    let errors = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(errors, "okmsd: 1 of 1 chains end with lines that nothing proves\n");
+    assert_eq!(output.status.code(), Some(1));
+    let reports = crate::harness::run(cwd, &["audit", "verify", "added", "--format", "json"]);
+    let reports: Value = serde_json::from_slice(&reports.stdout).expect("JSON");
+    assert_eq!(
+        (&reports[0]["broken"], &reports[0]["unproved"]["seq"]),
+        (&Value::Null, &json!(seq))
+    );
+
+    // Without what tells where the chain ended, nothing is known of its end.
+    fs::remove_file(cwd.join("whole/000001/head")).expect("a head");
+    let output = crate::harness::run(cwd, &["audit", "verify", "whole"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("the end cannot be known"));
+}
+
+/// A server of the trial's configuration, for which a file that is too large is an error; and where its
+/// metrics are.
+fn serve(trial: &Trial, database: &[&str]) -> (Server, Client, SocketAddr) {
+    // Free now; nobody else is likely to take them before the server does.
+    let free = || TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listeners = [free(), free()];
+    let [port, operations] = listeners.map(|one| one.local_addr().expect("one").port());
+    let operations = SocketAddr::from(([127, 0, 0, 1], operations));
     let script = "trap '' XFSZ; exec \"$0\" serve --config certs/dev/okmsd.toml --docs-listen off \
                   --api-listen \"$@\"";
     let mut command = Command::new("sh");
     let listen = format!("127.0.0.1:{port}");
     command.args(["-c", script, env!("CARGO_BIN_EXE_okmsd"), &listen]).args(database);
     command.current_dir(trial.cwd.path()).stdin(Stdio::null()).env_remove("RUST_LOG");
+    command.env("OKMSD_OPERATIONS_LISTEN", operations.to_string());
     let is_ready = || TcpStream::connect(("127.0.0.1", port)).is_ok();
     let server = Server::start(command, &trial.cwd.path().join("serve.log"), is_ready);
     let file = |name: &str| read(trial.variable(name).as_ref());
     let (ca, certificate, key) = (file("OKMS_CA"), file("OKMS_CERT"), file("OKMS_KEY"));
     let tls = tls_config(&ca, Some((&certificate, &key)));
-    (server, Client::new(&format!("https://localhost:{port}"), tls))
+    (server, Client::new(&format!("https://localhost:{port}"), tls), operations)
 }
 
 fn limit(server: &Server, bytes: Option<u64>) {
@@ -192,20 +253,11 @@ fn log_file(trial: &Trial) -> PathBuf {
     trial.data("audit/server-1/000001/000001.jsonl")
 }
 
-/// Waits until requests are served again, and gives the first such answer's id.
-async fn until_served(client: &Client, address: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while client.get(address).await.status == 503 {
-        assert!(Instant::now() < deadline, "it serves again");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 #[tokio::test]
 async fn without_room_for_records_nothing_is_done_and_service_returns_with_the_room() {
     let mut trial = Trial::start();
     trial.stop();
-    let (server, client) = serve(&trial, &[]);
+    let (server, client, operations) = serve(&trial, &[]);
     let secrets = trial.secrets();
     client.post(&secrets, r#"{"path":"a","version":{"data":{"n":1}}}"#).await.ok();
     let address = format!("{secrets}/a?includeData=true");
@@ -231,9 +283,22 @@ async fn without_room_for_records_nothing_is_done_and_service_returns_with_the_r
         .await
         .error(503, 50_425_858);
     client.delete(&format!("{secrets}/a")).await.error(503, 50_425_858);
+    let told = get(operations, "/metrics");
+    let has = |line: &str| assert!(told.lines().any(|told| told == line), "{line}: {told}");
+    has(&format!("okmsd_audit_refusals_total{{reason=\"unavailable\"}} {}", failed.len() + 2));
+    for reason in ["queue_full", "timed_out"] {
+        has(&format!("okmsd_audit_refusals_total{{reason=\"{reason}\"}} 0"));
+    }
+    has("okmsd_audit_late_records_total 0");
+    has("okmsd_audit_ready 0");
 
     limit(&server, None);
     until_served(&client, &address).await;
+    let told = get(operations, "/metrics");
+    let has = |line: &str| assert!(told.lines().any(|told| told == line), "{line}: {told}");
+    for line in ["late_records_total 1", "lost_records_total 0", "ready 1"] {
+        has(&format!("okmsd_audit_{line}"));
+    }
     let read = client.get(&address).await.ok();
     assert_eq!((&read["version"]["id"], &read["version"]["data"]["n"]), (&json!(1), &json!(1)));
     assert_eq!(server.stop(), Some(0));
@@ -261,7 +326,7 @@ async fn a_change_whose_record_had_no_room_is_recorded_when_there_is_room() {
     let url = schema.url();
     let mut trial = Trial::start_with(&["--database", &url]);
     trial.stop();
-    let (server, client) = serve(&trial, &["--database", &url]);
+    let (server, client, _) = serve(&trial, &["--database", &url]);
     let secrets = trial.secrets();
     client.post(&secrets, r#"{"path":"a","version":{"data":{"n":1}}}"#).await.ok();
 
@@ -283,96 +348,6 @@ async fn a_change_whose_record_had_no_room_is_recorded_when_there_is_room() {
     assert!(record_of(&trial.audit_lines(), later.header("x-request-id").unwrap()).is_none());
     assert_eq!(server.stop(), Some(0));
     succeed(trial.cwd.path(), &VERIFY);
-}
-
-/// Whether a file system can be mounted that only a child sees: by root, or where users may be mapped.
-fn private_mounts() -> Option<&'static [&'static str]> {
-    [&["--mount"][..], &["--mount", "--map-root-user"]].into_iter().find(|flags| {
-        let mut command = Command::new("unshare");
-        command.args(*flags).args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
-        command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-    })
-}
-
-#[tokio::test]
-async fn a_file_system_that_is_full_is_survived() {
-    let Some(flags) = private_mounts() else {
-        eprintln!("LEFT OUT: nothing can be mounted here");
-        return;
-    };
-    let mut trial = Trial::start();
-    trial.stop();
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one").port();
-    // A small file system for the log alone. Its content goes out by a copy, when it is asked for.
-    let script = "mount -t tmpfs -o size=9m,mode=0700 tmpfs certs/dev/audit
-        (until [ -e fill ]; do sleep .05; done
-         dd if=/dev/zero of=certs/dev/audit/ballast bs=4k 2>dd.log; touch filled
-         until [ -e free ]; do sleep .05; done
-         rm certs/dev/audit/ballast
-         until [ -e copy ]; do sleep .05; done
-         cp -r certs/dev/audit copied; touch copied/done) &
-        exec \"$0\" serve --config certs/dev/okmsd.toml --docs-listen off --api-listen \"$1\"";
-    let mut command = Command::new("unshare");
-    let listen = format!("127.0.0.1:{port}");
-    command.args(flags).args(["sh", "-c", script, env!("CARGO_BIN_EXE_okmsd"), &listen]);
-    command.current_dir(trial.cwd.path()).stdin(Stdio::null()).env_remove("RUST_LOG");
-    let is_ready = || TcpStream::connect(("127.0.0.1", port)).is_ok();
-    let server = Server::start(command, &trial.cwd.path().join("serve.log"), is_ready);
-    let file = |name: &str| read(trial.variable(name).as_ref());
-    let (ca, certificate, key) = (file("OKMS_CA"), file("OKMS_CERT"), file("OKMS_KEY"));
-    let tls = tls_config(&ca, Some((&certificate, &key)));
-    let client = Client::new(&format!("https://localhost:{port}"), tls);
-    let (secrets, flag) = (trial.secrets(), |name: &str| trial.cwd.path().join(name));
-    client.post(&secrets, r#"{"path":"a","version":{"data":{"n":0}}}"#).await.ok();
-
-    fs::write(flag("fill"), "").unwrap();
-    while !flag("filled").exists() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let (mut done, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(60));
-    loop {
-        let started = Instant::now();
-        let body = json!({ "version": { "data": { "n": done.len() + 1 } } });
-        let answer = client.put(&format!("{secrets}/a"), body).await;
-        assert!(started.elapsed() < Duration::from_secs(6), "it fails fast");
-        if answer.status == 503 {
-            break;
-        }
-        answer.ok();
-        done.push(answer.header("x-request-id").expect("an id").to_owned());
-        assert!(Instant::now() < deadline, "a full disk is noticed");
-    }
-    for _ in 0..10 {
-        client
-            .put(&format!("{secrets}/a"), r#"{"version":{"data":{}}}"#)
-            .await
-            .error(503, 50_425_858);
-    }
-    fs::write(flag("free"), "").unwrap();
-    let address = format!("{secrets}/a?includeData=true");
-    until_served(&client, &address).await;
-    // What was done has its record, or none at all was done: the present version tells how many.
-    let versions = client.get(&address).await.ok()["metadata"]["currentVersion"].as_u64().unwrap();
-
-    fs::write(flag("copy"), "").unwrap();
-    let copied = flag("copied");
-    while !copied.join("done").exists() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let lines: Vec<Value> = read(&copied.join("server-1/000001/000001.jsonl"))
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
-    let changes = lines.iter().filter(|line| {
-        let operation = &line["operation"];
-        line["status"] == 200 && (operation == "PutSecretV2" || operation == "PostSecretV2")
-    });
-    assert_eq!(changes.count() as u64, versions, "each change has a record");
-    for id in &done {
-        assert!(record_of(&lines, id).is_some(), "{id} was answered and has no record");
-    }
-    assert!(lines.iter().any(|line| line["what"] == "resumed"));
-    assert_eq!(server.stop(), Some(0));
 }
 
 #[test]

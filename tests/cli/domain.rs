@@ -2,8 +2,8 @@
 
 use std::{collections::HashSet, fs};
 
-use serde_json::json;
-use sqlx::Connection;
+use serde_json::{Value, json};
+use sqlx::{Connection, Executor};
 
 use crate::harness::{Trial, fail, json as run_json, run, succeed};
 
@@ -105,4 +105,36 @@ fn bad_names_and_ids_are_bad_usage() {
     }
     let listed = run(cwd, &["domain", "list"]);
     assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 2);
+}
+
+#[tokio::test]
+async fn a_domain_that_cannot_be_read_hides_no_other() {
+    let trial = Trial::start();
+    let cwd = trial.cwd.path();
+    let made = run_json(cwd, &["domain", "create", "--name", "damaged"]);
+    let (damaged, sound) = (made["okmsId"].as_str().unwrap(), trial.variable("OKMS_ID"));
+    let file = cwd.join("certs/dev/okmsd.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    connection.execute("PRAGMA ignore_check_constraints = ON").await.unwrap();
+    for damage in ["max_versions = -1", "name = CAST(x'ff' AS TEXT)"] {
+        let sql = format!("UPDATE domains SET {damage} WHERE okms_id = '{damaged}'");
+        connection.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+        let output = run(cwd, &["domain", "list"]);
+        assert_eq!(output.status.code(), Some(1));
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(errors, "okmsd: one domain cannot be read\n");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(sound) && text.contains("unreadable: "), "{text}");
+        let output = run(cwd, &["domain", "list", "--format", "json"]);
+        assert_eq!(output.status.code(), Some(1));
+        let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let of = |id: &str| {
+            let mut listed = listed.as_array().unwrap().iter();
+            listed.find(|domain| domain["okmsId"] == id).unwrap().clone()
+        };
+        assert!(of(damaged)["unreadable"].is_string(), "{listed}");
+        assert_eq!((&of(sound)["unreadable"], &of(sound)["region"]), (&Value::Null, &json!("eu")));
+    }
+    succeed(cwd, &["domain", "delete", sound, "--yes"]);
 }

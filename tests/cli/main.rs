@@ -1,5 +1,6 @@
 //! Tests of the program itself: the binary is run, its files are read, its server is asked.
 
+mod acts;
 mod audit;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/client.rs"]

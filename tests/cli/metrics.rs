@@ -40,7 +40,8 @@ async fn metrics_tell_when_certificates_end_and_how_the_audit_log_does() {
     assert_eq!(server.stop(), Some(0));
 }
 
-fn get(address: std::net::SocketAddr, path: &str) -> String {
+/// What the operations listener answers.
+pub fn get(address: std::net::SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
     let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).expect("to send");

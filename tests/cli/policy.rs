@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
     client::Client,
@@ -364,4 +365,90 @@ async fn whoever_makes_a_credential_without_rights_is_told() {
     assert!(create(USER));
     succeed(cwd, &["group", "add", GROUP, USER]);
     assert!(!create(USER));
+}
+
+#[tokio::test]
+async fn a_damaged_policy_is_named_shown_and_mended() {
+    let shop = Shop::open().await;
+    let (cwd, address) = (shop.cwd(), shop.secret());
+    for name in ["damaged", "sound"] {
+        shop.write("p.json", &shop.document(name, USER, "allow"));
+        succeed(cwd, &["policy", "apply", "-f", "p.json"]);
+    }
+    shop.client.get(&address).await.ok();
+    let options = SqliteConnectOptions::new().filename(cwd.join("certs/dev/okmsd.db"));
+    let mut connection = SqliteConnection::connect_with(&options).await.expect("a store");
+    connection
+        .execute(
+            "UPDATE policies SET document = '{\"conditions\":1}' WHERE name = 'damaged'; \
+             UPDATE revisions SET iam = iam + 1",
+        )
+        .await
+        .expect("damage");
+
+    // Root goes on, others do not; and it is told once which policy it is, not at each request.
+    for _ in 0..3 {
+        assert_eq!(shop.client.get(&address).await.status, 500);
+        assert_eq!(shop.trial.client().get(&address).await.status, 200);
+    }
+    let log = shop.trial.printed();
+    let named = "the stored policy damaged cannot be read: ";
+    assert_eq!(log.matches(named).count(), 1, "{log}");
+
+    let output = run(cwd, &["policy", "list"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let line = |name: &str| text.lines().find(|line| line.starts_with(name)).expect("a line");
+    assert!(line("damaged").contains("unreadable: "), "{text}");
+    assert!(line("sound").ends_with("For sound"), "{text}");
+    let output = run(cwd, &["policy", "list", "--format", "json"]);
+    let listed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&listed[0]["name"], &listed[1]["name"]), (&json!("damaged"), &json!("sound")));
+    assert!(listed[0]["unreadable"].is_string() && listed[1]["unreadable"].is_null(), "{listed}");
+
+    let output = run(cwd, &["policy", "show", "damaged"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stdout, b"{\"conditions\":1}\n");
+    let errors = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(errors.starts_with("okmsd: damaged: the stored policy cannot be read: "), "{errors}");
+    succeed(cwd, &["policy", "show", "sound"]);
+
+    // A check says what a request would come to.
+    let get = [GET, "--path", "prod/db"];
+    let errors = fail(cwd, &shop.check(&["--identity", USER], &get), 1);
+    assert!(errors.contains(named), "{errors}");
+    let root = ["--identity", "urn:v1:eu:identity:account:dev"];
+    assert_eq!(run_json(cwd, &shop.check(&root, &get))["decidedBy"], "root");
+
+    shop.write("p.json", &shop.document("damaged", USER, "allow"));
+    assert_eq!(succeed(cwd, &["policy", "apply", "-f", "p.json"]), "damaged: replaced\n");
+    shop.client.get(&address).await.ok();
+    connection.execute("UPDATE policies SET document = ''").await.expect("damage");
+    for name in ["damaged", "sound"] {
+        succeed(cwd, &["policy", "delete", name]);
+    }
+    shop.client.get(&address).await.error(403, FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_damaged_group_is_shown_and_deleted() {
+    let shop = Shop::open().await;
+    let cwd = shop.cwd();
+    let options = SqliteConnectOptions::new().filename(cwd.join("certs/dev/okmsd.db"));
+    let mut connection = SqliteConnection::connect_with(&options).await.expect("a store");
+    let damage =
+        "INSERT INTO group_members (group_urn, member_urn, created_at) VALUES ('x', 'y', 0)";
+    connection.execute(damage).await.expect("damage");
+    succeed(cwd, &["group", "add", GROUP, USER]);
+    let output = run(cwd, &["group", "list", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let listed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(listed[0], json!({"urn": GROUP, "members": [USER]}));
+    assert_eq!((&listed[1]["urn"], &listed[1]["members"]), (&json!("x"), &json!(["y"])));
+    assert!(listed[1]["unreadable"].is_string(), "{listed}");
+    let errors = fail(cwd, &shop.check(&["--identity", USER], &[GET, "--path", "a"]), 1);
+    assert!(errors.contains("the stored group x cannot be read"), "{errors}");
+    assert_eq!(succeed(cwd, &["group", "delete", "x"]), "Deleted x, with 1 member.\n");
+    fail(cwd, &["group", "delete", "x"], 1);
+    run_json(cwd, &["group", "list"]);
 }

@@ -320,9 +320,25 @@ fn files_that_cannot_be_used_refuse_the_start() {
     place.write("stale.crl", ca.list(&[], now - hour * 2, now - hour));
     place.write("future.crl", ca.list(&[], now + hour, now + hour * 2));
     place.write("other.crl", Ca::root("Example root").list(&[], now - hour, now + hour));
+    // Nobody has that much memory: such a file is refused by its beginning.
+    for name in ["large.pem", "large.crl"] {
+        let file = fs::File::create(place.production.data(name)).unwrap();
+        file.set_len(TEBIBYTE).unwrap();
+    }
+    let mut padded = ca.pem.clone().into_bytes();
+    padded.resize(MAX_PEM_BYTES + 1, b'\n');
+    place.write("padded.pem", &padded);
+    padded.pop();
+    place.write("largest.pem", &padded);
     let config = place.production.data("okmsd.toml");
     let text = read(&config);
+    place.configure(&["largest.pem"], &[]);
+    succeed(place.cwd(), &["config", "check", "--config", "data/okmsd.toml"]);
+    fs::write(&config, &text).unwrap();
     for (ca, list, reason) in [
+        ("large.pem", None, "cannot use data/large.pem: larger than 1 MiB"),
+        ("padded.pem", None, "cannot use data/padded.pem: larger than 1 MiB"),
+        ("example.pem", Some("large.crl"), "revocation list data/large.crl: larger than 16 MiB"),
         ("missing.pem", None, "cannot read data/missing.pem"),
         ("example.pem", Some("missing.crl"), "cannot read data/missing.crl"),
         ("example.pem", Some("stale.crl"), "stale"),
@@ -337,10 +353,50 @@ fn files_that_cannot_be_used_refuse_the_start() {
         }
         fs::write(&config, &text).unwrap();
     }
+    for name in ["server_certificate.pem", "ca_certificate.pem"] {
+        let path = place.production.data(name);
+        let text = read(&path);
+        fs::write(&path, &padded).unwrap();
+        fs::File::options().append(true).open(&path).unwrap().set_len(TEBIBYTE).unwrap();
+        let errors = fail(place.cwd(), &["serve", "--config", "data/okmsd.toml"], 1);
+        assert!(errors.contains(&format!("data/{name}: larger than 1 MiB")), "{errors}");
+        fs::write(&path, text).unwrap();
+    }
 }
 
-/// Authorities are swapped, old to both to new, under load. No client that is trusted before and after
-/// a swap loses a request by it, on open connections or on new ones.
+/// Another attempt with the same files would come to the same, and large lists take their time.
+#[tokio::test]
+async fn files_that_cannot_be_used_are_not_read_every_second() {
+    let place = Place::new();
+    let ca = Ca::root("Example root");
+    place.write("example.pem", &ca.pem);
+    place.configure(&["example.pem"], &[]);
+    let server = place.production.serve(&["--log-level", "okmsd=debug"]);
+    let (attempt, warning) = ("lists are read", "what was in use stays in use");
+    place.write("example.pem", "x");
+    place.until_logged(warning, 1).await;
+    let attempts = || place.log().matches(attempt).count();
+    let before = attempts();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    // One may be due: now and then, they are read whatever was found before.
+    assert!(attempts() <= before + 1, "{}", place.log());
+    assert_eq!(place.log().matches(warning).count(), 1, "each reason is told once");
+    // Whoever asks is answered.
+    let before = attempts();
+    server.hang_up();
+    place.until_logged(attempt, before + 1).await;
+    place.until_logged(warning, 2).await;
+    // So is a change, for the worse or for the better.
+    place.write("example.pem", &ca.pem[..ca.pem.len() / 2]);
+    place.until_logged(warning, 3).await;
+    let other = Ca::root("Other root");
+    place.write("example.pem", &other.pem);
+    place.until(&other.client(USER), true).await;
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// Authorities are swapped, old to both to new, under load: the aim is [`AIM`]. No client that is trusted
+/// before and after a swap loses a request by it, on open connections or on new ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn authorities_are_swapped_under_load_without_a_lost_request() {
     let place = Place::new();
@@ -350,32 +406,49 @@ async fn authorities_are_swapped_under_load_without_a_lost_request() {
     let own = place.own();
     let server = place.production.serve(&["--log-level", "warn"]);
 
-    let started = Instant::now();
     // Ours are trusted throughout.
     let ours = Load::start(&place, &own);
     let of_old = Load::start(&place, &old.client(USER));
     tokio::time::sleep(PHASE).await;
-    place.write("ca.pem", format!("{}{}", old.pem, new.pem));
     let bob = new.client(USER);
-    place.until(&bob, true).await;
+    let both = format!("{}{}", old.pem, new.pem);
+    place.swap(&both, (&bob, true), [&ours, &of_old]).await;
+    // From here on the old authority is not trusted.
+    let sent_by_old = of_old.stop().await;
     let of_new = Load::start(&place, &bob);
     tokio::time::sleep(PHASE).await;
-    // From here on the old authority is not trusted.
-    let of_old = of_old.stop().await;
     let alice = old.client(USER);
     let open = place.client(&alice);
     assert_ne!(status(&open, &place.secrets).await, Some(401));
-    place.write("ca.pem", &new.pem);
-    place.until(&alice, false).await;
+    place.swap(&new.pem, (&alice, false), [&ours, &of_new]).await;
     open.get(&place.secrets).await.error(401, UNAUTHENTICATED);
     tokio::time::sleep(PHASE).await;
-    let (ours, of_new) = (ours.stop().await, of_new.stop().await);
-    let sent = ours + of_old + of_new;
-    let rate = u128::from(sent) * 1_000 / started.elapsed().as_millis();
-    eprintln!("{sent} requests, {rate} a second, none lost");
-    // A busy machine makes it fewer than the thousand that is meant; a handful would prove nothing.
-    assert!(rate >= 100, "{rate} requests a second");
+    let sent = ours.stop().await + sent_by_old + of_new.stop().await;
+    eprintln!("{sent} requests in all, none lost");
     assert_eq!(server.stop(), Some(0));
+}
+
+impl Place {
+    /// Swaps the authorities while two loads run, and waits until the client of `seen` is known, or not.
+    /// In the window from before the files are written until after they are in use, each load must get
+    /// at least as many answers as on a slow machine.
+    async fn swap(&self, files: &str, seen: (&Identity, bool), loads: [&Load; LOADS]) {
+        let sent = || loads.map(|load| load.sent.load(SeqCst));
+        let (began, before) = (Instant::now(), sent());
+        self.write("ca.pem", files);
+        self.until(seen.0, seen.1).await;
+        let in_window = || {
+            let sent = sent();
+            std::array::from_fn::<u64, LOADS, _>(|load| sent[load] - before[load])
+        };
+        while in_window().iter().any(|sent| *sent < IN_A_SWAP) {
+            assert!(began.elapsed() < WAIT, "{:?} requests: {}", in_window(), self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let (in_window, took) = (in_window(), began.elapsed());
+        let rate = u128::from(in_window.iter().sum::<u64>()) * 1_000 / took.as_millis();
+        eprintln!("{in_window:?} requests during a swap, {rate} a second of {AIM} meant");
+    }
 }
 
 /// Requests of one client without end, each connection used for some of them.
@@ -481,8 +554,20 @@ fn now() -> OffsetDateTime {
 const WAIT: Duration = Duration::from_secs(60);
 /// Between two swaps.
 const PHASE: Duration = Duration::from_secs(3);
-/// With two loads at a time, about a thousand requests a second.
+/// Requests a second of all loads at a time: what a swap must bear. A busy machine makes it fewer; how
+/// many it was is printed.
+const AIM: u64 = 1_000;
+/// Loads at a time.
+const LOADS: usize = 2;
+/// Connections of a load.
 const CONNECTIONS: usize = 16;
-const PACE: Duration = Duration::from_millis(25);
+/// Between two requests of a connection. One that comes late is followed by the next all the sooner.
+const PACE: Duration = Duration::from_micros(1_000_000 * (LOADS * CONNECTIONS) as u64 / AIM);
+/// Requests of one load while authorities are swapped, at the least: those of a second, which is how
+/// long the server takes to see a change, on a machine that does a tenth of the aim.
+const IN_A_SWAP: u64 = AIM / 10 / LOADS as u64;
 /// Connections of a client that is new every now and then.
 const LIVES: usize = 8;
+/// Bytes that a file of certificates may have.
+const MAX_PEM_BYTES: usize = 1024 * 1024;
+const TEBIBYTE: u64 = 1 << 40;

@@ -67,13 +67,23 @@ impl Ca {
 
     /// A list of revoked serial numbers.
     pub fn list(&self, revoked: &[u64], begins: OffsetDateTime, ends: OffsetDateTime) -> Vec<u8> {
+        self.list_with(revoked, begins, ends, |_| {})
+    }
+
+    pub fn list_with(
+        &self,
+        revoked: &[u64],
+        begins: OffsetDateTime,
+        ends: OffsetDateTime,
+        change: impl FnOnce(&mut CertificateRevocationListParams),
+    ) -> Vec<u8> {
         let revoked_certs = revoked.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: begins,
             reason_code: None,
             invalidity_date: None,
         });
-        let params = CertificateRevocationListParams {
+        let mut params = CertificateRevocationListParams {
             this_update: begins,
             next_update: ends,
             crl_number: SerialNumber::from(1_u64),
@@ -81,6 +91,7 @@ impl Ca {
             revoked_certs: revoked_certs.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
+        change(&mut params);
         let list = params.signed_by(&self.issuer()).expect("a list");
         list.pem().expect("PEM").into_bytes()
     }

@@ -16,7 +16,7 @@ use crate::{
         ApiState,
         body::{JSON, JsonBody, is_declared_as},
         error::ApiError,
-        extract::{note_resource, path_param},
+        extract::path_param,
         fields::Fields,
         query::asks_for_list,
     },
@@ -70,9 +70,7 @@ impl<S: Send + Sync> FromRequestParts<S> for MetadataTarget {
             // A folder is written with a slash at its end or without.
             return Ok(Self::Folder(SecretPath::parse(text.strip_suffix('/').unwrap_or(&text))?));
         }
-        let path = SecretPath::from_request_parts(parts, state).await?;
-        note_resource(parts, &path);
-        Ok(Self::Secret(path))
+        Ok(Self::Secret(SecretPath::from_request_parts(parts, state).await?))
     }
 }
 

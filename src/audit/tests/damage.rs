@@ -186,6 +186,7 @@ async fn a_line_after_the_end_of_a_chain_is_proved_by_nothing_and_said_to_be() {
         let chain = folder.path().join("server-1/000001");
         fs::remove_file(chain.join(keys::FILE)).unwrap();
         let before = whole(folder.path());
+        assert_eq!(before.unproved, None);
         let (seq, prev) = before.last.unwrap();
         let entry = Entry::Request(Box::new(record(9)));
         let line = Pending::new(SystemClock.now(), entry).render(seq + 1, &prev);
@@ -197,10 +198,45 @@ async fn a_line_after_the_end_of_a_chain_is_proved_by_nothing_and_said_to_be() {
             assert_eq!(after.broken.expect("broken").seq, Some(seq + 1));
         } else {
             assert_eq!(after.broken, None);
-            let said = "1 lines come after the end that head tells of: nothing proves them";
-            assert!(after.notes.iter().any(|note| note == said), "{:?}", after.notes);
+            let unproved = after.unproved.expect("unproved");
+            assert_eq!((&*unproved.file, unproved.seq), ("000001.jsonl", Some(seq + 1)));
+            // Whoever waits for `head` to follow waits in vain, and not for long.
+            let reports = verify(folder.path(), &[]).unwrap();
+            assert_eq!(reports[0].unproved, Some(unproved));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_of_a_server_at_work_are_not_taken_for_unproved_ones() {
+    let folder = private_folder();
+    let log = AuditLog::start(&options(folder.path()), Arc::new(SystemClock)).unwrap();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let load = tokio::spawn({
+        let (log, stop) = (log.clone(), Arc::clone(&stop));
+        async move {
+            let mut written = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                log.record(record(written)).await.unwrap();
+                written += 1;
+            }
+            written
+        }
+    });
+    let (mut direct, mut looks) = (0, 0);
+    let deadline = std::time::Instant::now() + Duration::from_secs(3);
+    while std::time::Instant::now() < deadline {
+        let report = verify(folder.path(), &[]).unwrap().remove(0);
+        assert_eq!((&report.broken, &report.unproved), (&None, &None));
+        looks += 1;
+        direct += u32::from(self::report(folder.path()).unproved.is_some());
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(load.await.unwrap() > 100 && looks > 2);
+    // One look alone would have taken them for that.
+    assert!(direct > 0, "{direct} of {looks}");
+    log.close().await;
+    assert_eq!(whole(folder.path()).unproved, None);
 }
 
 #[tokio::test]

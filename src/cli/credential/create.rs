@@ -94,7 +94,6 @@ impl Create {
         let password = self.password()?;
         let authority = bootstrap::load_authority(&config.pki)?;
         let folder = bootstrap::absolute(&self.out_dir)?;
-        files::create_folder(&folder)?;
         let new = NewCredential {
             okms_id: self.domain,
             name: self.name.clone(),
@@ -108,6 +107,7 @@ impl Create {
             .about("name", &self.name)
             .about_all("identities", &self.identities);
         let (made, has_rights) = services::with(&config, act, async |services| {
+            files::create_folder(&folder)?;
             let issued = services.credentials.create(&authority, new).await;
             let issued =
                 issued.map_err(|error| Failure::refused("cannot make the credential", &error))?;
@@ -180,7 +180,9 @@ pub(super) fn access_key(csr: Option<&Path>, key_type: KeyType) -> Result<Access
 /// does not tell is no failure.
 async fn has_rights(services: &Services, credential: &Credential) -> bool {
     let policies = services.policies.snapshot().await;
-    policies.map_or(true, |policies| !policies.is_without_rights(&credential.identity_urns))
+    let identities = &credential.identity_urns;
+    let deciding = policies.and_then(|policies| policies.deciding_about(identities));
+    deciding.map_or(true, |policies| !policies.is_without_rights(identities))
 }
 
 /// Revokes a credential whose key could not be handed over: nobody could use it, and nobody would

@@ -58,7 +58,6 @@ impl Renew {
         let key = access_key(self.csr.as_deref(), self.key_type)?;
         let authority = bootstrap::load_authority(&config.pki)?;
         let folder = bootstrap::absolute(&self.out_dir)?;
-        files::create_folder(&folder)?;
         let old = self.id;
         let made = services::with(
             &config,
@@ -66,6 +65,7 @@ impl Renew {
                 .about("credentialId", old)
                 .about("revokeOld", self.revoke_old),
             async |services| {
+                files::create_folder(&folder)?;
                 let renewed =
                     services.credentials.renew(&authority, old, self.validity_days, key).await;
                 let issued = renewed.map_err(|error| {

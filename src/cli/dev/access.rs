@@ -46,7 +46,10 @@ pub(super) async fn ensure(
     now: Timestamp,
 ) -> Result<Access, Failure> {
     let refused = |error| Failure::refused("cannot prepare the store", &error);
-    let mut domains = services.domains.list().await.map_err(refused)?;
+    let domains = services.domains.list().await.map_err(refused)?;
+    // One that cannot be read may be the one that was made here before.
+    let domains = domains.into_iter().map(|domain| domain.map_err(|domain| refused(domain.error)));
+    let mut domains = domains.collect::<Result<Vec<_>, _>>()?;
     domains.retain(|domain| domain.name == NAME);
     domains.sort_by_key(|domain| domain.created_at);
     for domain in &domains {
@@ -70,6 +73,7 @@ pub(super) async fn ensure(
 async fn create_domain(services: &Services, region: &str) -> Result<OkmsDomain, Failure> {
     let made = services.domains.create(NAME, region).await;
     let domain = made.map_err(|error| Failure::refused("cannot make a domain", &error))?;
+    services.notes.add("okmsId", domain.okms_id);
     info!(okms.id = %domain.okms_id, "made a domain");
     Ok(domain)
 }
@@ -91,6 +95,7 @@ async fn create_credential(
     let made = services.credentials.create(authority, new).await;
     let made = made.map_err(|error| Failure::refused("cannot make a credential", &error))?;
     let credential = made.credential;
+    services.notes.add("credentialId", credential.id);
     let files = AccessFiles::new(folder, credential.id);
     if let Some(private_key) = made.private_key_pem {
         files::replace(&files.private_key, private_key.as_bytes())?;

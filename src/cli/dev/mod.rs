@@ -1,6 +1,6 @@
 //! `okmsd dev`: make all that a trial needs, then serve.
 //!
-//! Made again and again, so each step first looks whether an earlier run has done it, and a run that
+//! Steps 1 and 2 are one act in the audit log, which tells what was made. Made again and again, so each step first looks whether an earlier run has done it, and a run that
 //! ends anywhere leaves something that the next one completes:
 //!
 //! 1. authority, server certificate and root key: each a file that is whole or absent, a key before
@@ -33,7 +33,7 @@ use clap::Args;
 use self::{access::Access, handout::Handout};
 use super::{
     Failure,
-    act::Act,
+    act::{Act, Notes},
     bootstrap,
     config_args::{DEV_FOLDER, FILE_NAME},
     files::{self, FolderLock},
@@ -89,8 +89,11 @@ impl Arguments {
         let _lock = FolderLock::take(&folder)?;
         // Whoever waits for this file waits for this run, not for the last one.
         remove(&folder.join(handout::ENVIRONMENT_FILE))?;
-        let authority = server_files::ensure(&config, &server_names(&config), SystemClock.now())?;
-        let access = ensure_access(&config, &folder, &authority)?;
+        let access = Act::new("dev").recorded(&config, |notes| {
+            let (names, now) = (server_names(&config), SystemClock.now());
+            let authority = server_files::ensure(&config, &names, now, notes)?;
+            ensure_access(&config, &folder, &authority, notes)
+        })?;
         services::block_on(run(config, &folder, access))
     }
 }
@@ -116,9 +119,14 @@ async fn run(mut config: Config, folder: &Path, access: Access) -> Result<(), Fa
     server.run(OnHangup::End).await
 }
 
-fn ensure_access(config: &Config, folder: &Path, authority: &Authority) -> Result<Access, Failure> {
+fn ensure_access(
+    config: &Config,
+    folder: &Path,
+    authority: &Authority,
+    notes: &Notes,
+) -> Result<Access, Failure> {
     let region = config.server.region.as_str();
-    services::with(config, Act::new("dev"), async |services| {
+    services::within(config, notes, async |services| {
         access::ensure(services, folder, authority, region, SystemClock.now()).await
     })
 }

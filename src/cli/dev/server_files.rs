@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tracing::info;
 
-use super::super::{Failure, bootstrap, certificates::Pair, files};
+use super::super::{Failure, act::Notes, bootstrap, certificates::Pair, files};
 use crate::{
     config::{Config, Database, Pki, Tls, read_private_file},
     domain::Timestamp,
@@ -16,14 +16,15 @@ pub(super) fn ensure(
     config: &Config,
     names: &[String],
     now: Timestamp,
+    notes: &Notes,
 ) -> Result<Authority, Failure> {
-    let authority = ensure_authority(&config.pki, now)?;
-    ensure_server_certificate(&config.tls, &authority, names, now)?;
-    ensure_root_key(config)?;
+    let authority = ensure_authority(&config.pki, now, notes)?;
+    ensure_server_certificate(&config.tls, &authority, names, now, notes)?;
+    ensure_root_key(config, notes)?;
     Ok(authority)
 }
 
-fn ensure_authority(pki: &Pki, now: Timestamp) -> Result<Authority, Failure> {
+fn ensure_authority(pki: &Pki, now: Timestamp, notes: &Notes) -> Result<Authority, Failure> {
     let (certificate, private_key) = (&pki.ca_certificate_file, &pki.ca_private_key_file);
     if certificate.exists() {
         if private_key.exists() {
@@ -42,6 +43,7 @@ fn ensure_authority(pki: &Pki, now: Timestamp) -> Result<Authority, Failure> {
     let authority = bootstrap::generate_authority(now)?;
     files::replace(private_key, authority.private_key_pem().as_bytes())?;
     files::replace(certificate, authority.certificate_pem().as_bytes())?;
+    notes.add("authority", certificate.display());
     info!(path = %certificate.display(), "made an authority");
     Ok(authority)
 }
@@ -51,6 +53,7 @@ fn ensure_server_certificate(
     authority: &Authority,
     names: &[String],
     now: Timestamp,
+    notes: &Notes,
 ) -> Result<(), Failure> {
     if serves(tls, authority, names, now.plus_seconds(RENEWAL_SECONDS))? {
         return Ok(());
@@ -59,6 +62,7 @@ fn ensure_server_certificate(
     // A crash between the two leaves a key that is not the certificate's, which the next run sees.
     files::replace(&tls.private_key_file, made.private_key_pem.as_bytes())?;
     files::replace(&tls.certificate_file, made.certificate_pem.as_bytes())?;
+    notes.add("serverCertificate", tls.certificate_file.display());
     info!(path = %tls.certificate_file.display(), "made a server certificate");
     Ok(())
 }
@@ -78,7 +82,7 @@ fn serves(
     Ok(pair.serves(authority.certificate_pem(), names, at))
 }
 
-fn ensure_root_key(config: &Config) -> Result<(), Failure> {
+fn ensure_root_key(config: &Config, notes: &Notes) -> Result<(), Failure> {
     let path: &Path = config.root_key.default_file();
     if path.exists() {
         return Ok(());
@@ -94,6 +98,7 @@ fn ensure_root_key(config: &Config) -> Result<(), Failure> {
         )));
     }
     files::replace(path, &bootstrap::generate_root_key()?)?;
+    notes.add("rootKey", path.display());
     info!(path = %path.display(), "made a root key");
     Ok(())
 }

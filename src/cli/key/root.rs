@@ -112,6 +112,7 @@ impl Enroll {
             }
             let key = read_or_make(file)?;
             services.keys.enroll(&key).await.map_err(refused)?;
+            services.notes.add("rootKeyId", key.id());
             output::print(&format!(
                 "The root key {} in {} opens the store too. Keep it apart from the first.\n",
                 key.id(),
@@ -128,6 +129,7 @@ impl RemoveSlot {
         services::with(&config, act, async |services| {
             let removed = services.keys.remove_slot(self.slot).await;
             let id = removed.map_err(|error| Failure::refused("cannot remove it", &error))?;
+            services.notes.add("rootKeyId", &id);
             output::print(&format!("The root key {id} opens the store no more.\n"))
         })
     }
@@ -203,7 +205,9 @@ async fn check(services: &Services, other: &OtherRootKey) -> Result<(), Failure>
 
 async fn rotate(services: &Services, key: &RootKey, other: &OtherRootKey) -> Result<(), Failure> {
     let rotated = services.keys.rotate_root(key, other).await;
-    rotated.map_err(|error| Failure::refused("cannot replace the root key", &error))
+    rotated.map_err(|error| Failure::refused("cannot replace the root key", &error))?;
+    services.notes.add("rootKeyId", key.id());
+    Ok(())
 }
 
 async fn is_registered(services: &Services, key: &RootKey) -> Result<bool, Failure> {

@@ -11,6 +11,7 @@ use super::super::{
     bootstrap,
     config_args::ConfigArguments,
     domain::okms_id,
+    group::identity,
     output::{self, Format},
     reload::TlsFiles,
     services::{self, Services},
@@ -84,8 +85,10 @@ impl Check {
             let domain = found.map_err(|error| Failure::refused(self.domain, &error))?;
             let caller = self.caller(services, certificate).await?;
             let policies = services.policies.snapshot().await;
+            let deciding =
+                policies.and_then(|policies| policies.deciding_about(&caller.identities));
             let policies =
-                policies.map_err(|error| Failure::refused("cannot read the policies", &error))?;
+                deciding.map_err(|error| Failure::refused("cannot read the policies", &error))?;
             Ok((domain, caller, policies))
         })?;
         let answer = Answer::new(&policies, &domain, caller, self.action, path);
@@ -285,11 +288,6 @@ fn miss(miss: Miss) -> String {
         }
         Miss::Excepted(line) => format!("allows it, but excepts it on line {line}"),
     }
-}
-
-fn identity(text: &str) -> Result<IdentityUrn, &'static str> {
-    IdentityUrn::parse(text)
-        .ok_or("an identity is a URN such as urn:v1:eu:identity:user:ab12345-ovh/deploy")
 }
 
 fn action(text: &str) -> Result<Action, String> {

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::{config::Environment, iam::Policy, store::StoredPolicy};
 
+/// A policy as it is stored, and as it was read or why it was not.
+type Listed = (StoredPolicy, Result<Policy, String>);
+
 /// What to do with policies.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -82,21 +85,34 @@ impl List {
             let listed = services.policies.list().await;
             listed.map_err(|error| Failure::refused("cannot list the policies", &error))
         })?;
-        let row = |(stored, policy): &(StoredPolicy, Policy)| {
+        let row = |(stored, policy): &Listed| {
+            let (identities, resources, description) = match policy {
+                Ok(policy) => (
+                    policy.identities().count().to_string(),
+                    policy.resource_count().to_string(),
+                    policy.description().to_owned(),
+                ),
+                Err(why) => ("-".to_owned(), "-".to_owned(), format!("unreadable: {why}")),
+            };
             [
-                policy.name().to_owned(),
-                policy.identities().count().to_string(),
-                policy.resource_count().to_string(),
+                stored.name.replace(char::is_control, " "),
+                identities,
+                resources,
                 stored.updated_at.to_rfc3339_seconds(),
-                policy.description().replace(char::is_control, " "),
+                description.replace(char::is_control, " "),
             ]
         };
         let rows: Vec<_> = policies.iter().map(row).collect();
         output::answer(
             self.format,
             || output::table(["NAME", "IDENTITIES", "RESOURCES", "APPLIED", "DESCRIPTION"], &rows),
-            || policies.iter().map(|(stored, _)| json(stored)).collect(),
-        )
+            || policies.iter().map(json).collect(),
+        )?;
+        match policies.iter().filter(|(_, policy)| policy.is_err()).count() {
+            0 => Ok(()),
+            1 => Err(Failure::new(format!("one policy cannot be read; {ONLY_ROOT}"))),
+            count => Err(Failure::new(format!("{count} policies cannot be read; {ONLY_ROOT}"))),
+        }
     }
 }
 
@@ -112,8 +128,20 @@ impl Show {
                 found.ok_or_else(|| no_such(&self.name))
             },
         )?;
-        let text = || format!("{}\n", policy.document.trim_end());
-        output::answer(self.format, text, || json(&policy))
+        let (stored, read) = &policy;
+        // Also of one that cannot be read: perhaps its owner sees what it was.
+        let text = || match &stored.document {
+            Some(document) => format!("{}\n", document.trim_end()),
+            None => String::new(),
+        };
+        output::answer(self.format, text, || json(&policy))?;
+        match read {
+            Ok(_) => Ok(()),
+            Err(why) => Err(Failure::new(format!(
+                "{}: the stored policy cannot be read: {why}; apply it anew, or delete it: {ONLY_ROOT}",
+                self.name.escape_debug()
+            ))),
+        }
     }
 }
 
@@ -133,17 +161,24 @@ impl Delete {
     }
 }
 
+/// What follows where policies or groups are damaged.
+pub(super) const ONLY_ROOT: &str = "until this is mended, only root may do anything";
+
 fn no_such(name: &str) -> Failure {
     Failure::new(format!("{}: there is no such policy", name.escape_debug()))
 }
 
-/// The document, with when it was applied under the names of the service.
-fn json(policy: &StoredPolicy) -> Value {
-    let document: Value = serde_json::from_str(&policy.document).unwrap_or_default();
-    let mut json = match document {
-        Value::Object(document) => document,
-        _ => serde_json::Map::new(),
+/// The document, with when it was applied under the names of the service; of one that cannot be read, why.
+fn json((policy, read): &Listed) -> Value {
+    let document = policy.document.as_deref().map(serde_json::from_str).transpose();
+    let mut json = match (read, document) {
+        (Ok(_), Ok(Some(Value::Object(document)))) => document,
+        _ => serde_json::Map::from_iter([("name".to_owned(), json!(policy.name))]),
     };
+    if let Err(why) = read {
+        json.insert("unreadable".to_owned(), json!(why));
+        json.insert("document".to_owned(), json!(policy.document));
+    }
     json.insert("createdAt".to_owned(), json!(policy.created_at.to_rfc3339_seconds()));
     json.insert("updatedAt".to_owned(), json!(policy.updated_at.to_rfc3339_seconds()));
     Value::Object(json)

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use rustls::{
     HandshakeKind, SignatureScheme, client::ResolvesClientCert, crypto::aws_lc_rs,
     sign::CertifiedKey,
@@ -8,12 +8,12 @@ use rustls::{
 
 use super::{
     CREDENTIAL_ID, DAY, Identity, ManualClock, NOW, OKMS_ID, Server, VERSIONS, access_from, get,
-    identity::params, material,
+    identity::params, material, peer::ca,
 };
 use crate::{
     domain::Timestamp,
     pki::{AccessKey, Authority},
-    server::{Limits, LiveTls, api_tls},
+    server::{ExternalAuthority, Limits, LiveTls, api_tls},
 };
 
 /// Whatever `params` say, signed by the server's authority.
@@ -126,9 +126,15 @@ async fn a_valid_certificate_that_says_not_who_calls_is_refused_not_taken_for_no
     let good = signed_by(&server.authority, params());
     assert!(server.who(server.client(Some(good))).await.is_ok());
 
-    let changes: [fn(&mut CertificateParams); 5] = [
+    let changes: [fn(&mut CertificateParams); 8] = [
         |params| params.subject_alt_names.clear(),
-        |params| params.distinguished_name.push(rcgen::DnType::CommonName, "alice"),
+        |params| {
+            // A second common name.
+            params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), OKMS_ID);
+        },
+        |params| params.distinguished_name.push(DnType::CommonName, format!("{OKMS_ID}\0x")),
+        |params| params.distinguished_name.push(DnType::CommonName, "*"),
+        |params| params.distinguished_name.push(DnType::CommonName, "alice"),
         |params| params.serial_number = Some(vec![1; 17].into()),
         |params| params.extended_key_usages.clear(),
         |params| params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth),
@@ -214,15 +220,32 @@ async fn clients_are_told_which_authorities_count() {
         }
     }
 
-    let server = Server::start(Limits::default()).await;
+    let authority = Authority::generate("okmsd test CA", NOW, 3650).unwrap();
+    let (root, key) = (ca("Example root", -100, 900), KeyPair::generate().unwrap());
+    let root_pem = root.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(root, key);
+    // A client of Go that sends its own certificate alone offers it only where its issuer is named.
+    let middle = ca("Example middle", -100, 900);
+    let middle_pem = middle.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().pem();
+    let mut material = material(&authority);
+    material.external_authorities.push(ExternalAuthority {
+        name: "x".to_owned(),
+        okms_id: OKMS_ID.parse().unwrap(),
+        pem: format!("{middle_pem}{root_pem}"),
+    });
+    let clock = ManualClock::new();
+    let tls = api_tls(&material, false, clock.clone()).unwrap();
+    let server = Server::with_tls(Limits::default(), authority, clock, tls).await;
     for version in VERSIONS {
         let hints = Arc::new(Hints::default());
         let mut client = server.client_with(None, &[version]);
         client.client_auth_cert_resolver = hints.clone();
         assert_eq!(server.who(client).await.unwrap(), "HTTP/1.1 nobody");
         let hints = hints.0.lock().unwrap();
-        assert_eq!(hints.len(), 1);
-        assert!(hints[0].windows(13).any(|text| text == b"okmsd test CA"));
+        assert_eq!(hints.len(), 3);
+        for (hint, name) in hints.iter().zip(["okmsd test CA", "Example root", "Example middle"]) {
+            assert!(hint.windows(name.len()).any(|text| text == name.as_bytes()), "{name}");
+        }
     }
 }
 

@@ -5,6 +5,8 @@ mod handshake;
 mod identity;
 mod limits;
 mod peer;
+mod tickets;
+mod trust;
 
 use std::{
     convert::Infallible,

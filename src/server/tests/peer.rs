@@ -25,7 +25,8 @@ fn date(seconds: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(at(seconds).as_millis() / 1_000).unwrap()
 }
 
-fn ca(name: &str, begins: i64, ends: i64) -> CertificateParams {
+/// From and until so many seconds after now.
+pub(super) fn ca(name: &str, begins: i64, ends: i64) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);

@@ -6,6 +6,7 @@ mod late;
 mod listing;
 mod table;
 mod trail;
+mod turns;
 
 use okmsd::{
     domain::{IdentityUrn, OkmsId},

@@ -29,13 +29,13 @@ impl Peer for Known {
 }
 
 /// The use cases as a server has them.
-struct UseCases {
+pub(super) struct UseCases {
     authentication: Authentication,
-    secrets: Secrets,
+    pub(super) secrets: Secrets,
 }
 
 impl UseCases {
-    async fn new(server: &Server) -> Self {
+    pub(super) async fn new(server: &Server) -> Self {
         let key = RootKey::from_text(&server.root_key).expect("a root key");
         let keyring = Keyring::open(key, server.store.clone(), server.clock.clone()).await;
         let (store, keyring) = (server.store.clone(), Arc::new(keyring.expect("a keyring")));
@@ -52,7 +52,7 @@ impl UseCases {
         }
     }
 
-    async fn enter(
+    pub(super) async fn enter(
         &self,
         domain: &Domain,
         certificate: &PeerCertificate,

@@ -142,11 +142,15 @@ class Suite(unittest.TestCase):
         self.assertEqual([v for v, s in sorted(self.versions().items()) if s["destroyed"]], ["2", "3"])
         self.kv.undelete_secret_versions(self.path, [1, 2, 3])
         self.assertEqual(self.data(version=1), {"n": 1})
-        # hvac hands out the metadata of a deleted version, not of a destroyed one.
-        for raising in True, False:
-            with self.assertRaises(hvac.exceptions.InvalidPath) as caught:
-                self.kv.read_secret_version(self.path, version=2, raise_on_deleted_version=raising)
-            self.assertIs(caught.exception.json["data"]["metadata"]["destroyed"], True)
+        if DOMAIN:
+            # okmsd gives a destroyed version the time of that as its deletion time, OpenBao none;
+            # hvac hands out the metadata where there is one.
+            answer = self.kv.read_secret_version(self.path, version=2, raise_on_deleted_version=False)
+            self.assertIsNone(answer["data"]["data"])
+            self.assertIs(answer["data"]["metadata"]["destroyed"], True)
+        with self.assertRaises(hvac.exceptions.InvalidPath) as caught:
+            self.kv.read_secret_version(self.path, version=2, raise_on_deleted_version=True)
+        self.assertIs(caught.exception.json["data"]["metadata"]["destroyed"], True)
 
     def test_metadata(self):
         custom = {"project": "A", "team": "X/y@z"}
@@ -231,7 +235,7 @@ class Session(unittest.TestCase):
     def test_the_token_knows_itself(self):
         client = connect()
         if AUTH == "cert":
-            client.auth.cert.login(cert_pem=files()[0], key_pem=files()[1], cacert=os.environ["OKMSD_CA"])
+            client.auth.cert.login(cert_pem=files()[0], key_pem=files()[1])
         self.assertTrue(client.is_authenticated())
         data = client.auth.token.lookup_self()["data"]
         self.assertIsInstance(data["ttl"], int)
@@ -252,7 +256,7 @@ class Session(unittest.TestCase):
     @unittest.skipUnless(AUTH == "cert", "this run has no certificate")
     def test_a_token_from_a_certificate_reads_secrets_and_can_be_revoked(self):
         client = connect()
-        auth = client.auth.cert.login(cert_pem=files()[0], key_pem=files()[1], cacert=os.environ["OKMSD_CA"])["auth"]
+        auth = client.auth.cert.login(cert_pem=files()[0], key_pem=files()[1])["auth"]
         self.assertGreater(auth["lease_duration"], 0)
         path = f"hvac-{uuid.uuid4().hex}"
         client.secrets.kv.v2.create_or_update_secret(path, {"a": 1})
