@@ -82,4 +82,4 @@ fn run(command: &mut Command) -> Result<(), String> {
 const REQUIREMENTS: &str = include_str!("python/requirements.txt");
 
 /// The folders of `go/`, each a test binary.
-const GO_SUITES: [&str; 2] = ["vault", "openbao"];
+const GO_SUITES: [&str; 3] = ["vault", "openbao", "okms"];
