@@ -137,10 +137,11 @@ if [ "$OKMSD_AUTH" = cert ]; then
   status=0
   bao kv get -mount=secret "$p/b" >/dev/null 2>&1 || status=$?
   [ "$status" = 2 ] || fail 'a revoked token still counts'
-  rm "$HOME/.vault-token"
+  rm -f "$HOME/.vault-token" "$HOME/.bao-token"
 else
   is service at data/type bao token lookup
 fi
-works bao status
+# It asks for sys/leader as well, which okmsd does not have.
+[ -n "${OKMSD_OKMS_ID:-}" ] || works bao status
 
 printf '%d passed, 0 failed\n' "$passed"

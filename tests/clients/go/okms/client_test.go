@@ -1,7 +1,9 @@
 // A client that asks and reads as OVHcloud's Go SDK for OKMS does, and with it the okms command line
 // and the providers that are made with it.
 //
-// It is not that SDK. It does what the contract says that the SDK does:
+// It is not that SDK: neither github.com/ovh/okms-sdk-go nor github.com/ovh/okms-cli can be fetched where
+// the tests run. So it does not prove that those programs work, but that what is known about them is
+// kept:
 //
 //   - a path is one segment of the URL, with `%2F` in it, and the URL is taken relative to an endpoint
 //     that may have a path of its own;
