@@ -80,11 +80,16 @@ is '{"a": "5", "b": "two", "c": "4"}' at data/data bao kv get -mount=secret "$p/
 is 6 at data/version bao kv patch -mount=secret -cas=5 "$p/a" a=6
 refused 2 check-and-set bao kv patch -mount=secret -cas=5 "$p/a" a=7
 refused 2 'Code: 404' bao kv patch -mount=secret "$p/none" a=1
+refused 2 'No value found' bao kv patch -mount=secret -method=rw "$p/none" a=1
+is 1 at data/version bao kv put -mount=secret "$p/patched" a=1 b=2
+works bao kv patch -mount=secret -remove-data=a "$p/patched" c=3
+is '{"b": "2", "c": "3"}' at data/data bao kv get -mount=secret "$p/patched"
 
 # delete, undelete, destroy, rollback
 works bao kv delete -mount=secret "$p/a"
 is null at data/data bao kv get -mount=secret "$p/a"
 is 6 at data/metadata/version bao kv get -mount=secret "$p/a"
+[[ $(bao kv get -format=table -mount=secret "$p/a") == *deletion_time* ]] || fail 'a deleted version as a table'
 works bao kv undelete -mount=secret -versions=6 "$p/a"
 is 6 bao kv get -format=table -mount=secret -field=a "$p/a"
 works bao kv delete -mount=secret -versions=1,2 "$p/a"
@@ -100,7 +105,7 @@ refused 2 '' bao kv rollback -mount=secret -version=2 "$p/a"
 # list
 works bao kv put -mount=secret "$p/a/deep" a=1
 works bao kv put -mount=secret "$p/b" a=1
-is '["a", "a/", "b"]' flat bao kv list -mount=secret "$p"
+is '["a", "a/", "b", "patched"]' flat bao kv list -mount=secret "$p"
 refused 2 '' bao kv list -mount=secret "$p/none"
 [[ $(bao kv list secret/) == *"\"$p/\""* ]] || fail 'the root lists it'
 
@@ -122,10 +127,25 @@ refused 2 'No value found' bao kv metadata get -mount=secret "$p/m"
 works bao write "secret/data/$p/raw" - <<<'{"data":{"a":{"b":[1]}}}'
 is '{"a": {"b": [1]}}' at data/data bao read "secret/data/$p/raw"
 is '{"a": {"b": null}}' at data/subkeys bao read "secret/subkeys/$p/raw"
-is '["a", "a/", "b", "raw"]' flat bao list "secret/metadata/$p"
+is '["a", "a/", "b", "patched", "raw"]' flat bao list "secret/metadata/$p"
+is '{"a": null}' at data/subkeys bao read "secret/subkeys/$p/raw" depth=1
+is 1 at data/metadata/version bao read "secret/data/$p/raw" version=1
+refused 2 'Code: 400' bao write "secret/data/$p/raw" wrong=form
+# Whatever is given as key=value is a text on the wire.
+works bao write "secret/delete/$p/raw" versions=1
+is null at data/data bao read "secret/data/$p/raw"
+works bao write "secret/undelete/$p/raw" versions=1,2
+works bao write "secret/metadata/$p/raw" max_versions=4 cas_required=true delete_version_after=90
+is 4 at data/max_versions bao read "secret/metadata/$p/raw"
+is true at data/cas_required bao read "secret/metadata/$p/raw"
+is 1m30s at data/delete_version_after bao read "secret/metadata/$p/raw"
 works bao delete "secret/metadata/$p/raw"
 refused 2 'No value found' bao read "secret/data/$p/raw"
-[[ $(at data bao read secret/config) == *max_versions* ]] || fail 'the configuration'
+before=$(at data bao read secret/config)
+works bao write secret/config - <<<'{"max_versions":2,"cas_required":false,"delete_version_after":"36h"}'
+is 36h0m0s at data/delete_version_after bao read secret/config
+works bao write secret/config - <<<"$before"
+is "$before" at data bao read secret/config
 
 # the session
 if [ "$OKMSD_AUTH" = cert ]; then
