@@ -20,7 +20,7 @@ impl Toolbox {
     /// that is a failure.
     pub fn open() -> Option<&'static Self> {
         static TOOLBOX: OnceLock<Result<Toolbox, String>> = OnceLock::new();
-        if !at_hand(&["bash", "python3", "go"]) {
+        if !at_hand(&["bash", "curl", "python3", "go"]) {
             return None;
         }
         match TOOLBOX.get_or_init(Self::make) {
@@ -62,8 +62,11 @@ impl Toolbox {
         hvac.arg("-B").arg(suite("python/hvac_suite.py"));
         let mut bao = Command::new("bash");
         bao.arg(suite("bao/suite.sh")).env("BAO", self.venv.join("bin/bao"));
+        let mut curl = Command::new("bash");
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        curl.arg(suite("curl/suite.sh")).env("README", readme);
         let go = GO_SUITES.iter().map(|module| Command::new(self.go.join(module)));
-        [hvac, bao].into_iter().chain(go).collect()
+        [hvac, bao, curl].into_iter().chain(go).collect()
     }
 }
 
