@@ -12,7 +12,7 @@ use crate::{
     audit::AuditLog,
     domain::Clock,
     server::{self, CertificateStatus, ExpiryWarnings, Limits, LiveTls, TlsMaterial},
-    service::{Authentication, Credentials, Keyring, Keys, PolicyCache, Secrets},
+    service::{Authentication, Credentials, Keyring, Keys, PolicyCache, Secrets, Tokens},
     store::Store,
 };
 
@@ -31,6 +31,8 @@ pub struct AppOptions {
     /// Whether a handshake without client certificate fails, so that the caller does not even get a
     /// 401.
     pub require_client_certificate: bool,
+    /// Whether tokens are taken.
+    pub tokens: bool,
     /// Limits of each listener.
     pub limits: Limits,
     /// Where the API and the authenticated Swagger UI are served.
@@ -79,9 +81,12 @@ impl RunningApp {
         let keys = Keys::new(store.clone(), keyring.clone(), clock.clone());
         let policies = Arc::new(PolicyCache::new(store.clone()));
         let authentication =
-            Authentication::new(store.clone(), keyring.clone(), policies, clock.clone());
+            Authentication::new(store.clone(), keyring.clone(), policies, clock.clone())
+                .with_tokens(options.tokens);
+        let tokens = Tokens::new(store.clone(), clock.clone());
         let secrets = Secrets::new(store.clone(), keyring, clock);
-        let state = ApiState { authentication, secrets, audit: options.audit.clone() };
+        let audit = options.audit.clone();
+        let state = ApiState { authentication, secrets, tokens, audit };
         let (shutdown, told) = watch::channel(false);
         let mut listeners = JoinSet::new();
         listeners.spawn(keys.keep_rewrapped(until_told(told.clone())));

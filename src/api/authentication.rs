@@ -1,23 +1,35 @@
-//! The certificate's credential is checked; no route is reached without.
+//! The certificate's credential, or the token, is checked; no route is reached without.
 
 use std::sync::Arc;
 
 use axum::{
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::Extensions,
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use super::{ApiState, error::ApiError};
-use crate::domain::{ConnectionInfo, Error, RequestTrail};
+use super::{ApiState, error::ApiError, token};
+use crate::{
+    domain::{ConnectionInfo, Error, RequestTrail},
+    service::Presented,
+};
 
 /// Finds the principal of a request and hands it on to the extractors, and to the trail.
+///
+/// Tokens are taken out of the headers here, so that nothing behind this can log or forward them. They go
+/// on as part of this one request: the next one on the same connection is asked for its own.
 pub(super) async fn authenticate(
     State(state): State<ApiState>,
     mut request: Request,
     next: Next,
 ) -> Response {
+    let mut presented = token::take(request.headers_mut());
+    let route = request.extensions().get::<MatchedPath>();
+    if route.is_some_and(|route| route.as_str() == token::LOGIN) {
+        presented = Presented::Nothing;
+    }
+    request.extensions_mut().insert(presented);
     match authenticate_now(&state, request.extensions_mut()).await {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
@@ -33,7 +45,10 @@ pub(super) async fn authenticate_now(
     let connection = extensions.get::<ConnectionInfo>();
     let connection =
         connection.ok_or_else(|| Error::Internal("the server gave no connection info".into()))?;
-    let authenticated = state.authentication.authenticate(connection).await?;
+    let presented = extensions.get::<Presented>();
+    let presented =
+        presented.ok_or_else(|| Error::Internal("the headers were not looked at".into()))?;
+    let authenticated = state.authentication.authenticate(connection, presented).await?;
     if let Some(trail) = extensions.get::<Arc<RequestTrail>>() {
         trail.note_principal(Arc::clone(&authenticated.principal));
     }

@@ -15,7 +15,11 @@ use axum::{
 };
 use utoipa::{
     IntoParams, OpenApi,
-    openapi::{OpenApi as Document, RefOr, ServerBuilder, path::ParameterBuilder},
+    openapi::{
+        OpenApi as Document, RefOr, ServerBuilder,
+        path::ParameterBuilder,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::Config;
@@ -60,9 +64,10 @@ pub(super) fn authenticated_router() -> Router {
     tags(
         (name = "Secret API", description = "Secrets and their versions (REST v2)"),
         (name = "KV2 API", description = "The same secrets, as clients of HashiCorp Vault's KV2 engine see them (v1)"),
+        (name = "Vault API", description = "What clients of HashiCorp Vault ask beside secrets (v1)"),
         (name = "Key management", description = "Not a part of this server")
     ),
-    security(("clientCertificate" = []))
+    security(("clientCertificate" = []), ("personalAccessToken" = []), ("vaultToken" = []))
 )]
 struct Skeleton;
 
@@ -74,12 +79,21 @@ fn document(description: String) -> Document {
     document.info.description = Some(description);
     document.info.license = None;
     let components = document.components.get_or_insert_default();
-    let scheme = utoipa::openapi::security::SecurityScheme::MutualTls {
+    let scheme = SecurityScheme::MutualTls {
         description: Some("An access certificate of the OKMS domain".to_owned()),
         extensions: None,
         deprecated: None,
     };
     components.add_security_scheme("clientCertificate", scheme);
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("A token of the OKMS domain"))
+        .build();
+    components.add_security_scheme("personalAccessToken", SecurityScheme::Http(bearer));
+    let header =
+        ApiKeyValue::with_description("X-Vault-Token", "The same, as clients of Vault send it");
+    let header = SecurityScheme::ApiKey(ApiKey::Header(header));
+    components.add_security_scheme("vaultToken", header);
     document
 }
 
@@ -183,6 +197,15 @@ pub(super) struct VersionParam {
 }
 
 #[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct MountParam {
+    /// The name of the mount: there is `secret` alone.
+    #[param(example = "secret")]
+    mount: String,
+}
+
+#[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct ReadParams {
@@ -259,7 +282,7 @@ pub(super) struct PageParams {
 
 const DESCRIPTION: &str = "A Secret Manager that speaks the OVHcloud OKMS Secret Manager API. A secret \
     is a path and a list of versions; the data of a version is a JSON object. Callers identify \
-    themselves by an access certificate of their OKMS domain (mutual TLS).";
+    themselves by an access certificate of their OKMS domain (mutual TLS), or by a token of it.";
 
 const X_ROBOTS_TAG: HeaderName = HeaderName::from_static("x-robots-tag");
 

@@ -104,11 +104,13 @@ async fn envelope(recorder: Option<Recorder>, mut request: Request, next: Next) 
     }
     add_headers(&mut response, &request_id);
     let noted = trail.read();
-    let credential_id = noted.principal.and_then(|principal| principal.credential_id);
+    let credential_id = noted.principal.as_ref().and_then(|principal| principal.credential_id);
+    let token_id = noted.principal.as_ref().and_then(|principal| principal.token_id);
     tracing::info!(target: "okmsd::access", {
         request.id = request_id,
         peer.address = peer.map(tracing::field::display),
         credential.id = credential_id.map(tracing::field::display),
+        token.id = token_id.map(tracing::field::display),
         http.method = method,
         http.route = route.as_ref().map(MatchedPath::as_str),
         resource.urn = noted.resource_urn,

@@ -28,6 +28,8 @@ pub enum ApiError {
     BodyTooLarge,
     /// The body did not arrive in time.
     BodyTimeout,
+    /// A mount of another name than `secret`.
+    OtherMount,
     /// Another web site asks for a change.
     OtherSite,
     /// A handler panicked.
@@ -62,7 +64,7 @@ pub(super) enum ErrorResponses {
     /// The request cannot be read, or an argument breaks a rule.
     #[response(status = 400)]
     BadRequest(ErrorResponse),
-    /// No client certificate, or its credential is revoked or expired.
+    /// No client certificate and no token, or what there is does not count (any more).
     #[response(status = 401)]
     Unauthorized(ErrorResponse),
     /// The caller may not do this.
@@ -199,6 +201,12 @@ impl ApiError {
             Self::BodyTimeout => {
                 (408, "body_timeout", REST | ARGUMENT | 5, "the body did not arrive in time")
             }
+            Self::OtherMount => (
+                403,
+                "other_mount",
+                REST | AUTHORIZATION | 2,
+                "there is no mount but secret/, or the caller may not know of it",
+            ),
             Self::OtherSite => (
                 403,
                 "other_site",
@@ -222,7 +230,13 @@ fn render_domain(error: &Error) -> Rendering {
             401,
             "unauthenticated",
             REST_AUTH | AUTHENTICATION | 3,
-            "a valid client certificate of this OKMS domain is required",
+            "a valid client certificate or token of this OKMS domain is required",
+        ),
+        Error::TokensOff => (
+            401,
+            "tokens_off",
+            REST_AUTH | AUTHENTICATION | 4,
+            "this server takes no tokens: send a client certificate, and no token",
         ),
         Error::Forbidden(action) => {
             let text = format!("not allowed: {action} is needed");

@@ -13,7 +13,8 @@
 //! | `operations` | the operation that a record names |
 //! | `drain` | what is left of a body is read, so that no answer is lost |
 //! | `browser` | changes that another web site asks for are refused |
-//! | `authentication` | the certificate's credential is checked; no route is reached without |
+//! | `authentication` | the certificate's credential, or the token, is checked; no route is reached without |
+//! | `token` | tokens in headers |
 //! | `extract`, `body`, `fields`, `query`, `paging` | input becomes words of `domain` |
 //! | `v2` | the OKMS REST dialect: one file per resource |
 //! | `v1` | the KV2 dialect, on the same use cases |
@@ -32,6 +33,7 @@ mod operations;
 mod paging;
 mod query;
 mod target;
+mod token;
 mod v1;
 mod v2;
 
@@ -41,7 +43,7 @@ pub use self::docs::{docs_router, openapi};
 pub use self::target::Folded;
 use crate::{
     audit::AuditLog,
-    service::{Authentication, Secrets},
+    service::{Authentication, Secrets, Tokens},
 };
 
 /// What handlers work with.
@@ -51,6 +53,8 @@ pub struct ApiState {
     pub authentication: Authentication,
     /// The use cases of secrets.
     pub secrets: Secrets,
+    /// The use cases of tokens.
+    pub tokens: Tokens,
     /// Where each request is recorded.
     pub audit: AuditLog,
 }

@@ -43,12 +43,14 @@ impl Operations {
         // HEAD is answered as GET is, and the list has two spellings.
         let method = if method == Method::HEAD { Method::GET } else { method.clone() };
         let route = route.strip_suffix('/').unwrap_or(route);
+        // What stands below a mount is not looked at.
+        let route = route.strip_suffix("/{*rest}").unwrap_or(route);
         self.0.get(&(method, route.to_owned())).map(String::as_str)
     }
 }
 
 /// Where the routes of the KV2 API begin.
-const KV2: &str = "/api/{okmsId}/v1/secret/";
+const KV2: &str = "/api/{okmsId}/v1/";
 
 #[cfg(test)]
 mod tests {
@@ -65,6 +67,12 @@ mod tests {
             (Method::PUT, "/api/{okmsId}/v1/secret/data/{path}", Some("PostSecretRequest")),
             (Method::POST, "/api/{okmsId}/v1/secret/destroy/{path}", Some("PutSecretDestroy")),
             (Method::GET, "/api/{okmsId}/v1/secret/metadata/", Some("ListSecretsMetadata")),
+            (Method::PUT, "/api/{okmsId}/v1/auth/token/renew-self", Some("PostTokenRenewSelf")),
+            (
+                Method::GET,
+                "/api/{okmsId}/v1/sys/internal/ui/mounts/{mount}/{*rest}",
+                Some("GetInternalUiMount"),
+            ),
             (Method::PATCH, "/api/{okmsId}/v2/secret", None),
             (Method::GET, "/swagger/", None),
         ] {

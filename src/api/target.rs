@@ -68,8 +68,11 @@ fn as_list(uri: &Uri) -> Option<Uri> {
     if operation != "metadata" {
         return None;
     }
-    let query = uri.query().map_or_else(String::new, |query| format!("{query}&"));
-    let listed = format!("{}?{query}list=true", uri.path());
+    let said = |pair: &&str| *pair == "list" || pair.starts_with("list=");
+    let others = uri.query().unwrap_or_default().split('&').filter(|pair| !said(pair));
+    let others: String =
+        others.filter(|pair| !pair.is_empty()).map(|pair| format!("{pair}&")).collect();
+    let listed = format!("{}?{others}list=true", uri.path());
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::try_from(listed).ok()?);
     Uri::from_parts(parts).ok()
@@ -217,6 +220,8 @@ mod tests {
             ("v1/secret/metadata", Some("v1/secret/metadata?list=true")),
             ("v1/secret/metadata/", Some("v1/secret/metadata/?list=true")),
             ("v1/secret/metadata/a%2Fb?x=1", Some("v1/secret/metadata/a%2Fb?x=1&list=true")),
+            ("v1/secret/metadata/a?list=false", Some("v1/secret/metadata/a?list=true")),
+            ("v1/secret/metadata?list=true&x=1&list", Some("v1/secret/metadata?x=1&list=true")),
             ("v1/secret/data/a", None),
             ("v2/secret", None),
         ] {

@@ -20,6 +20,9 @@ pub struct RequestRecord {
     client_address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     credential_id: Option<String>,
+    /// The id of the token that the caller sent, which is not the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_id: Option<String>,
     /// SHA-256 of the client's certificate, hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<String>,
@@ -190,7 +193,9 @@ impl RequestRecord {
     pub fn note(&mut self, noted: Noted) {
         if let Some(principal) = noted.principal {
             self.credential_id = principal.credential_id.map(|id| id.to_string());
-            self.certificate = Some(super::line::hex(&principal.fingerprint));
+            self.token_id = principal.token_id.map(|id| id.to_string());
+            self.certificate =
+                principal.fingerprint.map(|fingerprint| super::line::hex(&fingerprint));
             self.left_out += principal.identity_urns.len().saturating_sub(MAX_LISTED);
             self.identities =
                 principal.identity_urns.iter().take(MAX_LISTED).map(|urn| bounded(urn)).collect();

@@ -12,6 +12,7 @@
 //! | `init` | `okmsd init`: make the files of a production server |
 //! | `domain` | `okmsd domain`: OKMS domains in the store |
 //! | `credential` | `okmsd credential`: credentials and their access certificates |
+//! | `token` | `okmsd token`: tokens, which callers send with a request |
 //! | `audit` | `okmsd audit`: the audit log, verified |
 //! | `policy` | `okmsd policy`: who may do what |
 //! | `group` | `okmsd group`: which users belong to which group |
@@ -56,6 +57,7 @@ mod reload;
 mod serve;
 mod services;
 mod settings;
+mod token;
 
 use std::process::ExitCode;
 
@@ -111,6 +113,9 @@ enum Command {
     /// Credentials and their access certificates: create, register, renew, list, show, revoke
     #[command(subcommand)]
     Credential(credential::Command),
+    /// Personal access tokens: create, list, revoke
+    #[command(subcommand)]
+    Token(token::Command),
     /// The audit log: verify it, print the keys that its chains begin with
     #[command(subcommand)]
     Audit(audit::Command),
@@ -137,6 +142,7 @@ impl Command {
             Self::Init(arguments) => arguments.run(),
             Self::Domain(command) => command.run(environment),
             Self::Credential(command) => command.run(environment),
+            Self::Token(command) => command.run(environment),
             Self::Audit(command) => command.run(environment),
             Self::Policy(command) => command.run(environment),
             Self::Group(command) => command.run(environment),

@@ -139,6 +139,7 @@ impl Server {
             clock,
             tls,
             require_client_certificate: requires_client_certificate(&config.tls),
+            tokens: config.tokens.enabled,
             limits: limits(config),
             api_listener,
             docs_listener,

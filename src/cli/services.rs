@@ -14,7 +14,7 @@ use crate::{
     config::{Config, Database, RootKeyPlace},
     crypto::RootKey,
     domain::Clock,
-    service::{Credentials, Domains, Keyring, Keys, Policies, RootKeySource},
+    service::{Credentials, Domains, Keyring, Keys, Policies, RootKeySource, Tokens},
     store::{DatabaseUrl, Store},
 };
 
@@ -24,6 +24,8 @@ pub(super) struct Services {
     pub(super) domains: Domains,
     /// With credentials.
     pub(super) credentials: Credentials,
+    /// With tokens.
+    pub(super) tokens: Tokens,
     /// With policies and groups.
     pub(super) policies: Policies,
     /// With keys.
@@ -39,6 +41,14 @@ pub(super) struct Services {
 }
 
 impl Services {
+    /// Whether anything gives these identities a right. Only a hint hangs on it, so a store that does not tell
+    /// is no failure.
+    pub(super) async fn has_rights(&self, identities: &[String]) -> bool {
+        let policies = self.policies.snapshot().await;
+        let deciding = policies.and_then(|policies| policies.deciding_about(identities));
+        deciding.map_or(true, |policies| !policies.is_without_rights(identities))
+    }
+
     /// Opens the store of a configuration.
     pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
         // First, so that a wrong configuration does not leave a new, empty database behind.
@@ -58,6 +68,7 @@ impl Services {
             keys: Keys::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             domains: Domains::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             credentials: Credentials::new(store.clone(), Arc::clone(&clock)),
+            tokens: Tokens::new(store.clone(), Arc::clone(&clock)),
             policies: Policies::new(store.clone(), Arc::clone(&clock)),
             store,
             keyring,

@@ -16,6 +16,7 @@
 //! | `private` | files that nobody else may read, and the check of that |
 //! | `server` | where the server listens and what it is called |
 //! | `tls` | the server's certificate and what is asked of clients |
+//! | `tokens` | whether tokens are taken |
 //! | `limits` | what a client may take of time, memory and connections |
 //! | `storage` | the database |
 //! | `root_key` | where the root key comes from |
@@ -37,6 +38,7 @@ mod server;
 mod source;
 mod storage;
 mod tls;
+mod tokens;
 mod value;
 
 use std::{fs, path::Path};
@@ -54,6 +56,7 @@ pub use self::{
     source::{Environment, Flags},
     storage::{Database, Storage},
     tls::{ClientCertificate, Tls},
+    tokens::Tokens,
 };
 
 /// The example configuration: every setting with its meaning, its unit and its default.
@@ -66,6 +69,8 @@ pub struct Config {
     pub server: Server,
     /// The server's certificate and what is asked of clients.
     pub tls: Tls,
+    /// Whether tokens are taken.
+    pub tokens: Tokens,
     /// What a client may take of time, memory and connections.
     pub limits: Limits,
     /// The database.
@@ -86,6 +91,7 @@ impl Config {
         Self {
             server: Server::default(),
             tls: Tls::defaults(base),
+            tokens: Tokens::default(),
             limits: Limits::default(),
             storage: Storage::defaults(base),
             root_key: RootKeySource::defaults(base),
@@ -153,6 +159,7 @@ impl Config {
     fn settings(&mut self, source: &mut impl Source) -> Result<(), Error> {
         self.server.settings(source)?;
         self.tls.settings(source)?;
+        self.tokens.settings(source)?;
         self.limits.settings(source)?;
         self.storage.settings(source)?;
         self.root_key.settings(source)?;

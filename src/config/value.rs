@@ -33,6 +33,22 @@ impl Value for PathBuf {
     }
 }
 
+impl Value for bool {
+    const RULE: &'static str = "must be true or false";
+
+    fn parse(text: &str, _base: &Path) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn from_toml(value: &toml::Value, _base: &Path) -> Option<Self> {
+        value.as_bool()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl<T: Value> Value for Option<T> {
     const RULE: &'static str = T::RULE;
 

@@ -14,6 +14,7 @@
 //! | `domain_key` | keys of domains, and the data that they seal |
 //! | `row` | what proves that rows are as they were written |
 //! | `cursor` | what proves that a cursor was given to the one who comes with it |
+//! | `token` | the text of tokens |
 //! | `mac` | HMAC over fields |
 //! | `locked` | memory for the keys that live long |
 //! | `aead` | the cipher |
@@ -31,6 +32,7 @@ mod mac;
 mod root_key;
 mod row;
 mod store_key;
+mod token;
 
 pub use self::{
     cursor::{CursorPlace, SealedCursor},
@@ -41,6 +43,7 @@ pub use self::{
         VersionRecord,
     },
     store_key::{StoreKey, StoreKeyId, WrappedKey},
+    token::{TokenHash, TokenKind, TokenText},
 };
 
 /// Something did not seal or open: a wrong key, or bytes that were changed or moved.

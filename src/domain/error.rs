@@ -18,6 +18,8 @@ pub enum Error {
     /// The caller did not identify itself, or its credential is not (or no longer) valid. The text
     /// is for the log: the caller is told the same whatever the reason is.
     Unauthenticated(&'static str),
+    /// The caller sent a token to a server whose operator turned tokens off.
+    TokensOff,
     /// The caller may not do this: it needs the action named here, such as `okms:apikms:secret/get`.
     Forbidden(&'static str),
     /// No OKMS domain of that id that the caller could know of.
@@ -90,6 +92,7 @@ impl fmt::Debug for Error {
             Self::Malformed(text) => write!(f, "malformed: {text}"),
             Self::Argument(argument, text) => write!(f, "bad argument {argument:?}: {text}"),
             Self::Unauthenticated(why) => write!(f, "unauthenticated: {why}"),
+            Self::TokensOff => f.write_str("tokens are turned off"),
             Self::Forbidden(action) => write!(f, "forbidden: {action}"),
             Self::DomainNotFound => f.write_str("domain not found"),
             Self::SecretNotFound => f.write_str("secret not found"),

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `okms_id`, `okms_domain` | OKMS domains |
 //! | `credential` | credentials of a domain |
+//! | `token` | tokens of a domain |
 //! | `path` | secret paths |
 //! | `json` | strict JSON trees: exact numbers, no duplicate keys, bounded |
 //! | `data` | the data of a version |
@@ -40,6 +41,7 @@ pub mod rules;
 mod secret;
 mod settings;
 mod time;
+mod token;
 mod trail;
 mod urn;
 mod version;
@@ -60,6 +62,7 @@ pub use self::{
         DEFAULT_MAX_VERSIONS, EffectiveConfig, MetadataPatch, SecretConfig, SecretConfigPatch,
     },
     time::{Clock, Timestamp},
+    token::{Token, TokenBinding, TokenId},
     trail::{Noted, NotedDecision, RequestTrail},
     urn::{IdentityKind, IdentityUrn, resource_urn},
     version::{MAX_VERSION, NewVersion, Version, VersionId, VersionState},

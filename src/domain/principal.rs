@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
-use super::OkmsId;
+use super::{OkmsId, TokenId};
 
 /// The id of a credential; also the serial number of its access certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,11 +45,13 @@ impl fmt::Debug for CredentialId {
 /// A caller whose credential was found valid for the request at hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// The credential that the caller used; `None` where a certificate of another authority speaks for
-    /// itself.
+    /// The credential whose rights these are; `None` where a certificate of another authority, or a
+    /// personal access token, speaks for itself.
     pub credential_id: Option<CredentialId>,
-    /// SHA-256 of the certificate in DER.
-    pub fingerprint: [u8; 32],
+    /// The token that the caller sent.
+    pub token_id: Option<TokenId>,
+    /// SHA-256 of the certificate in DER; none where the caller has but a token.
+    pub fingerprint: Option<[u8; 32]>,
     /// The only domain in which the credential counts.
     pub okms_id: OkmsId,
     /// The region of that domain, as its URNs name it.

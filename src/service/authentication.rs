@@ -1,12 +1,13 @@
-//! Whether a certificate's credential counts for this request.
+//! Whether a certificate's credential, or a token, counts for this request.
 
 use std::sync::Arc;
 
 use super::{Keyring, PolicyCache};
 use crate::{
+    crypto::{TokenHash, TokenText},
     domain::{
         Claim, Clock, ConnectionInfo, CredentialId, CredentialStatus, Error, PeerCertificate,
-        Principal, Revisions, Timestamp,
+        Principal, Revisions, Timestamp, Token,
     },
     iam::PolicySet,
     store::Store,
@@ -19,6 +20,37 @@ pub struct Authentication {
     keyring: Arc<Keyring>,
     policies: Arc<PolicyCache>,
     clock: Arc<dyn Clock>,
+    takes_tokens: bool,
+}
+
+/// What a request says of its caller, beside the certificate of its connection.
+#[derive(Clone)]
+pub enum Presented {
+    /// Nothing.
+    Nothing,
+    /// Something that should be a token and is none. The text is for the log.
+    Unreadable(&'static str),
+    /// A token.
+    Token(Arc<PresentedToken>),
+}
+
+/// A token that somebody sent. It has no `Debug`, and is wiped when dropped.
+pub struct PresentedToken {
+    text: TokenText,
+    hash: TokenHash,
+}
+
+impl PresentedToken {
+    /// Reads one; `None` where the text is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = TokenText::parse(text)?;
+        Some(Self { hash: text.hash(), text })
+    }
+
+    /// The token, for an answer to whom it came from.
+    pub fn expose(&self) -> &str {
+        self.text.expose()
+    }
 }
 
 /// Who calls, and how recent what is kept in memory must be to serve it.
@@ -30,6 +62,10 @@ pub struct Authenticated {
     pub revisions: Revisions,
     /// The policies and groups as of this request.
     pub policies: Arc<PolicySet>,
+    /// What is known of the token, where the caller sent one.
+    pub token: Option<Arc<Token>>,
+    /// When the certificate's credential ends to count by itself, where there is one.
+    pub credential_expires_at: Option<Timestamp>,
     standing: Standing,
 }
 
@@ -57,12 +93,7 @@ impl Authenticated {
         let identity_urns = policies.with_groups(identities.to_vec());
         let principal = Principal { identity_urns, ..Principal::clone(&self.principal) };
         let revisions = Revisions { iam, ..self.revisions };
-        Ok(Self {
-            principal: Arc::new(principal),
-            revisions,
-            policies,
-            standing: self.standing.clone(),
-        })
+        Ok(Self { principal: Arc::new(principal), revisions, policies, ..self.clone() })
     }
 }
 
@@ -74,10 +105,98 @@ impl Authentication {
         policies: Arc<PolicyCache>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { store, keyring, policies, clock }
+        Self { store, keyring, policies, clock, takes_tokens: true }
     }
 
-    /// The principal behind a connection, as of now.
+    /// The same, taking tokens or not.
+    #[must_use]
+    pub fn with_tokens(self, takes_tokens: bool) -> Self {
+        Self { takes_tokens, ..self }
+    }
+
+    /// Whether tokens are taken.
+    pub const fn takes_tokens(&self) -> bool {
+        self.takes_tokens
+    }
+
+    /// The principal behind a request, as of now.
+    ///
+    /// A token says what is allowed, and a certificate beside it must not contradict it: it has to count,
+    /// and be of the same domain. Nothing that is wrong with either falls back on the other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unauthenticated`], [`Error::TokensOff`], or when storage fails.
+    pub async fn authenticate(
+        &self,
+        connection: &ConnectionInfo,
+        presented: &Presented,
+    ) -> Result<Authenticated, Error> {
+        match presented {
+            Presented::Nothing => self.certificate(connection).await,
+            _ if !self.takes_tokens => Err(Error::TokensOff),
+            Presented::Unreadable(why) => Err(Error::Unauthenticated(why)),
+            Presented::Token(token) => self.token(token, connection).await,
+        }
+    }
+
+    /// A token: that it is known, neither revoked nor expired, and comes with the certificate that it is
+    /// bound to, if it is.
+    async fn token(
+        &self,
+        presented: &PresentedToken,
+        connection: &ConnectionInfo,
+    ) -> Result<Authenticated, Error> {
+        let refuse = |why| Err(Error::Unauthenticated(why));
+        // Found by the hash of what was sent: the time that it takes tells nothing of other tokens.
+        let Some(found) = self.store.find_token(presented.hash).await? else {
+            return refuse("unknown token");
+        };
+        let token = found.token;
+        match token.status(self.clock.now()) {
+            CredentialStatus::Ready => {}
+            CredentialStatus::Expired => return refuse("expired token"),
+            CredentialStatus::Revoked => return refuse("revoked token"),
+        }
+        let certificate = match &connection.peer {
+            Some(_) => Some(self.certificate(connection).await?),
+            None => None,
+        };
+        let fingerprint =
+            certificate.as_ref().and_then(|certificate| certificate.principal.fingerprint);
+        if let Some(certificate) = &certificate
+            && certificate.principal.okms_id != token.okms_id
+        {
+            return refuse("the certificate is of another domain than the token");
+        }
+        if let Some(binding) = &token.binding {
+            let Some(certificate) =
+                certificate.filter(|_| fingerprint == Some(binding.fingerprint))
+            else {
+                return refuse("the token is bound to another certificate");
+            };
+            // Its rights are those that the certificate has now, not those of when the token was given.
+            let principal =
+                Principal { token_id: Some(token.id), ..Principal::clone(&certificate.principal) };
+            return Ok(Authenticated {
+                principal: Arc::new(principal),
+                token: Some(Arc::new(token)),
+                ..certificate
+            });
+        }
+        let principal = Principal {
+            credential_id: None,
+            token_id: Some(token.id),
+            fingerprint,
+            okms_id: token.okms_id,
+            region: found.region,
+            identity_urns: token.identity_urns.clone(),
+        };
+        let authenticated = self.with_rights(principal, found.revisions).await?;
+        Ok(Authenticated { token: Some(Arc::new(token)), ..authenticated })
+    }
+
+    /// The principal behind a connection's certificate.
     ///
     /// The handshake proved that the caller holds the key of a certificate, once. All else is asked at
     /// every request, since a connection, or a resumed session, may be older than a revocation: that an
@@ -86,9 +205,9 @@ impl Authentication {
     /// # Errors
     ///
     /// [`Error::Unauthenticated`], or when storage fails.
-    pub async fn authenticate(&self, connection: &ConnectionInfo) -> Result<Authenticated, Error> {
+    async fn certificate(&self, connection: &ConnectionInfo) -> Result<Authenticated, Error> {
         let Some(peer) = &connection.peer else {
-            return Err(Error::Unauthenticated("no client certificate"));
+            return Err(Error::Unauthenticated("no client certificate and no token"));
         };
         let now = self.clock.now();
         let certificate = peer.certificate(now).map_err(Error::Unauthenticated)?;
@@ -124,12 +243,15 @@ impl Authentication {
             CredentialStatus::Ready => {
                 let principal = Principal {
                     credential_id: Some(credential.id),
-                    fingerprint: credential.fingerprint,
+                    token_id: None,
+                    fingerprint: Some(credential.fingerprint),
                     okms_id: credential.okms_id,
                     region: found.region,
                     identity_urns: credential.identity_urns,
                 };
-                self.with_rights(principal, found.revisions).await
+                let authenticated = self.with_rights(principal, found.revisions).await?;
+                let credential_expires_at = Some(credential.expires_at);
+                Ok(Authenticated { credential_expires_at, ..authenticated })
             }
             CredentialStatus::Expired => refuse("expired credential"),
             CredentialStatus::Revoked => refuse("revoked credential"),
@@ -150,13 +272,15 @@ impl Authentication {
             self.keyring.forget(okms_id);
             return refuse("the authority is bound to a domain that does not exist");
         };
-        let (credential_id, identity_urns) = match found.credential {
+        let (credential_id, identity_urns, credential_expires_at) = match found.credential {
             Some(credential) => {
                 if credential.okms_id != okms_id || !credential.registered {
                     return refuse("the certificate is registered in another domain");
                 }
                 match CredentialStatus::at(now, credential.expires_at, credential.revoked_at) {
-                    CredentialStatus::Ready => (Some(credential.id), credential.identity_urns),
+                    CredentialStatus::Ready => {
+                        (Some(credential.id), credential.identity_urns, Some(credential.expires_at))
+                    }
                     CredentialStatus::Expired => return refuse("expired credential"),
                     CredentialStatus::Revoked => return refuse("revoked credential"),
                 }
@@ -164,11 +288,19 @@ impl Authentication {
             None if identities.is_empty() => {
                 return refuse("the certificate is not registered and names no identity");
             }
-            None => (None, identities.to_vec()),
+            None => (None, identities.to_vec(), None),
         };
         let region = found.region;
-        let principal = Principal { credential_id, fingerprint, okms_id, region, identity_urns };
-        self.with_rights(principal, found.revisions).await
+        let principal = Principal {
+            credential_id,
+            token_id: None,
+            fingerprint: Some(fingerprint),
+            okms_id,
+            region,
+            identity_urns,
+        };
+        let authenticated = self.with_rights(principal, found.revisions).await?;
+        Ok(Authenticated { credential_expires_at, ..authenticated })
     }
 
     /// Adds its groups to a principal that has its own identities, and what decides about it.
@@ -182,6 +314,13 @@ impl Authentication {
         let identities = Arc::from(own.as_slice());
         let standing = Standing { policies: Arc::clone(&self.policies), identities };
         let principal = Principal { identity_urns: policies.with_groups(own), ..principal };
-        Ok(Authenticated { principal: Arc::new(principal), revisions, policies, standing })
+        Ok(Authenticated {
+            principal: Arc::new(principal),
+            revisions,
+            policies,
+            token: None,
+            credential_expires_at: None,
+            standing,
+        })
     }
 }

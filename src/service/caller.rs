@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::Authenticated;
 use crate::{
-    domain::{Error, OkmsId, Principal, RequestTrail, Revisions, SecretPath, resource_urn},
+    domain::{
+        Error, OkmsId, Principal, RequestTrail, Revisions, SecretPath, Timestamp, Token,
+        resource_urn,
+    },
     iam::{Action, Rights},
 };
 
@@ -44,6 +47,16 @@ impl Caller {
     /// Who it is.
     pub fn principal(&self) -> &Principal {
         &self.authenticated.principal
+    }
+
+    /// What is known of the token that it sent.
+    pub fn token(&self) -> Option<&Token> {
+        self.authenticated.token.as_deref()
+    }
+
+    /// When the credential of its certificate ends, where there is one.
+    pub fn credential_expires_at(&self) -> Option<Timestamp> {
+        self.authenticated.credential_expires_at
     }
 
     /// How recent what is kept in memory must be to serve this request.

@@ -73,12 +73,17 @@ impl List<'_> {
     }
 }
 
-/// The credential, or the certificate itself where there is none of ours.
+/// The credential; where there is none, the token; else the certificate itself. So a token that was given to
+/// a credential goes on with that one's lists, and two tokens beside one certificate are two callers.
 fn caller_name(caller: &Caller) -> Vec<u8> {
     let principal = caller.principal();
-    match principal.credential_id {
-        Some(id) => [b"credential\0", &id.as_bytes()[..]].concat(),
-        None => [b"certificate\0", &principal.fingerprint[..]].concat(),
+    match (principal.credential_id, principal.token_id) {
+        (Some(id), _) => [b"credential\0", &id.as_bytes()[..]].concat(),
+        (None, Some(id)) => [b"token\0", &id.as_bytes()[..]].concat(),
+        (None, None) => {
+            let fingerprint = principal.fingerprint.unwrap_or_default();
+            [b"certificate\0", &fingerprint[..]].concat()
+        }
     }
 }
 

@@ -5,9 +5,9 @@
 //! shows, however much there is. Names are not verified row by row; whoever asks for one of them finds out
 //! whether the secret behind it is whole.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 
 use super::{
     Caller, Page, Secrets,
@@ -18,6 +18,15 @@ use crate::{
     domain::{Error, SecretPath},
     iam::{Action, ListScope, PathRange, Rights},
 };
+
+/// What stands in a folder, or a page of it.
+#[derive(Debug)]
+pub struct Folder {
+    /// Names of secrets, and of folders with a slash behind them.
+    pub page: Page<String>,
+    /// Very long lists are few at a time, until they are written out.
+    _turn: Option<OwnedSemaphorePermit>,
+}
 
 impl Secrets {
     /// What stands directly in the folder `folder` (its path, or the empty text for the root): the last
@@ -33,7 +42,7 @@ impl Secrets {
         folder: &str,
         cursor: Option<&str>,
         size: Option<u32>,
-    ) -> Result<Page<String>, Error> {
+    ) -> Result<Folder, Error> {
         caller.note_resource(None);
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let list = List::Folder(&prefix);
@@ -59,6 +68,7 @@ impl Secrets {
             // One more than asked for tells whether a next page has anything in it.
             wanted: size.map_or(usize::MAX, |size| size as usize + 1),
             found: Vec::new(),
+            long_turn: None,
             deciding: BTreeSet::new(),
         };
         for range in ranges {
@@ -72,7 +82,7 @@ impl Secrets {
             }
         }
         caller.trail().note_decision(noted(&walk.deciding, allowed, is_root));
-        let mut items = walk.found;
+        let (mut items, long_turn) = (walk.found, walk.long_turn);
         let mut next = None;
         if let Some(size) = size.map(|size| size as usize).filter(|size| items.len() > *size) {
             items.truncate(size);
@@ -80,7 +90,7 @@ impl Secrets {
                 next = Some(self.keyring.seal_cursor(caller, list, last).await?);
             }
         }
-        Ok(Page { items, next })
+        Ok(Folder { page: Page { items, next }, _turn: long_turn })
     }
 }
 
@@ -96,6 +106,8 @@ struct Walk<'a> {
     /// How many names are enough.
     wanted: usize,
     found: Vec<String>,
+    /// There once the list is a very long one.
+    long_turn: Option<OwnedSemaphorePermit>,
     /// What allows what was found: the names of policies, or root.
     deciding: BTreeSet<&'a str>,
 }
@@ -109,6 +121,11 @@ impl Walk<'_> {
             let okms_id = self.caller.okms_id();
             let asked = limit + unreadable;
             let sql_limit = u32::try_from(asked).unwrap_or(u32::MAX);
+            if self.found.len() > MANY_NAMES && self.long_turn.is_none() {
+                let turn = Arc::clone(&self.secrets.long_lists).acquire_owned().await;
+                let closed = |_| Error::Internal("nobody closes the semaphore".into());
+                self.long_turn = Some(turn.map_err(closed)?);
+            }
             // One fetch at a time, so that a walk past many hidden paths holds up nobody else's list.
             let turn = match self.first_turn.take() {
                 Some(turn) => turn,
@@ -174,3 +191,8 @@ fn behind(prefix: &str, name: &str) -> String {
 const FIRST_PATHS: usize = 16;
 /// Paths that are read in one go at the most: a few milliseconds of work, and half a megabyte.
 const MOST_PATHS: usize = 2_000;
+/// From so many names on a list waits until few others are as long: a million of them, which is what a list
+/// without pages may come to, take some 100 MB.
+const MANY_NAMES: usize = 20_000;
+/// Lists that long at a time.
+pub(super) const CONCURRENT_LONG_LISTS: usize = 2;

@@ -2,14 +2,12 @@
 //! there or not, data is merged, versions are brought into a state several at a time, and what cannot be
 //! changed is passed over.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
     Caller, SecretView, Secrets, VersionView,
     changes::NewData,
+    listing::turn,
     secrets::{action_of, unexpected, view},
 };
 use crate::{
@@ -45,7 +43,8 @@ impl Secrets {
     /// Writes a version, of a secret that is made where there is none yet.
     ///
     /// The right that this needs is that for what it comes to: making a secret, or adding a version. Who has
-    /// neither learns nothing of which it would have been.
+    /// neither learns nothing of which it would have been; who has one of them learns it, as by the other
+    /// API set.
     ///
     /// # Errors
     ///
@@ -60,24 +59,25 @@ impl Secrets {
         let rights = caller.authorize_either(Action::SecretCreate, Action::VersionCreate, &path)?;
         let (may_create, may_add) = rights;
         let now = self.clock.now();
-        let adds = Arc::new(AtomicBool::new(false));
-        let found = Arc::clone(&adds);
+        // Stays empty where nothing was found out; storage may ask again, and what it says last counts.
+        let needed = Arc::new(Mutex::new(None));
+        let found_out = Arc::clone(&needed);
         let decide = move |snapshot: &SecretSnapshot, path: &SecretPath| {
-            let exists = snapshot.secret.is_some();
-            found.store(exists, Ordering::Release);
-            match exists {
-                true if !may_add => Err(Error::Forbidden(Action::VersionCreate.as_str())),
-                false if !may_create => Err(Error::Forbidden(Action::SecretCreate.as_str())),
-                _ => rules::put(snapshot, path, cas, now),
+            let (action, allowed) = match snapshot.secret {
+                Some(_) => (Action::VersionCreate, may_add),
+                None => (Action::SecretCreate, may_create),
+            };
+            *found_out.lock().unwrap_or_else(PoisonError::into_inner) = Some(action);
+            if !allowed {
+                return Err(Error::Forbidden(action.as_str()));
             }
+            rules::put(snapshot, path, cas, now)
         };
         let data = NewData::Whole(data);
         let changed = self.change(caller, path.clone(), Wanted::Nothing, data, decide).await;
-        let action = match adds.load(Ordering::Acquire) {
-            true => Action::VersionCreate,
-            false => Action::SecretCreate,
-        };
-        caller.note_decision(action, &path);
+        if let Some(action) = *needed.lock().unwrap_or_else(PoisonError::into_inner) {
+            caller.note_decision(action, &path);
+        }
         new_version(changed?.1)
     }
 
@@ -149,11 +149,13 @@ impl Secrets {
     ) -> Result<(Secret, Vec<VersionView>), Error> {
         caller.authorize(Action::SecretGet, Some(path))?;
         let now = self.clock.now();
-        let fetch = || self.store.list_versions(caller.okms_id(), path, 0, MAX_VERSION);
-        let (found, keys) = self.with_keys(caller, fetch).await?;
-        let found = found.ok_or(Error::SecretNotFound)?;
-        let secret = found.0.record.secret.clone();
-        let versions = keys.verify_versions(path, found, 0, MAX_VERSION)?;
+        let mut found = self.first_versions(caller, path, FEW_VERSIONS).await?;
+        if found.1.len() >= FEW_VERSIONS as usize {
+            // A few such requests at a time, as of lists.
+            let _turn = turn(&self.lists).await?;
+            found = self.first_versions(caller, path, MAX_VERSION).await?;
+        }
+        let (secret, versions) = found;
         Ok((secret, versions.into_iter().map(|version| view(version, now)).collect()))
     }
 
@@ -218,8 +220,9 @@ impl Secrets {
         versions: Option<Vec<VersionId>>,
         state: VersionState,
     ) -> Result<(), Error> {
-        caller.authorize(action_of(state), Some(&path))?;
+        // What is refused is on record, too.
         caller.trail().note_versions(versions.as_deref().unwrap_or_default());
+        caller.authorize(action_of(state), Some(&path))?;
         let now = self.clock.now();
         let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
             Ok(rules::set_version_states(snapshot, state, now))
@@ -233,6 +236,20 @@ impl Secrets {
             }
             (_, change) => Err(unexpected(&change)),
         }
+    }
+
+    /// A secret and its first versions, up to `limit`.
+    async fn first_versions(
+        &self,
+        caller: &Caller,
+        path: &SecretPath,
+        limit: u32,
+    ) -> Result<(Secret, Vec<Version>), Error> {
+        let fetch = || self.store.list_versions(caller.okms_id(), path, 0, limit);
+        let (found, keys) = self.with_keys(caller, fetch).await?;
+        let found = found.ok_or(Error::SecretNotFound)?;
+        let secret = found.0.record.secret.clone();
+        Ok((secret, keys.verify_versions(path, found, 0, limit)?))
     }
 
     async fn find_open(
@@ -265,3 +282,7 @@ fn new_version(change: SecretChange) -> Result<NewVersionView, Error> {
         (change, _) => Err(unexpected(&change)),
     }
 }
+
+/// Versions that are read without waiting for a turn: far more than most secrets keep, and a fraction of a
+/// megabyte.
+const FEW_VERSIONS: u32 = 1_000;

@@ -7,7 +7,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | `caller` | who acts, in which domain; the only way to the secrets |
-//! | `authentication` | whether a certificate's credential counts for this request |
+//! | `authentication` | whether a certificate's credential, or a token, counts for this request |
 //! | `secrets` | the use cases of secrets, versions and a domain's defaults |
 //! | `kv2` | the same where the KV2 API set has rules of its own |
 //! | `changes` | how a secret is changed and read under keys that change meanwhile |
@@ -23,6 +23,7 @@
 //! | `store_key` | the key that wraps them, and how a root key opens it |
 //! | `rows` | that nothing of a stored row is used before it is verified |
 //! | `old_rows` | proving the rows of a store of before, once |
+//! | `tokens` | tokens: what operators do, and what callers do with their own |
 //! | `domains`, `credentials` | what operators do |
 
 mod authentication;
@@ -43,13 +44,15 @@ mod rewrapping;
 mod rows;
 mod secrets;
 mod store_key;
+mod tokens;
 mod troubles;
 
 pub use self::{
-    authentication::{Authenticated, Authentication},
+    authentication::{Authenticated, Authentication, Presented, PresentedToken},
     caller::Caller,
     credentials::{Credentials, IssuedCredential, NewCredential, NewRegistration},
     domains::Domains,
+    folders::Folder,
     keyring::Keyring,
     keys::{KeyStatus, Keys, OtherRootKey, RewrapReport, RootKeyStatus},
     kv2::{NewVersionView, OpenedVersion},
@@ -57,4 +60,5 @@ pub use self::{
     policy_cache::{PolicyCache, Snapshot},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
     store_key::RootKeySource,
+    tokens::{IssuedToken, NewToken, Tokens},
 };

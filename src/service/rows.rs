@@ -261,9 +261,9 @@ impl Sealer {
                 let mut secret = present()?.clone();
                 let prove = |version: &Version| {
                     let state_changes = secret.state_changes.count(version.id);
-                    let mut stored = stored.versions.iter().map(|stored| &stored.record);
-                    let data = stored.find(|record| record.version.id == version.id);
-                    let data = data.and_then(|record| record.data.clone());
+                    let id = |stored: &StoredVersion| stored.record.version.id;
+                    let place = stored.versions.binary_search_by_key(&version.id, id).ok();
+                    let data = place.and_then(|place| stored.versions[place].record.data.clone());
                     let data = data.filter(|_| !version.deleted);
                     let record = VersionRecord { version: version.clone(), data, state_changes };
                     self.prove_version(&secret, &record)

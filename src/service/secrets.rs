@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{Caller, Keyring, changes::NewData, cursors::List, listing::CONCURRENT_LISTS};
+use super::{
+    Caller, Keyring, changes::NewData, cursors::List, folders::CONCURRENT_LONG_LISTS,
+    listing::CONCURRENT_LISTS,
+};
 use crate::{
     domain::{
         Clock, Error, MetadataPatch, Secret, SecretChange, SecretConfig, SecretConfigPatch,
@@ -23,6 +26,8 @@ pub struct Secrets {
     pub(super) clock: Arc<dyn Clock>,
     /// Permits to list.
     pub(super) lists: Arc<Semaphore>,
+    /// Permits to make very long lists, taken besides.
+    pub(super) long_lists: Arc<Semaphore>,
 }
 
 /// One page of a list, and how to come to the next one.
@@ -66,7 +71,9 @@ pub struct Written {
 impl Secrets {
     /// Works on `store`, with the keys of `keyring`.
     pub fn new(store: Store, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, keyring, clock, lists: Arc::new(Semaphore::new(CONCURRENT_LISTS)) }
+        let lists = Arc::new(Semaphore::new(CONCURRENT_LISTS));
+        let long_lists = Arc::new(Semaphore::new(CONCURRENT_LONG_LISTS));
+        Self { store, keyring, clock, lists, long_lists }
     }
 
     /// Makes a secret with its first version.
@@ -247,8 +254,9 @@ impl Secrets {
         version: VersionId,
         state: VersionState,
     ) -> Result<VersionView, Error> {
-        caller.authorize(action_of(state), Some(&path))?;
+        // What is refused is on record, too.
         caller.trail().note_version(version);
+        caller.authorize(action_of(state), Some(&path))?;
         let now = self.clock.now();
         let decide = move |snapshot: &SecretSnapshot, _: &SecretPath| {
             rules::set_version_state(snapshot, state, now)

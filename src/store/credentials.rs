@@ -263,6 +263,14 @@ impl Store {
                     id.to_string(),
                     now.as_millis()
                 )?;
+                // They do not count without it anyway; so the list of tokens says it too.
+                execute!(
+                    &mut tx.connection,
+                    "UPDATE tokens SET revoked_at = COALESCE(revoked_at, CAST($2 AS BIGINT)) \
+                     WHERE credential_id = $1",
+                    id.to_string(),
+                    now.as_millis()
+                )?;
                 Ok(rows > 0)
             })
         })

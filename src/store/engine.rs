@@ -369,21 +369,23 @@ macro_rules! migration {
     };
 }
 
-const SQLITE_MIGRATIONS: [(i64, &str, &str); 6] = [
+const SQLITE_MIGRATIONS: [(i64, &str, &str); 7] = [
     migration!("sqlite", 1, "0001_domains_credentials_secrets"),
     migration!("sqlite", 2, "0002_revisions"),
     migration!("sqlite", 3, "0003_policies"),
     migration!("sqlite", 4, "0004_store_keys"),
     migration!("sqlite", 5, "0005_registered_certificates"),
     migration!("sqlite", 6, "0006_row_authentication"),
+    migration!("sqlite", 7, "0007_tokens"),
 ];
-const POSTGRES_MIGRATIONS: [(i64, &str, &str); 6] = [
+const POSTGRES_MIGRATIONS: [(i64, &str, &str); 7] = [
     migration!("postgres", 1, "0001_domains_credentials_secrets"),
     migration!("postgres", 2, "0002_revisions"),
     migration!("postgres", 3, "0003_policies"),
     migration!("postgres", 4, "0004_store_keys"),
     migration!("postgres", 5, "0005_registered_certificates"),
     migration!("postgres", 6, "0006_row_authentication"),
+    migration!("postgres", 7, "0007_tokens"),
 ];
 
 /// Readers of SQLite do not wait for each other; each costs a thread and a page cache. Four are

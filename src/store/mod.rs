@@ -19,7 +19,7 @@
 //! | `key_uses` | what is under which key of a domain; sealing it anew |
 //! | `secret_rows` | rows of secrets and versions, which prove themselves to whoever has keys |
 //! | `unproven` | rows of a time before they did |
-//! | `domains`, `keys`, `root_keys`, `credentials`, `policies`, `secrets`, `secret_changes` | statements, one file per resource |
+//! | `domains`, `keys`, `root_keys`, `credentials`, `tokens`, `policies`, `secrets`, `secret_changes` | statements, one file per resource |
 
 mod cleaning;
 mod connection;
@@ -34,6 +34,7 @@ mod root_keys;
 mod secret_changes;
 mod secret_rows;
 mod secrets;
+mod tokens;
 mod transaction;
 mod unproven;
 mod writer;
@@ -51,6 +52,7 @@ pub use self::{
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secret_changes::{Decision, SecretProof, VersionProof},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
+    tokens::FoundToken,
     unproven::{NewProof, UnprovenPage, UnprovenSecret, UnprovenVersion},
 };
 use crate::{crypto::KeyId, domain};

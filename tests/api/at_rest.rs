@@ -49,16 +49,21 @@ async fn data_is_nowhere_in_clear(server: Server) {
     domain.client.put(&format!("{target}/version/2"), r#"{"state":"deactivated"}"#).await.ok();
     domain.client.put(&format!("{target}/version/1"), r#"{"state":"deleted"}"#).await.ok();
 
+    let tokens = tokens_in_use(&server, &domain).await;
+
     match &*server.database {
         Database::Sqlite(folder) => {
             assert!(grep(folder.path(), &signpost), "the search finds what is there");
-            assert!(!grep(folder.path(), &canary));
+            for hidden in [&canary].into_iter().chain(&tokens) {
+                assert!(!grep(folder.path(), hidden));
+            }
         }
         Database::Postgres(schema) => {
             let dump = folder_with_dump(schema.name());
             assert!(grep(dump.path(), &signpost), "the search finds what is there");
-            for hidden in [canary.clone(), hex(&canary)] {
-                assert!(!grep(dump.path(), &hidden));
+            for hidden in [&canary].into_iter().chain(&tokens) {
+                assert!(!grep(dump.path(), hidden));
+                assert!(!grep(dump.path(), &hex(hidden)));
             }
             server.database.execute("CHECKPOINT").await;
             let folder =
@@ -67,10 +72,30 @@ async fn data_is_nowhere_in_clear(server: Server) {
             // Not where the server is on another machine, or another user's.
             if fs::read_dir(&folder).is_ok() {
                 assert!(grep(Path::new(&folder), &signpost), "the search finds what is there");
-                assert!(!grep(Path::new(&folder), &canary));
+                for hidden in [&canary].into_iter().chain(&tokens) {
+                    assert!(!grep(Path::new(&folder), hidden));
+                }
             }
         }
     }
+}
+
+/// A token of each kind, used and revoked.
+async fn tokens_in_use(server: &Server, domain: &Domain) -> [String; 2] {
+    let personal = crate::tokens::root_token(server, domain.okms_id).await;
+    let personal = personal.text.expose().to_owned();
+    let auth = format!("/api/{}/v1/auth", domain.okms_id);
+    let login = domain.client.post(&format!("{auth}/cert/login"), "").await.ok();
+    let login = login["auth"]["client_token"].as_str().expect("a token").to_owned();
+    for token in [&personal, &login] {
+        crate::tokens::get(&domain.client, &domain.secret(""), &[("x-vault-token", token)])
+            .await
+            .ok();
+        let revoke = format!("{auth}/token/revoke-self");
+        let headers = [("x-vault-token", token.as_str())];
+        domain.client.send(hyper::Method::PUT, &revoke, &headers, "".into()).await.gone();
+    }
+    [personal, login]
 }
 
 async fn a_row_in_another_place_does_not_open(server: Server) {

@@ -23,6 +23,7 @@ mod support;
 mod swagger;
 mod tampering;
 mod tls;
+mod tokens;
 #[path = "../support/tools.rs"]
 mod tools;
 mod v1;

@@ -110,6 +110,34 @@ async fn canaries_stay_out_of_the_log(database: &[&str]) {
         let value = format!("Bearer {canary}");
         client.send(Method::GET, &secrets, &[(header, &value)], "".into()).await;
     }
+    // Tokens that count, where they belong and where they do not.
+    let root = "urn:v1:eu:identity:account:dev";
+    let create = ["token", "create", "--domain", trial.variable("OKMS_ID"), "--identity", root];
+    let made = crate::harness::json(trial.cwd.path(), &create);
+    let personal = made["token"].as_str().expect("a token").to_owned();
+    let auth = secrets.replace("/v2/secret", "/v1/auth");
+    let login = client.post(&format!("{auth}/cert/login"), "").await.ok();
+    let login = login["auth"]["client_token"].as_str().expect("a token").to_owned();
+    for token in [&personal, &login] {
+        let headers = [("x-vault-token", token.as_str())];
+        client.send(Method::GET, &secrets, &headers, "".into()).await.ok();
+        let answers = [
+            client.get(&format!("/{token}")).await,
+            client.get(&format!("{secrets}//{token}")).await,
+            client.get(&format!("{target}?{token}={token}")).await,
+            client.post(&secrets, format!(r#"{{"token":"{token}"}}"#)).await,
+            client.get(&secrets.replace("/v2/secret", &format!("/v1/sys/mounts/{token}"))).await,
+            trial.client_with(None).send(Method::GET, "/", &[("cookie", token)], "".into()).await,
+        ];
+        answers.iter().for_each(|answer| assert!(!answer.text().contains(token)));
+        for below in ["lookup-self", "renew-self", "revoke-self", "revoke-self"] {
+            let method = if below == "lookup-self" { Method::GET } else { Method::PUT };
+            client.send(method, &format!("{auth}/token/{below}"), &headers, "".into()).await;
+        }
+        // Nobody's any more.
+        let answer = client.send(Method::GET, &secrets, &headers, "".into()).await;
+        assert_eq!(answer.status, 401);
+    }
     // Where no secret belongs: paths of no route, paths that are no secret's, methods, names of domains.
     for path in [
         format!("/{canary}"),
@@ -141,6 +169,9 @@ async fn canaries_stay_out_of_the_log(database: &[&str]) {
         let content = fs::read(&file).expect("a file");
         let holds = |text: &str| content.windows(text.len()).any(|part| part == text.as_bytes());
         assert!(!holds(&canary), "{} holds a secret", file.display());
+        for token in [&personal, &login] {
+            assert!(!holds(token), "{} holds a token", file.display());
+        }
         assert!(database.contains(&file) || !holds(&metadata), "{} holds metadata", file.display());
     }
     let audit: String = trial.audit_lines().iter().map(ToString::to_string).collect();
@@ -151,6 +182,9 @@ async fn canaries_stay_out_of_the_log(database: &[&str]) {
     assert!(log.contains("TRACE"), "everything is logged");
     let lines: Vec<_> = log.lines().filter(|line| line.contains(&canary)).collect();
     assert!(lines.is_empty(), "{} lines, such as: {}", lines.len(), lines[0]);
+    for token in [&personal, &login] {
+        assert!(!log.contains(token.as_str()), "a token is logged");
+    }
     let key = crate::harness::read(&trial.data("root.key"));
     assert!(!log.contains(key.trim()), "the root key is logged");
 }

@@ -20,7 +20,7 @@ use okmsd::{
     pki::{AccessKey, Authority},
     server::{CertificateStatus, Limits, TlsMaterial},
     service::{
-        Credentials, Domains, IssuedCredential, Keyring, Keys, NewCredential, RootKeySource,
+        Credentials, Domains, IssuedCredential, Keyring, Keys, NewCredential, RootKeySource, Tokens,
     },
     store::Store,
 };
@@ -191,6 +191,7 @@ pub struct Server {
     pub authority: Arc<Authority>,
     pub domains: Domains,
     pub credentials: Credentials,
+    pub tokens: Tokens,
     pub keys: Keys,
     pub api_url: String,
     pub docs_url: String,
@@ -225,7 +226,8 @@ impl Server {
         let database = Arc::new(Database::create(engine).await);
         let authority = Arc::new(authority);
         let audit = Arc::new(private_folder());
-        Self::start_on(engine, database, clock, authority, root_key, None, limits, audit).await
+        Self::start_on(engine, database, clock, authority, root_key, None, limits, audit, true)
+            .await
     }
 
     /// A server on a database that the test has made.
@@ -244,7 +246,8 @@ impl Server {
         let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
         let (database, authority) = (Arc::new(database), Arc::new(authority));
         let (limits, audit) = (Limits::default(), Arc::new(private_folder()));
-        Self::start_on(engine, database, clock, authority, root_key, None, limits, audit).await
+        Self::start_on(engine, database, clock, authority, root_key, None, limits, audit, true)
+            .await
     }
 
     /// Another server on the same database, with connections, key cache and sockets of its own: a
@@ -255,6 +258,15 @@ impl Server {
 
     /// As [`Server::another`], with a place where the root key can be read again.
     pub async fn another_with(&self, source: Option<RootKeySource>) -> Self {
+        self.another_taking(source, true).await
+    }
+
+    /// As [`Server::another`], with tokens turned off.
+    pub async fn another_without_tokens(&self) -> Self {
+        self.another_taking(None, false).await
+    }
+
+    async fn another_taking(&self, source: Option<RootKeySource>, tokens: bool) -> Self {
         Self::start_on(
             self.engine,
             self.database.clone(),
@@ -264,6 +276,7 @@ impl Server {
             source,
             Limits::default(),
             self.audit_folder.clone(),
+            tokens,
         )
         .await
     }
@@ -278,6 +291,7 @@ impl Server {
         source: Option<RootKeySource>,
         limits: Limits,
         audit_folder: Arc<TempDir>,
+        tokens: bool,
     ) -> Self {
         let url = database.url().parse().expect("a database URL");
         let store = Store::open(&url).await.expect("a store");
@@ -307,6 +321,7 @@ impl Server {
             clock: clock.clone(),
             tls: tls.clone(),
             require_client_certificate: false,
+            tokens,
             limits,
             api_listener,
             docs_listener: Some(docs_listener),
@@ -318,6 +333,7 @@ impl Server {
             keys: Keys::new(store.clone(), keyring.clone(), clock.clone()),
             domains: Domains::new(store.clone(), keyring, clock.clone()),
             credentials: Credentials::new(store.clone(), clock.clone()),
+            tokens: Tokens::new(store.clone(), clock.clone()),
             store,
             clock,
             authority,

@@ -186,13 +186,14 @@ async fn answer_list(
 ) -> Result<Response, KvError> {
     let size = page.as_ref().map(|page| page.size);
     let cursor = page.as_ref().and_then(|page| page.cursor.as_deref());
-    let page = state.secrets.list_folder(caller, folder, cursor, size).await?;
-    if page.items.is_empty() && !folder.is_empty() && cursor.is_none() {
+    let mut listed = state.secrets.list_folder(caller, folder, cursor, size).await?;
+    if listed.page.items.is_empty() && !folder.is_empty() && cursor.is_none() {
         // There is no folder without secrets in it.
         return Err(Error::SecretNotFound.into());
     }
-    let answer = Answer::new(request_id, Keys { keys: page.items });
-    Ok(with_next(JsonAnswer(answer).into_response(), page.next.as_deref()))
+    let keys = std::mem::take(&mut listed.page.items);
+    let answer = Answer::new(request_id, Keys { keys });
+    Ok(with_next(JsonAnswer(answer).into_response(), listed.page.next.as_deref()))
 }
 
 fn answer_warnings(request_id: RequestId, warnings: &[String]) -> Response {

@@ -1,17 +1,22 @@
-//! The KV2 dialect: what clients of HashiCorp Vault and of OpenBao speak, on the same secrets as v2.
+//! The KV2 dialect: what clients of HashiCorp Vault and of OpenBao speak, on the same secrets as v2; and what
+//! they ask beside secrets.
 //!
 //! The router below is the table of contents; it also is where the OpenAPI document comes from. Clients write
 //! PUT where others write POST, so each write is reached by both; LIST becomes a GET before routing (see
-//! [`target`](super::target)).
+//! [`target`](super::target)). Of `auth` and `system`, bodies are not read: nothing that a client may write
+//! there would change what is done.
 
 mod answers;
+mod auth;
 mod config;
 mod data;
+mod envelope;
 mod error;
 mod keys;
 mod metadata;
 mod requests;
 mod schemas;
+mod system;
 mod versions;
 
 use axum::routing::{any, get, post, put};
@@ -44,4 +49,21 @@ pub(super) fn router() -> OpenApiRouter<ApiState> {
         .route("/servicekey/", get(keys::list).post(keys::refuse).put(keys::refuse))
         .route("/servicekey/{*path}", any(keys::refuse))
         .route("/random/{*path}", any(keys::refuse))
+        .routes(routes!(auth::lookup_self))
+        .routes(routes!(auth::renew_self))
+        .routes(routes!(auth::revoke_self))
+        .routes(routes!(auth::login))
+        .routes(routes!(system::list_ui_mounts))
+        .routes(routes!(system::read_ui_mount))
+        .routes(routes!(system::list_mounts))
+        .routes(routes!(system::read_mount))
+        .routes(routes!(system::health))
+        .routes(routes!(system::seal_status))
+        .route("/auth/token/renew-self", put(auth::renew_self))
+        .route("/auth/token/revoke-self", put(auth::revoke_self))
+        .route("/auth/cert/login", put(auth::login))
+        // Clients ask for the mount of a path.
+        .route("/sys/internal/ui/mounts/{mount}/{*rest}", get(system::read_ui_mount))
+        .route("/sys/internal/ui/mounts/{mount}/", get(system::read_ui_mount))
+        .route("/sys/mounts/{mount}/", get(system::read_mount))
 }

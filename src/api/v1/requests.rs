@@ -4,11 +4,11 @@
 //! both are taken. Null is what Vault makes of it: a setting that is null goes back to its default, but for
 //! `delete_version_after` where it is written and not patched: that stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
-    http::{HeaderMap, HeaderName, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
 };
 
 use crate::{
@@ -50,7 +50,12 @@ impl FromRequest<ApiState> for KvBody {
 }
 
 fn is_of_a_client(headers: &HeaderMap) -> bool {
+    // Other schemes than this one a browser may add by itself.
+    let bears_a_token = |value: &HeaderValue| {
+        value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
+    };
     CLIENT_HEADERS.iter().any(|name| headers.contains_key(name))
+        || headers.get(header::AUTHORIZATION).is_some_and(bears_a_token)
 }
 
 /// What a path below `metadata` is asked for.
@@ -122,12 +127,14 @@ pub(super) fn versions(body: &Json) -> Result<Vec<VersionId>, Error> {
     if texts.is_empty() {
         return Err(Error::argument(Argument::FieldRequired, "versions: no version is named"));
     }
-    if texts.len() > MAX_VERSIONS_AT_ONCE {
+    let numbers = texts.into_iter().map(|text| text.parse::<u32>().map_err(|_| not_a_version()));
+    let numbers = numbers.collect::<Result<BTreeSet<_>, _>>()?;
+    let versions: Vec<_> =
+        numbers.into_iter().filter_map(|number| VersionId::new(number).ok()).collect();
+    if versions.len() > MAX_VERSIONS_AT_ONCE {
         return Err(Error::argument(Argument::Version, "versions must be at most 1000 at once"));
     }
-    let numbers = texts.into_iter().map(|text| text.parse::<u32>().map_err(|_| not_a_version()));
-    let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
-    Ok(numbers.into_iter().filter_map(|number| VersionId::new(number).ok()).collect())
+    Ok(versions)
 }
 
 fn number_text(json: &Json) -> Result<&str, Error> {
@@ -239,8 +246,9 @@ fn boolean(json: &Json) -> Option<bool> {
     match json {
         Json::Bool(value) => Some(*value),
         Json::String(text) | Json::Number(text) => match text.as_str() {
-            "true" | "1" => Some(true),
-            "false" | "0" => Some(false),
+            // The spellings that Go reads.
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
             _ => None,
         },
         _ => None,
@@ -275,13 +283,10 @@ const CUSTOM_METADATA: &str = "custom_metadata";
 
 /// The content type of a merge patch.
 const MERGE_PATCH: &str = "application/merge-patch+json";
-/// Headers that clients of KV2 send, one of them always. A browser sends none of them to another site without
-/// asking that first, and is told no.
-const CLIENT_HEADERS: [HeaderName; 3] = [
-    HeaderName::from_static("x-vault-request"),
-    HeaderName::from_static("x-vault-token"),
-    header::AUTHORIZATION,
-];
+/// Headers that clients of KV2 send, one of them always, or else a bearer token. A browser sends none of them
+/// to another site without asking that first, and is told no.
+const CLIENT_HEADERS: [HeaderName; 2] =
+    [HeaderName::from_static("x-vault-request"), HeaderName::from_static("x-vault-token")];
 /// Versions that one request may name: a hundred times as many as a secret keeps by default. All of them
 /// change in one transaction, for which others wait.
 const MAX_VERSIONS_AT_ONCE: usize = 1_000;
@@ -321,8 +326,11 @@ mod tests {
         ] {
             assert!(versions(&json(body)).is_err(), "{body}");
         }
-        let many = |count: usize| json(&format!(r#"{{"versions":[{}1]}}"#, "1,".repeat(count - 1)));
-        assert!(versions(&many(1_000)).is_ok());
+        let many = |count: u32| {
+            let numbers: Vec<_> = (1..=count).map(|number| number.to_string()).collect();
+            json(&format!(r#"{{"versions":[1,{}]}}"#, numbers.join(",")))
+        };
+        assert_eq!(versions(&many(1_000)).map(|versions| versions.len()), Ok(1_000));
         assert!(versions(&many(1_001)).is_err());
     }
 

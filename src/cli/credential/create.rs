@@ -115,7 +115,7 @@ impl Create {
             services.notes.add("credentialId", id);
             match self.write(&folder, &authority, issued, password) {
                 Ok(made) => {
-                    let has_rights = has_rights(services, &made.credential).await;
+                    let has_rights = services.has_rights(&made.credential.identity_urns).await;
                     Ok((made, has_rights))
                 }
                 Err(failure) => Err(take_back(services, id, failure).await),
@@ -174,15 +174,6 @@ pub(super) fn access_key(csr: Option<&Path>, key_type: KeyType) -> Result<Access
         (None, KeyType::Ecdsa) => AccessKey::Ecdsa,
         (None, KeyType::Rsa) => AccessKey::Rsa,
     })
-}
-
-/// Whether anything gives the credential a right in its domain. Only a hint hangs on it, so a store that
-/// does not tell is no failure.
-async fn has_rights(services: &Services, credential: &Credential) -> bool {
-    let policies = services.policies.snapshot().await;
-    let identities = &credential.identity_urns;
-    let deciding = policies.and_then(|policies| policies.deciding_about(identities));
-    deciding.map_or(true, |policies| !policies.is_without_rights(identities))
 }
 
 /// Revokes a credential whose key could not be handed over: nobody could use it, and nobody would

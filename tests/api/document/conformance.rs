@@ -17,6 +17,10 @@ async fn every_documented_example_is_taken_and_answered_as_documented(server: Se
     for operation in operations() {
         // A domain of its own: an example may set what another one must heed.
         let domain = server.domain().await;
+        if matches!(operation.id(), "PostTokenRenewSelf" | "PostTokenRevokeSelf") {
+            // These need a token; a test beside this one has it.
+            continue;
+        }
         if operation.id() != "PostSecretV2" {
             domain.create(EXAMPLE_PATH, r#"{"login":"admin"}"#).await;
         }
@@ -25,7 +29,7 @@ async fn every_documented_example_is_taken_and_answered_as_documented(server: Se
 
         assert_eq!(answer.status, expected, "{} {}", operation.id(), answer.text());
         check_documented(&document, &operation, &answer);
-        if let Some(warnings) = answer.text().find("warnings") {
+        if let Some(warnings) = answer.text().replace("\"warnings\":null", "").find("warnings") {
             panic!("{}: an example with {}", operation.id(), &answer.text()[warnings..]);
         }
     }
@@ -121,7 +125,7 @@ async fn ask(document: &Value, domain: &Domain, operation: &Operation) -> Answer
 
 /// Checks that an answer's status is documented and its body has the form that is documented for it.
 #[track_caller]
-fn check_documented(document: &Value, operation: &Operation, answer: &Answer) {
+pub(super) fn check_documented(document: &Value, operation: &Operation, answer: &Answer) {
     let response = operation.value["responses"].get(answer.status.to_string());
     let place = format!("{} {}", operation.id(), answer.status);
     let response = response.unwrap_or_else(|| panic!("{place} is not documented"));

@@ -5,6 +5,7 @@ mod coverage;
 mod kept;
 mod recorded;
 mod shape;
+mod vault;
 
 use hyper::Method;
 use okmsd::api::openapi;
@@ -51,10 +52,16 @@ impl Operation {
         actions.map(|action| action.as_str().expect("a name")).collect()
     }
 
+    /// Whether it is one of those that clients of Vault ask for beside secrets.
+    pub fn is_of_vault(&self) -> bool {
+        self.value["tags"][0] == "Vault API"
+    }
+
     /// The address in a domain, with its parameters filled in.
     fn address(&self, okms_id: &str) -> String {
         let address = self.path.replace("{okmsId}", okms_id);
         let address = address.replace("{path}", EXAMPLE_PATH).replace("{version}", "1");
+        let address = address.replace("{mount}", "secret");
         assert!(!address.contains('{'), "a parameter that this test does not know: {address}");
         address
     }

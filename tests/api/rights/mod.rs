@@ -23,7 +23,7 @@ fn policies(server: &Server) -> Policies {
 }
 
 /// The URN of a user.
-fn user(name: &str) -> String {
+pub fn user(name: &str) -> String {
     format!("urn:v1:eu:identity:user:test/{name}")
 }
 
@@ -32,12 +32,12 @@ fn identity(urn: &str) -> IdentityUrn {
 }
 
 /// The URN of a domain, and what stands below it.
-fn resource(okms_id: OkmsId, below: &str) -> String {
+pub fn resource(okms_id: OkmsId, below: &str) -> String {
     format!("urn:v1:eu:resource:okms:{okms_id}{below}")
 }
 
 /// A client whose credential acts for these identities.
-async fn client_of(server: &Server, okms_id: OkmsId, identities: &[&str]) -> Client {
+pub async fn client_of(server: &Server, okms_id: OkmsId, identities: &[&str]) -> Client {
     let (certificate, key) = identified(server, okms_id, identities).await;
     server.client(Some((&certificate, &key)))
 }
@@ -58,7 +58,7 @@ async fn identified(server: &Server, okms_id: OkmsId, identities: &[&str]) -> (S
 }
 
 /// Applies a policy for one identity; permissions are lists of actions.
-async fn apply(
+pub async fn apply(
     server: &Server,
     name: &str,
     identity: &str,
@@ -98,5 +98,5 @@ async fn paths(client: &Client, domain: &Domain, size: usize) -> Vec<Vec<String>
     }
 }
 
-const GET: &str = "okms:apikms:secret/get";
-const GET_DATA: &str = "okms:apikms:secret/version/getData";
+pub const GET: &str = "okms:apikms:secret/get";
+pub const GET_DATA: &str = "okms:apikms:secret/version/getData";

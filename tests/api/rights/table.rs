@@ -211,6 +211,34 @@ fn kv2_variants() -> Vec<Variant> {
         variant("DeleteSecretMetadata", "", Method::DELETE, metadata, ""),
         variant("ListServiceKeys", "", get, "/v1/servicekey", ""),
     ]
+    .into_iter()
+    .chain(vault_variants())
+    .collect()
+}
+
+/// What clients of Vault ask beside secrets; none of it needs an action.
+fn vault_variants() -> impl Iterator<Item = Variant> {
+    let (get, post) = (Method::GET, Method::POST);
+    [
+        ("GetTokenLookupSelf", get.clone(), "/v1/auth/token/lookup-self"),
+        ("PostTokenRenewSelf", post.clone(), "/v1/auth/token/renew-self"),
+        ("PostTokenRevokeSelf", post.clone(), "/v1/auth/token/revoke-self"),
+        ("PostCertLogin", post, "/v1/auth/cert/login"),
+        ("ListInternalUiMounts", get.clone(), "/v1/sys/internal/ui/mounts"),
+        ("GetInternalUiMount", get.clone(), "/v1/sys/internal/ui/mounts/secret"),
+        ("ListMounts", get.clone(), "/v1/sys/mounts"),
+        ("GetMount", get.clone(), "/v1/sys/mounts/secret"),
+        ("GetHealth", get.clone(), "/v1/sys/health"),
+        ("GetSealStatus", get, "/v1/sys/seal-status"),
+    ]
+    .into_iter()
+    .map(|(operation, method, address)| Variant {
+        operation,
+        what: "",
+        method,
+        address,
+        body: "",
+    })
 }
 
 /// Lists of a policy, each with its actions.

@@ -9,7 +9,7 @@ use okmsd::{
         SecretData, SecretPath, Timestamp, VersionId, VersionState,
     },
     server::peer_certificate,
-    service::{Authentication, Caller, Keyring, PolicyCache, Secrets},
+    service::{Authentication, Caller, Keyring, PolicyCache, Presented, Secrets},
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -62,7 +62,11 @@ impl UseCases {
             peer: Some(Arc::new(Known(Arc::new(certificate.clone())))),
         };
         let trail = Arc::new(RequestTrail::default());
-        let authenticated = self.authentication.authenticate(&connection).await.expect("a caller");
+        let authenticated = self
+            .authentication
+            .authenticate(&connection, &Presented::Nothing)
+            .await
+            .expect("a caller");
         let caller = Caller::enter(authenticated, domain.okms_id, trail.clone());
         (caller.expect("the domain"), trail)
     }

@@ -20,7 +20,7 @@ async fn defaults_are_read_and_changed_in_part(server: Server) {
     let unset = json!({"cas_required": false, "delete_version_after": "0s", "max_versions": 0});
     assert_eq!(data(&domain.client.get(&address).await), unset);
     domain.client.post(&address, r#"{"delete_version_after":"1d","max_versions":24}"#).await.gone();
-    domain.client.put(&address, r#"{"cas_required":"true"}"#).await.gone();
+    domain.client.put(&address, r#"{"cas_required":"TRUE"}"#).await.gone();
     domain.client.put(&address, "{}").await.gone();
     let set = json!({"cas_required": true, "delete_version_after": "24h0m0s", "max_versions": 24});
     assert_eq!(data(&domain.client.get(&address).await), set);

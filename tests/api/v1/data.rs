@@ -312,6 +312,8 @@ async fn a_body_says_what_it_is_or_comes_from_a_client_of_kv2(server: Server) {
     put(&[]).await.error(415, UNSUPPORTED_MEDIA_TYPE);
     put(&[form]).await.error(415, UNSUPPORTED_MEDIA_TYPE);
     put(&[("content-type", "text/plain")]).await.error(415, UNSUPPORTED_MEDIA_TYPE);
+    // A browser may add this one by itself.
+    put(&[form, ("authorization", "Basic dTpw")]).await.error(415, UNSUPPORTED_MEDIA_TYPE);
     let client = ("x-vault-request", "true");
     put(&[client]).await.ok();
     put(&[client, form]).await.ok();

@@ -16,6 +16,7 @@ both_engines!(
     what_is_written_replaces_and_what_is_left_out_stays,
     a_patch_changes_single_pairs,
     all_versions_are_shown,
+    more_versions_than_one_look_takes_are_shown,
     a_deleted_secret_is_gone_with_all_it_had,
     what_has_no_effect_is_warned_of,
     what_is_no_metadata_is_refused,
@@ -118,6 +119,19 @@ async fn all_versions_are_shown(server: Server) {
     });
     assert_eq!(*version, expected);
     domain.kv_get("data/a?version=9").await.error(404, VERSION_NOT_FOUND);
+}
+
+async fn more_versions_than_one_look_takes_are_shown(server: Server) {
+    let domain = server.domain().await;
+    domain.client.put(&domain.kv("metadata/a"), r#"{"max_versions":24000}"#).await.gone();
+    for _ in 0..1_001 {
+        domain.kv_put("a", "{}").await.ok();
+    }
+    let read = data(&domain.kv_get("metadata/a").await);
+    let versions = read["versions"].as_object().unwrap();
+    assert_eq!(versions.len(), 1_001);
+    // In the order of their numbers.
+    assert!(versions.keys().map(|id| id.parse::<u32>().unwrap()).eq(1..=1_001));
 }
 
 async fn a_deleted_secret_is_gone_with_all_it_had(server: Server) {

@@ -114,7 +114,7 @@ async fn no_version_at_all_is_refused(server: Server) {
             let address = domain.kv(&format!("{operation}/a"));
             domain.client.put(&address, body).await.error(400, code);
         }
-        let many = json!({"versions": vec![1; 1_001]});
+        let many = json!({"versions": (1..=1_001).collect::<Vec<_>>()});
         let address = domain.kv(&format!("{operation}/a"));
         domain.client.put(&address, many).await.error(400, INVALID_VERSION);
     }

@@ -1,0 +1,24 @@
+-- Tokens, which callers send with a request. A token itself is never in the database, only its SHA-256: with
+-- 256 random bits in it, nobody finds it from that.
+
+-- `bound_fingerprint` is SHA-256 of the certificate (DER) without which the token does not count, for the
+-- short-lived tokens that a certificate asks for itself; `credential_id` is the credential of that certificate,
+-- if it has one. Both are NULL for personal access tokens.
+CREATE TABLE tokens (
+    token_id TEXT NOT NULL PRIMARY KEY,
+    okms_id TEXT NOT NULL REFERENCES domains (okms_id) ON DELETE CASCADE,
+    token_hash BLOB NOT NULL UNIQUE,
+    identity_urns TEXT NOT NULL,
+    description TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revoked_at INTEGER,
+    bound_fingerprint BLOB,
+    credential_id TEXT REFERENCES credentials (credential_id) ON DELETE CASCADE
+) STRICT;
+
+CREATE INDEX tokens_by_domain ON tokens (okms_id, token_id);
+CREATE INDEX tokens_by_credential ON tokens (credential_id);
+
+-- Short-lived tokens that are over are removed.
+CREATE INDEX tokens_by_end ON tokens (expires_at) WHERE bound_fingerprint IS NOT NULL;

@@ -1,0 +1,183 @@
+//! What operators do with tokens, and callers with their own.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Caller;
+use crate::{
+    crypto::{TokenKind, TokenText},
+    domain::{Clock, Error, OkmsId, Timestamp, Token, TokenBinding, TokenId},
+    store::Store,
+};
+
+/// The use cases of tokens.
+#[derive(Clone)]
+pub struct Tokens {
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a person chooses about a new personal access token.
+#[derive(Debug)]
+pub struct NewToken {
+    /// The domain in which it will count.
+    pub okms_id: OkmsId,
+    /// See [`Token::identity_urns`].
+    pub identity_urns: Vec<String>,
+    /// See [`Token::description`].
+    pub description: String,
+    /// Seconds until it ends: from a minute to 365 days.
+    pub validity_seconds: u64,
+}
+
+/// A token just made, which is shown only once.
+pub struct IssuedToken {
+    /// What is known of it.
+    pub token: Token,
+    /// The token itself.
+    pub text: TokenText,
+}
+
+impl Tokens {
+    /// Works on `store`.
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    /// Makes a personal access token.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DomainNotFound`]; when a choice breaks a rule, or storage fails.
+    pub async fn create(&self, new: NewToken) -> Result<IssuedToken, Error> {
+        Token::check(&new.description, &new.identity_urns, new.validity_seconds)?;
+        let now = self.clock.now();
+        let token = Token {
+            id: TokenId::new(Uuid::new_v4()),
+            okms_id: new.okms_id,
+            identity_urns: new.identity_urns,
+            description: new.description,
+            created_at: now,
+            expires_at: now.plus_seconds(new.validity_seconds),
+            revoked_at: None,
+            binding: None,
+        };
+        let text = generate(TokenKind::Personal)?;
+        self.store.insert_token(token.clone(), text.hash()).await?;
+        Ok(IssuedToken { token, text })
+    }
+
+    /// The tokens of a domain.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DomainNotFound`], or when storage fails.
+    pub async fn list(&self, okms_id: OkmsId) -> Result<Vec<Token>, Error> {
+        if self.store.find_domain(okms_id).await?.is_none() {
+            return Err(Error::DomainNotFound);
+        }
+        self.store.list_tokens(okms_id).await
+    }
+
+    /// Revokes a token: it no longer counts from the next request on. `false` where there is none of that
+    /// id.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn revoke(&self, id: TokenId) -> Result<bool, Error> {
+        self.store.revoke_token(id, self.clock.now()).await
+    }
+
+    /// Gives a caller's certificate a short-lived token, which counts together with that certificate only.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unauthenticated`] for a caller without a certificate, or whose credential was revoked
+    /// meanwhile; or when storage fails.
+    pub async fn login(&self, caller: &Caller) -> Result<IssuedToken, Error> {
+        let principal = caller.principal();
+        let Some(fingerprint) = principal.fingerprint.filter(|_| caller.token().is_none()) else {
+            return Err(Error::Unauthenticated("no client certificate to give a token to"));
+        };
+        let now = self.clock.now();
+        // Nobody needs those any more, and each client leaves one behind in an hour.
+        self.store.remove_ended_tokens(now).await?;
+        let token = Token {
+            id: TokenId::new(Uuid::new_v4()),
+            okms_id: principal.okms_id,
+            identity_urns: principal.identity_urns.clone(),
+            description: String::new(),
+            created_at: now,
+            expires_at: end_of_login(now, now, caller),
+            revoked_at: None,
+            binding: Some(TokenBinding { fingerprint, credential_id: principal.credential_id }),
+        };
+        let text = generate(TokenKind::Login)?;
+        if !self.store.insert_token(token.clone(), text.hash()).await? {
+            return Err(Error::Unauthenticated("revoked credential"));
+        }
+        Ok(IssuedToken { token, text })
+    }
+
+    /// Lets the token that the caller sent end later, where it is one that its certificate asked for; and
+    /// gives it as it is then.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such token, it was revoked meanwhile, or storage fails.
+    pub async fn renew(&self, caller: &Caller) -> Result<Token, Error> {
+        let Some(token) = caller.token() else { return Err(Error::malformed(NO_TOKEN)) };
+        if token.binding.is_none() {
+            return Err(Error::malformed("the token is not renewable: it ends when it was to end"));
+        }
+        let expires_at = end_of_login(token.created_at, self.clock.now(), caller);
+        if !self.store.prolong_token(token.id, expires_at).await? {
+            return Err(Error::Unauthenticated("revoked token"));
+        }
+        Ok(Token { expires_at: token.expires_at.max(expires_at), ..token.clone() })
+    }
+
+    /// Revokes the token that the caller sent.
+    ///
+    /// # Errors
+    ///
+    /// When it sent none, or storage fails.
+    pub async fn revoke_own(&self, caller: &Caller) -> Result<(), Error> {
+        let Some(token) = caller.token() else { return Err(Error::malformed(NO_TOKEN)) };
+        // One that is gone by now does not count either.
+        self.store.revoke_token(token.id, self.clock.now()).await.map(|_| ())
+    }
+
+    /// Seconds from now until a point in time.
+    pub fn seconds_until(&self, end: Timestamp) -> u64 {
+        let millis = end.as_millis().saturating_sub(self.clock.now().as_millis());
+        u64::try_from(millis).unwrap_or_default() / 1_000
+    }
+
+    /// The present.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// When a token ends that a certificate asked for at `created_at`, and that is used at `now`.
+fn end_of_login(created_at: Timestamp, now: Timestamp, caller: &Caller) -> Timestamp {
+    let end = now.plus_seconds(LOGIN_SECONDS).min(created_at.plus_seconds(MAX_LOGIN_SECONDS));
+    // Without its credential it would not count anyway; so it does not say that it would.
+    caller.credential_expires_at().map_or(end, |credential| end.min(credential))
+}
+
+fn generate(kind: TokenKind) -> Result<TokenText, Error> {
+    TokenText::generate(kind)
+        .map_err(|_| Error::Unavailable("the system has no randomness to give".into()))
+}
+
+const NO_TOKEN: &str =
+    "the request has no token; a certificate is neither renewed nor revoked here";
+/// Seconds for which a token counts that a certificate asked for: an hour, so that one that was left
+/// behind is soon worth nothing.
+const LOGIN_SECONDS: u64 = 3_600;
+/// Seconds after which it can't be renewed any more: a day, after which its owner asks for another one.
+const MAX_LOGIN_SECONDS: u64 = 86_400;
