@@ -152,6 +152,10 @@ if [ "$OKMSD_AUTH" = cert ]; then
   works bao login -method=cert -no-print
   is service at data/type bao token lookup
   is 1 bao kv get -format=table -mount=secret -field=a "$p/b"
+  # OpenBao takes it from anyone; here it counts beside its certificate alone.
+  if [ -n "${OKMSD_OKMS_ID:-}" ]; then
+    (unset BAO_CLIENT_CERT BAO_CLIENT_KEY; refused 2 'Code: 401' bao kv get -mount=secret "$p/b")
+  fi
   works bao token renew
   works bao token revoke -self
   status=0
@@ -160,6 +164,14 @@ if [ "$OKMSD_AUTH" = cert ]; then
   rm -f "$HOME/.vault-token" "$HOME/.bao-token"
 else
   is service at data/type bao token lookup
+  is "$BAO_TOKEN" at data/id bao token lookup
+  # From here on the token is the one that the login left in the home folder.
+  works bao login -no-print "$BAO_TOKEN"
+  unset BAO_TOKEN
+  is 1 bao kv get -format=table -mount=secret -field=a "$p/b"
+  works bao login -no-print "$OKMSD_TOKEN"
+  BAO_TOKEN=wrong refused 2 '' bao kv get -mount=secret "$p/b"
+  BAO_TOKEN=wrong refused 2 '' bao token lookup
 fi
 # It asks for sys/leader as well, which okmsd does not have.
 [ -n "${OKMSD_OKMS_ID:-}" ] || works bao status
