@@ -1,0 +1,88 @@
+//! The clients themselves, fetched and built from pinned versions into a folder under `target/`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use crate::tools::{at_hand, leave_out};
+
+/// Clients that are ready to run.
+pub struct Toolbox {
+    venv: PathBuf,
+    go: PathBuf,
+}
+
+impl Toolbox {
+    /// Makes them where they are not there yet. `None`, said aloud, where this machine cannot; in CI
+    /// that is a failure.
+    pub fn open() -> Option<&'static Self> {
+        static TOOLBOX: OnceLock<Result<Toolbox, String>> = OnceLock::new();
+        if !at_hand(&["bash", "curl", "python3", "go"]) {
+            return None;
+        }
+        match TOOLBOX.get_or_init(Self::make) {
+            Ok(toolbox) => Some(toolbox),
+            Err(why) => {
+                leave_out(why);
+                None
+            }
+        }
+    }
+
+    fn make() -> Result<Self, String> {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
+        let (venv, go) = (folder.join("venv"), folder.join("go"));
+        fs::create_dir_all(&go).map_err(|error| format!("{}: {error}", go.display()))?;
+        // The requirements that it was made from; it is made anew when they change.
+        let stamp = venv.join("requirements.txt");
+        if fs::read_to_string(&stamp).ok().as_deref() != Some(REQUIREMENTS) {
+            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+            let mut pip = Command::new(venv.join("bin/pip"));
+            pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+            pip.args(["--require-hashes", "--only-binary=:all:", "--requirement"]);
+            run(pip.arg(suite("python/requirements.txt")))?;
+            fs::write(&stamp, REQUIREMENTS).map_err(|error| error.to_string())?;
+        }
+        // Go keeps its own cache, by which this is quick when nothing changed; go.sum has the hashes.
+        for module in GO_SUITES {
+            let mut build = Command::new("go");
+            build.current_dir(suite("go")).env("GOFLAGS", "-mod=readonly -buildvcs=false");
+            build.args(["test", "-c", "-o"]).arg(go.join(module)).arg(format!("./{module}"));
+            run(&mut build)?;
+        }
+        Ok(Self { venv, go })
+    }
+
+    /// One command for each suite, which lacks its target.
+    pub fn suites(&self) -> Vec<Command> {
+        let mut hvac = Command::new(self.venv.join("bin/python"));
+        hvac.arg("-B").arg(suite("python/hvac_suite.py"));
+        let mut bao = Command::new("bash");
+        bao.arg(suite("bao/suite.sh")).env("BAO", self.venv.join("bin/bao"));
+        let mut curl = Command::new("bash");
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        curl.arg(suite("curl/suite.sh")).env("README", readme);
+        let go = GO_SUITES.iter().map(|module| Command::new(self.go.join(module)));
+        [hvac, bao, curl].into_iter().chain(go).collect()
+    }
+}
+
+fn suite(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+const REQUIREMENTS: &str = include_str!("python/requirements.txt");
+
+/// The folders of `go/`, each a test binary.
+const GO_SUITES: [&str; 3] = ["vault", "openbao", "okms"];
