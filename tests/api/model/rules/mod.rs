@@ -3,6 +3,8 @@
 //! It shares no code with the program, so that a mistake in one of them shows. What both API sets have in
 //! common stands here, and what they ask and answer in a file of its own each.
 
+mod kv;
+mod tree;
 mod v2;
 
 use std::{collections::BTreeMap, fmt};
@@ -51,17 +53,20 @@ struct Version {
 /// What must be answered.
 pub enum Expected {
     /// An error with one of these codes; several where the request breaks several rules at once.
-    Error { status: u16, codes: Vec<i64> },
+    /// `data` is what stands beside it.
+    Error { status: u16, codes: Vec<i64>, data: Option<Value> },
     /// A success without a body.
     Nothing,
-    /// A success. `data` is what must stand in the body digit by digit, where the value has
-    /// [`DATA`]; `warnings` are counted only. `next` is the key of the last item on the page, where
+    /// A success. `data` is what must stand in the body digit by digit under this name, where the
+    /// value has [`DATA`]; `warnings` are counted only. `next` is the key of the last item on the page, where
     /// another page follows.
-    Body { body: Value, data: Option<String>, next: Option<String> },
+    Body { body: Value, data: Option<(&'static str, String)>, next: Option<String> },
 }
 
 /// Stands in a body for the data.
 pub const DATA: &str = "(data)";
+/// Stands in a body for the id of the request.
+pub const REQUEST_ID: &str = "(request_id)";
 
 impl Model {
     pub fn new(okms_id: String, now: u64) -> Self {
@@ -71,6 +76,25 @@ impl Model {
     /// The number of the current version; 0 where there is no such secret.
     pub fn current_version(&self, path: &str) -> i64 {
         self.secrets.get(path).map_or(0, |secret| secret.current)
+    }
+
+    fn urn(&self, path: &str) -> String {
+        let in_urn: String = path
+            .chars()
+            .map(|letter| match letter {
+                '/' => "%2F".to_owned(),
+                ':' => "%3A".to_owned(),
+                '=' => "%3D".to_owned(),
+                '@' => "%40".to_owned(),
+                other => other.to_string(),
+            })
+            .collect();
+        format!("urn:v1:eu:resource:okms:{}/secret/{in_urn}", self.okms_id)
+    }
+
+    /// The paths of all secrets.
+    pub fn paths(&self) -> Vec<String> {
+        self.secrets.keys().cloned().collect()
     }
 
     /// All secrets with their versions.
@@ -105,11 +129,34 @@ impl Config {
 }
 
 impl Secret {
+    fn new(now: u64) -> Self {
+        Self {
+            config: Config::new(),
+            custom: BTreeMap::new(),
+            current: 0,
+            oldest: 0,
+            created: now,
+            updated: now,
+            versions: BTreeMap::new(),
+        }
+    }
+
+    fn cas_is_right(&self, cas: Option<i64>, domain: &Config) -> bool {
+        match cas {
+            Some(cas) => cas == self.current,
+            None => !self.config.cas_required && !domain.cas_required,
+        }
+    }
+
     fn add(&mut self, data: Data, domain: &Config, now: u64) {
         let Data::Object(_, data) = data else { unreachable!("refused before") };
+        self.add_text(data.to_owned(), domain, now);
+    }
+
+    fn add_text(&mut self, data: String, domain: &Config, now: u64) {
         self.current += 1;
         let closes = self.next_close(domain, now);
-        let version = Version { created: now, closes, deleted: false, data: data.to_owned() };
+        let version = Version { created: now, closes, deleted: false, data };
         self.versions.insert(self.current, version);
         let most = match (self.config.max_versions, domain.max_versions) {
             (0, 0) => 10,
@@ -150,9 +197,15 @@ impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => write!(f, "204"),
-            Self::Error { status, codes } => write!(f, "{status} with error_code in {codes:?}"),
+            Self::Error { status, codes, data } => {
+                write!(f, "{status} with error_code in {codes:?}")?;
+                match data {
+                    Some(data) => write!(f, " and data {data}"),
+                    None => Ok(()),
+                }
+            }
             Self::Body { body, data, next } => {
-                let data = data.as_deref().unwrap_or_default();
+                let data = data.as_ref().map_or("", |(_, data)| data);
                 write!(f, "200 {}", body.to_string().replace(&format!("\"{DATA}\""), data))?;
                 if next.is_some() { write!(f, " [and another page]") } else { Ok(()) }
             }
@@ -165,11 +218,15 @@ fn body_of(body: Value) -> Expected {
 }
 
 fn secret_not_found() -> Expected {
-    Expected::Error { status: 404, codes: vec![SECRET_NOT_FOUND] }
+    Expected::Error { status: 404, codes: vec![SECRET_NOT_FOUND], data: None }
 }
 
 fn version_not_found() -> Expected {
-    Expected::Error { status: 404, codes: vec![VERSION_NOT_FOUND] }
+    Expected::Error { status: 404, codes: vec![VERSION_NOT_FOUND], data: None }
+}
+
+fn cas_is_wrong() -> Expected {
+    Expected::Error { status: 400, codes: vec![CAS], data: None }
 }
 
 /// The path that an address names.
@@ -232,6 +289,8 @@ fn seconds(text: &str) -> Option<u64> {
         "2s" => Some(2),
         "3" => Some(3),
         "1m" => Some(60),
+        "1d" => Some(86_400),
+        "90m5s" => Some(5_405),
         _ => None,
     }
 }
@@ -244,6 +303,7 @@ fn time_text(millis: u64) -> String {
 
 const SECRET_NOT_FOUND: i64 = 17_125_377;
 const VERSION_NOT_FOUND: i64 = 17_125_378;
+const VERSION_CLOSED: i64 = 17_125_379;
 const MALFORMED: i64 = 50_405_377;
 const EXISTS: i64 = 50_438_145;
 const FIELD_REQUIRED: i64 = 17_137_664 + 1;

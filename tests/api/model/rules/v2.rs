@@ -16,6 +16,7 @@ impl Model {
             faults.push(SECRET_PATH);
         }
         match request {
+            Request::Kv(request) => return self.answer_kv(request, after),
             Request::Wait { millis } => self.now += millis,
             Request::FillSecrets | Request::FillVersions { .. } => unreachable!("taken apart"),
             Request::List { page } => {
@@ -131,7 +132,7 @@ impl Model {
         if faults.is_empty() {
             return Expected::Nothing;
         }
-        Expected::Error { status: 400, codes: faults }
+        Expected::Error { status: 400, codes: faults, data: None }
     }
 
     fn list(&self, page: Page, after: Option<&str>) -> Expected {
@@ -165,17 +166,9 @@ impl Model {
 
     fn create(&mut self, path: &str, metadata: &Metadata, data: Data, typo: bool) -> Expected {
         if self.secrets.contains_key(path) {
-            return Expected::Error { status: 409, codes: vec![EXISTS] };
+            return Expected::Error { status: 409, codes: vec![EXISTS], data: None };
         }
-        let mut secret = Secret {
-            config: Config::new(),
-            custom: BTreeMap::new(),
-            current: 0,
-            oldest: 0,
-            created: self.now,
-            updated: self.now,
-            versions: BTreeMap::new(),
-        };
+        let mut secret = Secret::new(self.now);
         secret.change(metadata);
         secret.add(data, &self.config, self.now);
         self.secrets.insert(path.to_owned(), secret);
@@ -195,14 +188,22 @@ impl Model {
             "metadata": self.metadata(path),
             "version": version.json(id, self.now, with_data),
         });
-        Expected::Body { body, data: version.shown_data(self.now, with_data), next: None }
+        Expected::Body {
+            body,
+            data: version.shown_data(self.now, with_data).map(|data| ("data", data)),
+            next: None,
+        }
     }
 
     fn read_version(&self, path: &str, id: i64, with_data: bool) -> Expected {
         let Some(secret) = self.secrets.get(path) else { return secret_not_found() };
         let Some(version) = secret.versions.get(&id) else { return version_not_found() };
         let body = version.json(id, self.now, with_data);
-        Expected::Body { body, data: version.shown_data(self.now, with_data), next: None }
+        Expected::Body {
+            body,
+            data: version.shown_data(self.now, with_data).map(|data| ("data", data)),
+            next: None,
+        }
     }
 
     fn set_state(&mut self, path: &str, id: i64, state: &str, typo: bool) -> Expected {
@@ -212,7 +213,9 @@ impl Model {
         let Some(version) = secret.versions.get_mut(&id) else { return version_not_found() };
         match (version.state(now), state) {
             (present, wanted) if present == wanted => {}
-            ("deleted", _) => return Expected::Error { status: 400, codes: vec![STATE] },
+            ("deleted", _) => {
+                return Expected::Error { status: 400, codes: vec![STATE], data: None };
+            }
             (_, "active") => version.closes = closes,
             ("active", "deactivated") => version.closes = Some(now),
             ("active", "deleted") => (version.closes, version.deleted) = (Some(now), true),
@@ -235,13 +238,8 @@ impl Model {
         let Some(secret) = self.secrets.get(path) else { return Err(secret_not_found()) };
         let mut secret = secret.clone();
         secret.change(metadata);
-        let required = secret.config.cas_required || self.config.cas_required;
-        let right = match cas {
-            Some(cas) => cas == secret.current,
-            None => !required,
-        };
-        if !right {
-            return Err(Expected::Error { status: 400, codes: vec![CAS] });
+        if !secret.cas_is_right(cas, &self.config) {
+            return Err(cas_is_wrong());
         }
         secret.updated = self.now;
         if !matches!(data, Data::Absent) {
@@ -265,16 +263,6 @@ impl Model {
 
     fn metadata(&self, path: &str) -> Value {
         let secret = &self.secrets[path];
-        let in_urn: String = path
-            .chars()
-            .map(|letter| match letter {
-                '/' => "%2F".to_owned(),
-                ':' => "%3A".to_owned(),
-                '=' => "%3D".to_owned(),
-                '@' => "%40".to_owned(),
-                other => other.to_string(),
-            })
-            .collect();
         json!({
             "casRequired": secret.config.cas_required,
             "createdAt": time_text(secret.created),
@@ -284,7 +272,7 @@ impl Model {
             "maxVersions": secret.config.max_versions,
             "oldestVersion": secret.oldest,
             "updatedAt": time_text(secret.updated),
-            "urn": format!("urn:v1:eu:resource:okms:{}/secret/{in_urn}", self.okms_id),
+            "urn": self.urn(path),
         })
     }
 }
