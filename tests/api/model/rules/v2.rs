@@ -53,7 +53,7 @@ impl Model {
                 if faults.is_empty() {
                     let cas = cas.map(|cas| cas.parse().expect("a number"));
                     return match self.write(&path, cas, metadata, *data) {
-                        Err(refused) => refused,
+                        Err(refused) => *refused,
                         Ok(()) => {
                             let warnings = self.warnings(metadata, *typo);
                             self.written(&path, warnings)
@@ -82,7 +82,7 @@ impl Model {
                 if faults.is_empty() {
                     let cas = cas.map(|cas| cas.parse().expect("a number"));
                     return match self.write(&path, cas, &NO_METADATA, *data) {
-                        Err(refused) => refused,
+                        Err(refused) => *refused,
                         Ok(()) => {
                             let secret = &self.secrets[&path];
                             let id = secret.current;
@@ -234,12 +234,12 @@ impl Model {
         cas: Option<i64>,
         metadata: &Metadata,
         data: Data,
-    ) -> Result<(), Expected> {
-        let Some(secret) = self.secrets.get(path) else { return Err(secret_not_found()) };
+    ) -> Result<(), Box<Expected>> {
+        let Some(secret) = self.secrets.get(path) else { return Err(secret_not_found().into()) };
         let mut secret = secret.clone();
         secret.change(metadata);
         if !secret.cas_is_right(cas, &self.config) {
-            return Err(cas_is_wrong());
+            return Err(cas_is_wrong().into());
         }
         secret.updated = self.now;
         if !matches!(data, Data::Absent) {
