@@ -65,6 +65,7 @@ pub struct ApiState {
 pub fn api_router(state: ApiState) -> Folded<Router> {
     let (v2, _) = v2::router().split_for_parts();
     let (v1, _) = v1::router().split_for_parts();
+    let v1 = v1.layer(middleware::from_fn(v1::refuse_wrapping));
     let audit = envelope::Recorder::new(state.audit.clone());
     let routes = Router::new()
         .nest("/api/{okmsId}/v1", v1)

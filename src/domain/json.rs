@@ -456,6 +456,98 @@ mod tests {
         })
     }
 
+    /// JSON whose objects have few keys, so that those of two values meet.
+    fn json_of_few_keys() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            2 => Just(serde_json::Value::Null),
+            1 => any::<bool>().prop_map(Into::into),
+            2 => (-2_i64..3).prop_map(Into::into),
+            1 => "[a-b]{0,1}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            let key = prop::sample::select(&["a", "b", "c", "d", "e", ""][..]);
+            let members = prop::collection::vec((key.prop_map(str::to_owned), inner.clone()), 0..6);
+            prop_oneof![
+                1 => prop::collection::vec(inner, 0..4).prop_map(Into::into),
+                4 => members.prop_map(|members| {
+                    serde_json::Value::Object(members.into_iter().collect())
+                }),
+            ]
+        })
+    }
+
+    /// What RFC 7396 says in its second section, word by word.
+    fn merge_patch(target: &mut serde_json::Value, patch: &serde_json::Value) {
+        let Some(changes) = patch.as_object() else {
+            *target = patch.clone();
+            return;
+        };
+        if !target.is_object() {
+            *target = serde_json::json!({});
+        }
+        let members = target.as_object_mut().unwrap();
+        for (name, value) in changes {
+            if value.is_null() {
+                members.remove(name);
+            } else {
+                let member = members.entry(name.clone()).or_insert(serde_json::Value::Null);
+                merge_patch(member, value);
+            }
+        }
+    }
+
+    fn keys_of(value: &serde_json::Value, depth: usize) -> serde_json::Value {
+        let members = value.as_object().filter(|members| depth > 0 && !members.is_empty());
+        members.map_or(serde_json::Value::Null, |members| {
+            members.iter().map(|(key, value)| (key.clone(), keys_of(value, depth - 1))).collect()
+        })
+    }
+
+    fn read(value: &serde_json::Value) -> Json {
+        Json::parse(value.to_string().as_bytes()).unwrap()
+    }
+
+    fn written(json: &Json) -> serde_json::Value {
+        serde_json::from_str(&json.to_compact()).unwrap()
+    }
+
+    fn member_names(json: &Json) -> Vec<String> {
+        let Json::Object(members) = json else { return Vec::new() };
+        members.iter().map(|(key, _)| key.to_string()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+
+        #[test]
+        fn merge_patches_do_as_a_naive_reader_of_the_standard(
+            target in json_of_few_keys(),
+            patch in json_of_few_keys(),
+        ) {
+            let mut merged = read(&target);
+            merged.merge(&read(&patch));
+            let mut expected = target.clone();
+            merge_patch(&mut expected, &patch);
+            prop_assert_eq!(written(&merged), expected);
+            // What stays keeps its place, what is new comes last.
+            let (before, after) = (member_names(&read(&target)), member_names(&merged));
+            let is_old = |name: &&String| before.contains(name);
+            let stayed: Vec<_> = after.iter().take_while(is_old).collect();
+            prop_assert_eq!(stayed.len(), after.iter().filter(is_old).count());
+            let places: Vec<_> =
+                stayed.iter().map(|name| before.iter().position(|old| old == *name)).collect();
+            prop_assert!(places.is_sorted());
+        }
+
+        #[test]
+        fn keys_are_those_that_a_naive_reader_finds(
+            value in json_of_few_keys(),
+            depth in prop_oneof![5 => 0_usize..6, 1 => Just(usize::MAX)],
+        ) {
+            prop_assert_eq!(written(&read(&value).keys(depth)), keys_of(&value, depth));
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 

@@ -250,6 +250,17 @@ mod tests {
         }
 
         #[test]
+        fn what_is_written_for_go_reads_back_the_same(
+            wanted in prop_oneof![0_u64..100_000, 0..=VersionLifetime::MAX_SECONDS],
+        ) {
+            let text = VersionLifetime::parse(&wanted.to_string()).unwrap().to_go();
+            prop_assert_eq!(seconds(&text), Some(wanted));
+            // Go has no days, and takes the larger unit first.
+            let units: String = text.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+            prop_assert!(["s", "ms", "hms"].contains(&&units[..]), "{}", text);
+        }
+
+        #[test]
         fn nothing_panics_and_what_is_read_is_bounded(text in "[0-9.nuµmshd -]{0,12}") {
             if let Ok(lifetime) = VersionLifetime::parse(&text) {
                 prop_assert!(lifetime.seconds() <= VersionLifetime::MAX_SECONDS);

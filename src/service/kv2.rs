@@ -102,7 +102,8 @@ impl Secrets {
         new_version(changed.1)
     }
 
-    /// The data of the given version, or else of the current one.
+    /// The data of the given version, or else of the current one. Of a number that no version can have there
+    /// is none.
     ///
     /// # Errors
     ///
@@ -112,7 +113,7 @@ impl Secrets {
         &self,
         caller: &Caller,
         path: &SecretPath,
-        version: Option<VersionId>,
+        version: Option<u32>,
     ) -> Result<OpenedVersion, Error> {
         caller.authorize(Action::VersionGetData, Some(path))?;
         self.find_open(caller, path, version).await
@@ -128,7 +129,7 @@ impl Secrets {
         &self,
         caller: &Caller,
         path: &SecretPath,
-        version: Option<VersionId>,
+        version: Option<u32>,
         depth: Option<usize>,
     ) -> Result<OpenedVersion, Error> {
         caller.authorize(Action::SubKeysGet, Some(path))?;
@@ -256,9 +257,16 @@ impl Secrets {
         &self,
         caller: &Caller,
         path: &SecretPath,
-        version: Option<VersionId>,
+        version: Option<u32>,
     ) -> Result<OpenedVersion, Error> {
-        let SecretView { secret, version } = self.find(caller, path, version, true).await?;
+        let Ok(id) = version.map(VersionId::new).transpose() else {
+            // A number that no version can have is not found, as any other that is not there; a secret that is
+            // not there comes before it.
+            self.find(caller, path, None, false).await?;
+            caller.trail().note_versions(&[]);
+            return Err(Error::VersionNotFound);
+        };
+        let SecretView { secret, version } = self.find(caller, path, id, true).await?;
         let VersionView { version, data, .. } = version.ok_or(Error::VersionNotFound)?;
         match data {
             Some(data) => Ok(OpenedVersion { secret, version, data }),

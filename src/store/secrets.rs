@@ -33,6 +33,14 @@ macro_rules! select_secrets {
     };
 }
 
+/// The statement of [`Store::list_paths`].
+macro_rules! list_paths {
+    () => {
+        "SELECT path FROM secrets WHERE okms_id = $1 AND path >= $2 AND path < $3 \
+         ORDER BY path LIMIT $4"
+    };
+}
+
 impl Store {
     /// A secret with the given version, or else its current one.
     ///
@@ -124,8 +132,7 @@ impl Store {
         range: &PathRange,
         limit: u32,
     ) -> Result<Vec<Result<SecretPath, Error>>, Error> {
-        let sql = "SELECT path FROM secrets WHERE okms_id = $1 AND path >= $2 AND path < $3 \
-                   ORDER BY path LIMIT $4";
+        let sql = list_paths!();
         let range = range.clone();
         let rows = self
             .read(move |connection| {
@@ -197,5 +204,30 @@ impl Store {
             versions.extend(version.map_err(|error| of_secret(path, error))?);
         }
         Ok(secret.map(|secret| (secret, versions)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::DatabaseUrl;
+
+    #[tokio::test]
+    async fn paths_are_found_and_ordered_by_an_index_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::sqlite_file(folder.path().join("x.sqlite"));
+        let store = Store::open(&url).await.unwrap();
+        let sql = concat!("EXPLAIN QUERY PLAN ", list_paths!());
+        let plan = store.read(move |connection| {
+            Box::pin(async move {
+                fetch_all!(connection, (i64, i64, i64, String), sql, "x", "a/", "a0", 16_i64)
+            })
+        });
+        let plan = plan.await.unwrap();
+        let steps: Vec<&str> = plan.iter().map(|(.., step)| step.as_str()).collect();
+        // One step: no table is looked at, and nothing is sorted.
+        let [step] = steps[..] else { panic!("{steps:?}") };
+        assert!(step.starts_with("SEARCH secrets USING COVERING INDEX"), "{step}");
+        assert!(step.ends_with("(okms_id=? AND path>? AND path<?)"), "{step}");
     }
 }

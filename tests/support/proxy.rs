@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -30,6 +30,8 @@ struct Shared {
     /// Changes when all connections end.
     cuts: watch::Sender<u32>,
     processes: Mutex<Vec<i32>>,
+    /// Bytes that came from PostgreSQL.
+    received: AtomicU64,
 }
 
 impl Proxy {
@@ -46,6 +48,7 @@ impl Proxy {
             is_open: AtomicBool::new(true),
             cuts: watch::Sender::new(0),
             processes: Mutex::default(),
+            received: AtomicU64::new(0),
         });
         let options: PgConnectOptions = original.parse().expect("a URL");
         let accepting = shared.clone();
@@ -67,6 +70,11 @@ impl Proxy {
 
     pub fn mend(&self) {
         self.shared.is_open.store(true, Ordering::SeqCst);
+    }
+
+    /// How many bytes came from PostgreSQL so far.
+    pub fn received(&self) -> u64 {
+        self.shared.received.load(Ordering::SeqCst)
     }
 
     /// The processes of PostgreSQL that serve, or served, connections through this.
@@ -108,6 +116,7 @@ async fn pass_both(
         let mut buffer = vec![0; 16 * 1024];
         loop {
             let read = from_server.read(&mut buffer).await?;
+            shared.received.fetch_add(read as u64, Ordering::SeqCst);
             if read == 0 {
                 return to_client.shutdown().await;
             }

@@ -50,8 +50,7 @@ pub(super) async fn read(
     path: SecretPath,
     query: KvReadQuery,
 ) -> Result<JsonAnswer<Answer<GetSecretData>>, KvError> {
-    let version = requests::version(query.version)?;
-    let opened = state.secrets.open(&caller, &path, version).await;
+    let opened = state.secrets.open(&caller, &path, query.version).await;
     let opened = opened.map_err(|error| Closed::Data.answer(error))?;
     Ok(JsonAnswer(Answer::new(request_id, GetSecretData::new(opened))))
 }
@@ -167,8 +166,7 @@ pub(super) async fn read_keys(
     path: SecretPath,
     query: KvReadQuery,
 ) -> Result<JsonAnswer<Answer<GetSubkeysData>>, KvError> {
-    let version = requests::version(query.version)?;
-    let opened = state.secrets.open_keys(&caller, &path, version, query.depth).await;
+    let opened = state.secrets.open_keys(&caller, &path, query.version, query.depth).await;
     let opened = opened.map_err(|error| Closed::Subkeys.answer(error))?;
     Ok(JsonAnswer(Answer::new(request_id, GetSubkeysData::new(opened))))
 }

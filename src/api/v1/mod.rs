@@ -19,10 +19,16 @@ mod schemas;
 mod system;
 mod versions;
 
-use axum::routing::{any, get, post, put};
+use axum::{
+    extract::Request,
+    middleware::Next,
+    response::{IntoResponse, Response},
+    routing::{any, get, post, put},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::ApiState;
+use super::{ApiState, error::ApiError};
+use crate::domain::Error;
 
 /// The routes of v1, below the address of a domain.
 pub(super) fn router() -> OpenApiRouter<ApiState> {
@@ -66,4 +72,14 @@ pub(super) fn router() -> OpenApiRouter<ApiState> {
         .route("/sys/internal/ui/mounts/{mount}/{*rest}", get(system::read_ui_mount))
         .route("/sys/internal/ui/mounts/{mount}/", get(system::read_ui_mount))
         .route("/sys/mounts/{mount}/", get(system::read_mount))
+}
+
+/// Refuses requests for a wrapped answer: there is no such thing here, and whoever asks for it does not expect
+/// the secret itself.
+pub(super) async fn refuse_wrapping(request: Request, next: Next) -> Response {
+    if request.headers().contains_key("x-vault-wrap-ttl") {
+        let error = Error::malformed("X-Vault-Wrap-TTL: answers are not wrapped by this server");
+        return ApiError::from(error).into_response();
+    }
+    next.run(request).await
 }

@@ -18,7 +18,7 @@ use crate::{
         error::ApiError,
         extract::path_param,
         fields::Fields,
-        query::asks_for_list,
+        query::{asks_for_list, number},
     },
     domain::{
         Argument, CustomMetadata, CustomMetadataPatch, Error, MAX_VERSION, MetadataPatch,
@@ -106,12 +106,6 @@ pub(super) fn patch(body: &Json) -> Result<(Json, Option<u32>), Error> {
     Ok((data.clone(), cas))
 }
 
-/// The version that a query names. What no secret can have is not found, as any other that is not there.
-pub(super) fn version(number: Option<u32>) -> Result<Option<VersionId>, Error> {
-    let version = number.map(VersionId::new).transpose();
-    version.map_err(|_| Error::VersionNotFound)
-}
-
 /// The versions that a body names; those that no secret can have are left out, as others that are not there
 /// are passed over later.
 pub(super) fn versions(body: &Json) -> Result<Vec<VersionId>, Error> {
@@ -127,7 +121,7 @@ pub(super) fn versions(body: &Json) -> Result<Vec<VersionId>, Error> {
     if texts.is_empty() {
         return Err(Error::argument(Argument::FieldRequired, "versions: no version is named"));
     }
-    let numbers = texts.into_iter().map(|text| text.parse::<u32>().map_err(|_| not_a_version()));
+    let numbers = texts.into_iter().map(|text| number(text).ok_or_else(not_a_version));
     let numbers = numbers.collect::<Result<BTreeSet<_>, _>>()?;
     let versions: Vec<_> =
         numbers.into_iter().filter_map(|number| VersionId::new(number).ok()).collect();
@@ -211,7 +205,7 @@ fn settings(fields: &mut Fields<'_>, null: Null) -> Result<SecretConfigPatch, Er
         Some(Json::Null) => Some(0),
         Some(Json::Number(text) | Json::String(text)) => {
             // Anything but a plain integer becomes a number that is out of bounds.
-            Some(SecretConfigPatch::check_max_versions(text.parse().unwrap_or(u64::MAX))?)
+            Some(SecretConfigPatch::check_max_versions(number(text).map_or(u64::MAX, u64::from))?)
         }
         Some(other) => return Err(fields.wrong_type(MAX_VERSIONS, "a number", other)),
     };
@@ -231,7 +225,7 @@ fn options(fields: &mut Fields<'_>) -> Result<Option<u32>, Error> {
     match options.take("cas") {
         None | Some(Json::Null) => Ok(None),
         Some(Json::Number(text) | Json::String(text)) => {
-            let number = text.parse().ok().filter(|number| *number <= MAX_VERSION);
+            let number = number(text).filter(|number| *number <= MAX_VERSION);
             number.map(Some).ok_or_else(not_a_cas)
         }
         Some(_) => Err(not_a_cas()),
@@ -320,6 +314,8 @@ mod tests {
             r#"{"versions":[-1]}"#,
             r#"{"versions":[1.5]}"#,
             r#"{"versions":"1,x"}"#,
+            r#"{"versions":["+1"]}"#,
+            r#"{"versions":"1,"}"#,
             r#"{"versions":{"1":1}}"#,
             r#"{"versions":[[1]]}"#,
             r#"{"versions":[1],"more":1}"#,
@@ -350,9 +346,14 @@ mod tests {
         ] {
             assert_eq!(cas(options), Ok(expected), "{options}");
         }
-        for options in
-            [r#"{"cas":-1}"#, r#"{"cas":"x"}"#, r#"{"cas":true}"#, "[]", r#"{"cas":24001}"#]
-        {
+        for options in [
+            r#"{"cas":-1}"#,
+            r#"{"cas":"+1"}"#,
+            r#"{"cas":"x"}"#,
+            r#"{"cas":true}"#,
+            "[]",
+            r#"{"cas":24001}"#,
+        ] {
             assert!(cas(options).is_err(), "{options}");
         }
     }

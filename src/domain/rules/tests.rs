@@ -1,5 +1,7 @@
 //! The rules against a naive book-keeper, by the hundred thousand.
 
+mod kv2;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
-//! Random sequences of all operations of v2, sent to a real server and compared, answer by answer,
-//! with a model of the rules that was written from the contract and shares no code with the program.
+//! Random sequences of all operations of both API sets, mixed on the same secrets, sent to a real server
+//! and compared, answer by answer, with a model of the rules that was written from the contract and shares
+//! no code with the program.
 //!
 //! | file | what it owns |
 //! |---|---|

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{
-    requests::{Address, Cursor, Flag, Form, Number, Page, Request, Wire},
-    rules::{DATA, Expected, Model, decoded},
+    requests::{Address, Asked, Cursor, Flag, Form, Kv, Number, Page, Request, Wire},
+    rules::{DATA, Expected, Model, REQUEST_ID, decoded},
 };
 use crate::support::{Answer, Domain, Server};
 use okmsd::domain::Clock;
@@ -15,8 +15,15 @@ pub async fn replay(server: &Server, sequence: &[Request]) -> Result<usize, Stri
     let domain = server.domain().await;
     let now = u64::try_from(server.clock.now().as_millis()).expect("after 1970");
     let model = Model::new(domain.okms_id.to_string(), now);
-    let mut replay =
-        Replay { server, domain, model, secrets: None, versions: None, story: Vec::new() };
+    let mut replay = Replay {
+        server,
+        domain,
+        model,
+        secrets: None,
+        versions: None,
+        folder: None,
+        story: Vec::new(),
+    };
     for request in sequence.iter().flat_map(Request::steps) {
         replay.step(&request).await?;
     }
@@ -30,9 +37,10 @@ struct Replay<'s> {
     server: &'s Server,
     domain: Domain,
     model: Model,
-    /// Where the last page of secrets, and of versions, said that the next one begins.
+    /// Where the last page of secrets, of versions, and of a folder, said that the next one begins.
     secrets: Option<NextPage>,
     versions: Option<NextPage>,
+    folder: Option<NextPage>,
     story: Vec<String>,
 }
 
@@ -47,6 +55,7 @@ impl Replay<'_> {
         let current = request.address().map(|at| self.model.current_version(&decoded(at)));
         let next = match request {
             Request::ListVersions { .. } => self.versions.clone(),
+            Request::Kv(_) => self.folder.clone(),
             _ => self.secrets.clone(),
         };
         let cursor = next.as_ref().map(|next| next.cursor.as_str());
@@ -80,6 +89,7 @@ impl Replay<'_> {
             match request {
                 Request::List { .. } => self.secrets = next.or(self.secrets.take()),
                 Request::ListVersions { .. } => self.versions = next.or(self.versions.take()),
+                Request::Kv(Kv::List { .. }) => self.folder = next.or(self.folder.take()),
                 _ => {}
             }
         }
@@ -89,7 +99,8 @@ impl Replay<'_> {
     async fn send(&self, wire: Wire) -> Answer {
         let mut headers: Vec<(&str, &str)> =
             wire.headers.iter().map(|(k, v)| (*k, &v[..])).collect();
-        if wire.body.is_some() {
+        let is_declared = headers.iter().any(|(name, _)| *name == "content-type");
+        if wire.body.is_some() && !is_declared {
             headers.push(("content-type", "application/json"));
         }
         let body = wire.body.unwrap_or_default();
@@ -100,7 +111,13 @@ impl Replay<'_> {
     fn all_there_is(&self) -> Vec<Request> {
         let page = Page { size: None, cursor: Cursor::Absent };
         let at = |path: String| Address { path, form: Form::Encoded, central: false };
-        let mut requests = vec![Request::ReadConfig, Request::List { page }];
+        let root = Kv::List { folder: None, slash: true, asked: Asked::True, page };
+        let mut requests = vec![Request::ReadConfig, Request::List { page }, Request::Kv(root)];
+        for path in self.model.paths() {
+            if !path.starts_with("fill/") {
+                requests.push(Request::Kv(Kv::ReadMetadata { at: at(path) }));
+            }
+        }
         let mut last = None;
         for (path, version) in self.model.versions() {
             // The filled ones are all alike, and many.
@@ -111,8 +128,12 @@ impl Replay<'_> {
                 requests.push(Request::ListVersions { at: at(path.clone()), page });
                 last = Some(path.clone());
             }
-            let (version, include_data) = (Number::Exactly(version), Flag::True);
-            requests.push(Request::ReadVersion { at: at(path), version, include_data });
+            // Each of them by one of the two sets.
+            let (number, include_data) = (Number::Exactly(version), Flag::True);
+            requests.push(match version % 2 {
+                0 => Request::Kv(Kv::Read { at: at(path), version: Some(number) }),
+                _ => Request::ReadVersion { at: at(path), version: number, include_data },
+            });
         }
         requests
     }
@@ -138,7 +159,7 @@ fn compare(expected: &Expected, answer: &Answer) -> Result<(), String> {
             differ("status", 204, answer.status)?;
             differ("body", "", answer.text())
         }
-        Expected::Error { status, codes } => {
+        Expected::Error { status, codes, data } => {
             differ("status", *status, answer.status)?;
             differ("JSON", true, json)?;
             let body = parse(&answer.text())?;
@@ -147,7 +168,13 @@ fn compare(expected: &Expected, answer: &Answer) -> Result<(), String> {
                 return Err(format!("error_code: expected one of {codes:?}, found {code}"));
             }
             let fields: Vec<&String> = body.as_object().ok_or("no object")?.keys().collect();
-            differ("fields", &["error_id", "error_code", "errors", "request_id"][..], &fields)?;
+            let named = &["error_id", "error_code", "errors", "request_id", "data"];
+            differ("fields", &named[..if data.is_some() { 5 } else { 4 }], &fields)?;
+            if let Some(data) = data
+                && let Some(difference) = first_difference("data", data, &body["data"])
+            {
+                return Err(difference);
+            }
             differ("x-request-id", body["request_id"].as_str(), answer.header("x-request-id"))?;
             let errors = body["errors"].as_array().ok_or("no list of errors")?;
             let texts = errors.iter().filter_map(Value::as_str);
@@ -157,12 +184,18 @@ fn compare(expected: &Expected, answer: &Answer) -> Result<(), String> {
             differ("status", 200, answer.status)?;
             differ("JSON", true, json)?;
             let mut text = answer.text();
-            if let Some(data) = data {
-                let (raw, marked) = (format!(r#""data":{data}"#), format!(r#""data":"{DATA}""#));
+            if let Some((name, data)) = data {
+                let (raw, marked) =
+                    (format!(r#""{name}":{data}"#), format!(r#""{name}":"{DATA}""#));
                 differ("data in its own letters", 1, text.matches(&raw).count())?;
                 text = text.replace(&raw, &marked);
             }
             let mut found = parse(&text)?;
+            if found.get("request_id").is_some() {
+                let header = answer.header("x-request-id");
+                differ("x-request-id", found["request_id"].as_str(), header)?;
+                found["request_id"] = REQUEST_ID.into();
+            }
             if let Some(warnings) = found.get_mut("warnings") {
                 *warnings = warnings.as_array().ok_or("warnings are no list")?.len().into();
             }

@@ -11,6 +11,8 @@ both_engines!(
     without_a_right_a_list_is_empty_at_once,
     a_page_full_of_custom_metadata_ends_early_for_whoever_sees_a_part_too,
     versions_are_listed_with_the_right_to_their_secret_only,
+    folders_are_those_that_lead_to_what_the_caller_may_get,
+    a_folder_of_hidden_secrets_is_as_one_that_is_not_there,
 );
 
 /// `apps/{a|b}/sNN`, `other/NN`, 90 in all.
@@ -159,4 +161,79 @@ async fn versions_are_listed_with_the_right_to_their_secret_only(server: Server)
     let client = seeing(&server, &domain, "seen", &["/secret/seen/*"], &[]).await;
     client.get(&domain.secret("seen/a/version")).await.ok();
     client.get(&domain.secret("hidden/a/version")).await.error(403, crate::codes::FORBIDDEN);
+}
+
+/// The names in a folder, read by pages of this size.
+async fn names(client: &Client, domain: &Domain, folder: &str, size: usize) -> Vec<Vec<String>> {
+    let address = domain.kv(&format!("metadata/{folder}?list=true"));
+    let (size, mut cursor, mut pages) = (size.to_string(), None::<String>, Vec::new());
+    loop {
+        let mut headers = vec![("x-pagination-size", size.as_str())];
+        headers.extend(cursor.as_deref().map(|cursor| ("x-pagination-cursor", cursor)));
+        let answer = client.page(&address, &headers).await;
+        let keys = answer.ok()["data"]["keys"].clone();
+        pages.push(serde_json::from_value(keys).expect("names"));
+        match answer.header("x-pagination-cursor-next") {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => return pages,
+        }
+        assert!(pages.len() < 100, "an endless list");
+    }
+}
+
+/// Teams that have a database, teams that have none, and others.
+async fn fill_teams(domain: &Domain) {
+    for number in 0..25 {
+        for below in ["db", "web", "deep/er/db", "deep/er/web", "dbx", "only/web"] {
+            domain.create(&format!("team/t{number:02}/{below}"), "{}").await;
+        }
+        for below in ["web", "db/x"] {
+            domain.create(&format!("team/h{number:02}/{below}"), "{}").await;
+        }
+    }
+    for path in ["team/db", "teams/a/db", "other/db", "team/z"] {
+        domain.create(path, "{}").await;
+    }
+}
+
+async fn folders_are_those_that_lead_to_what_the_caller_may_get(server: Server) {
+    let domain = server.domain().await;
+    fill_teams(&domain).await;
+    let client = seeing(&server, &domain, "db", &["/secret/team/*/db"], &[]).await;
+    assert_eq!(names(&client, &domain, "", 10).await, [["team/"]]);
+    let teams: Vec<_> = (0..25).map(|number| format!("t{number:02}/")).collect();
+    for size in [10, 12, 100] {
+        let pages = names(&client, &domain, "team", size).await;
+        assert_eq!(pages.concat(), teams, "{size}");
+        let (last, full) = pages.split_last().expect("a page");
+        assert!(full.iter().all(|page| page.len() == size), "{pages:?}");
+        assert!(!last.is_empty());
+    }
+    assert_eq!(names(&client, &domain, "team/t07", 10).await, [["db", "deep/"]]);
+    assert_eq!(names(&client, &domain, "team/t07/deep", 10).await, [["er/"]]);
+    assert_eq!(names(&client, &domain, "team/t07/deep/er", 10).await, [["db"]]);
+    // A deny closes what lies in between.
+    let client =
+        seeing(&server, &domain, "holes", &["/secret/team/*/db"], &["/secret/team/t0*"]).await;
+    assert_eq!(names(&client, &domain, "team", 100).await.concat(), teams[10..]);
+}
+
+async fn a_folder_of_hidden_secrets_is_as_one_that_is_not_there(server: Server) {
+    let domain = server.domain().await;
+    fill_teams(&domain).await;
+    let client = seeing(&server, &domain, "db", &["/secret/team/*/db"], &[]).await;
+    let list = async |folder: &str| {
+        let answer = client.get(&domain.kv(&format!("metadata/{folder}?list=true"))).await;
+        answer.error(404, crate::codes::SECRET_NOT_FOUND);
+        answer.text_without_request_id()
+    };
+    let missing = list("team/nobody").await;
+    for hidden in ["team/h07", "team/h07/db", "team/t07/only", "teams", "other", "team/t07/db"] {
+        assert_eq!(list(hidden).await, missing, "{hidden}");
+    }
+    // Whoever has no right at all finds the root empty.
+    let nobody = client_of(&server, domain.okms_id, &[&user("nobody")]).await;
+    assert_eq!(names(&nobody, &domain, "", 10).await, [Vec::<String>::new()]);
+    let answer = nobody.get(&domain.kv("metadata/team?list=true")).await;
+    answer.error(404, crate::codes::SECRET_NOT_FOUND);
 }

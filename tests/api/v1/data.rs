@@ -19,12 +19,14 @@ both_engines!(
     cas_is_compared_and_required_as_vault_does,
     a_merge_patch_makes_a_version_of_the_current_one,
     a_patch_needs_a_version_that_is_open,
+    a_number_that_no_version_can_have_is_not_found_where_there_is_a_secret,
     what_is_closed_is_a_404_with_its_metadata,
     a_planned_deletion_is_shown_and_comes,
     subkeys_are_shown_to_the_depth_that_is_asked_for,
     what_is_not_there_is_a_404_without_data,
     bodies_are_read_strictly,
     a_body_says_what_it_is_or_comes_from_a_client_of_kv2,
+    a_wrapped_answer_is_refused_and_not_unwrapped,
     methods_that_do_not_exist_are_refused,
 );
 
@@ -322,6 +324,15 @@ async fn a_body_says_what_it_is_or_comes_from_a_client_of_kv2(server: Server) {
     put(&[client, site]).await.error(403, OTHER_SITE);
 }
 
+async fn a_wrapped_answer_is_refused_and_not_unwrapped(server: Server) {
+    let domain = server.domain().await;
+    domain.kv_put("a", r#"{"password":"CANARY"}"#).await.ok();
+    let wrapped = [("x-vault-wrap-ttl", "60s")];
+    let read = domain.client.send(Method::GET, &domain.kv("data/a"), &wrapped, Bytes::new()).await;
+    assert!(read.error(400, MALFORMED).contains("X-Vault-Wrap-TTL"));
+    assert!(!read.text().contains("CANARY"));
+}
+
 async fn methods_that_do_not_exist_are_refused(server: Server) {
     let domain = server.domain().await;
     let list: Method = "LIST".parse().unwrap();
@@ -339,5 +350,17 @@ async fn methods_that_do_not_exist_are_refused(server: Server) {
     }
     for below in ["", "data", "data/", "dta/a", "undelete", "config/a"] {
         domain.kv_get(below).await.error(404, ROUTE_NOT_FOUND);
+    }
+}
+
+async fn a_number_that_no_version_can_have_is_not_found_where_there_is_a_secret(server: Server) {
+    let domain = server.domain().await;
+    domain.kv_put("team/a", "{}").await.ok();
+    for operation in ["data", "subkeys"] {
+        for version in ["2", "24001"] {
+            let of = |path: &str| format!("{operation}/{path}?version={version}");
+            domain.kv_get(&of("team/a")).await.error(404, VERSION_NOT_FOUND);
+            domain.kv_get(&of("team/b")).await.error(404, SECRET_NOT_FOUND);
+        }
     }
 }

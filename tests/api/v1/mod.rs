@@ -1,11 +1,13 @@
 //! `/api/{okmsId}/v1`
 
 mod config;
+mod cost;
 mod cross;
 mod data;
 mod keys;
 mod lists;
 mod metadata;
+mod races;
 mod versions;
 
 use serde_json::Value;

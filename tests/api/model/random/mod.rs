@@ -1,8 +1,10 @@
 //! How requests are made up: of few words, so that they meet often.
 
+mod kv;
+
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use super::requests::{
+use crate::model::requests::{
     Address, Cursor, Data, Field, Flag, Form, Metadata, Number, Page, Request, Settings, Verb,
 };
 
@@ -50,6 +52,7 @@ fn request() -> impl Strategy<Value = Request> {
             .prop_map(|millis| Request::Wait { millis }),
         2 => address().prop_map(|at| Request::FillVersions { at }),
         2 => Just(Request::FillSecrets),
+        68 => kv::request().prop_map(Request::Kv),
     ]
 }
 
@@ -108,7 +111,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         1 => select(&[-1_i64, 24_001][..]).boxed(),
     ];
     let lifetime = prop_oneof![
-        24 => select(&["0s", "2s", "3", "1s500ms", "1m", "0h"][..]),
+        24 => select(&["0s", "2s", "3", "1s500ms", "1m", "0h", "1d", "90m5s"][..]),
         1 => select(&["", "1 s", "-1s", "1w", "500ms"][..]),
     ];
     (
@@ -184,9 +187,10 @@ fn option<T: std::fmt::Debug + Clone>(
 }
 
 /// Order and digits that a careless reader would change.
-const OBJECTS: [(&str, &str); 4] = [
+const OBJECTS: [(&str, &str); 5] = [
     (r#"{"k":"v"}"#, r#"{"k":"v"}"#),
     ("{}", "{}"),
+    (r#"{"o":{"p":{"q":1},"s":[]},"b":{}}"#, r#"{"o":{"p":{"q":1},"s":[]},"b":{}}"#),
     (r#"{"z":1.10,"a":[1,{"n":null}]}"#, r#"{"z":1.10,"a":[1,{"n":null}]}"#),
     (r#"{ "u" : "\u00e9\/", "e": 1E400 }"#, r#"{"u":"é/","e":1E400}"#),
 ];

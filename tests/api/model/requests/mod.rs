@@ -1,6 +1,10 @@
 //! What may be asked, as HTTP and as text.
 
+mod kv;
+
 use hyper::Method;
+
+pub use self::kv::{Asked, Cas, Kv, KvSettings, Media, Operation, Versions, VersionsForm};
 
 /// One step of a sequence.
 #[derive(Debug, Clone)]
@@ -56,6 +60,8 @@ pub enum Request {
         typo: bool,
     },
     ReadConfig,
+    /// A request to the other API set.
+    Kv(Kv),
     UpdateConfig {
         settings: Settings,
         typo: bool,
@@ -187,7 +193,9 @@ impl Request {
         match self {
             Self::FillSecrets => (0..12)
                 .map(|number| {
-                    let path = format!("fill/{number:02}");
+                    // Folders among them, for lists of KV2.
+                    let below = if number < 8 { "" } else { "/x" };
+                    let path = format!("fill/{number:02}{below}");
                     Self::Create { path, metadata, data, typo: false }
                 })
                 .collect(),
@@ -211,6 +219,7 @@ impl Request {
             | Self::AddVersion { at, .. }
             | Self::ReadVersion { at, .. }
             | Self::SetState { at, .. } => Some(at),
+            Self::Kv(request) => request.address(),
             _ => None,
         }
     }
@@ -218,6 +227,9 @@ impl Request {
     /// The request as HTTP, in a domain; `current` is the number that [`Number::Current`] counts
     /// from, `cursor` the text that [`Cursor::Next`] stands for. `None` where nothing is sent.
     pub fn wire(&self, okms_id: &str, current: i64, cursor: Option<&str>) -> Option<Wire> {
+        if let Self::Kv(request) = self {
+            return Some(request.wire(okms_id, current, cursor));
+        }
         let base = match self.address() {
             Some(Address { central: true, .. }) => format!("/v2/okms/resource/{okms_id}"),
             _ => format!("/api/{okms_id}/v2"),
@@ -226,7 +238,9 @@ impl Request {
         let secret = secret.unwrap_or_default();
         let mut headers = Vec::new();
         let (method, target, body) = match self {
-            Self::Wait { .. } | Self::FillSecrets | Self::FillVersions { .. } => return None,
+            Self::Wait { .. } | Self::FillSecrets | Self::FillVersions { .. } | Self::Kv(_) => {
+                return None;
+            }
             Self::List { page } => {
                 headers = page.headers(cursor);
                 (Method::GET, format!("{base}/secret"), None)
@@ -255,13 +269,9 @@ impl Request {
             }
             Self::AddVersion { by, cas, data, typo, .. } => {
                 let query = query_text(&[("cas", cas.map(|cas| cas.text(current)))]);
-                let method = match by {
-                    Verb::Post => Method::POST,
-                    Verb::Put => Method::PUT,
-                };
                 let fields = data.text().map(|data| format!(r#""data":{data}"#));
                 let body = object(fields.into_iter().collect(), *typo);
-                (method, format!("{secret}/version{query}"), Some(body))
+                (by.method(), format!("{secret}/version{query}"), Some(body))
             }
             Self::ReadVersion { version, include_data, .. } => {
                 let query = query_text(&[("includeData", include_data.text())]);
@@ -295,6 +305,15 @@ impl Address {
                 format!("%{first:02x}{rest}")
             }
             Form::Twice => self.path.replace('/', "%252F"),
+        }
+    }
+}
+
+impl Verb {
+    fn method(self) -> Method {
+        match self {
+            Self::Post => Method::POST,
+            Self::Put => Method::PUT,
         }
     }
 }
