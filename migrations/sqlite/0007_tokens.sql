@@ -29,5 +29,6 @@ CREATE TABLE token_keys (
     wrapped_key BLOB NOT NULL
 ) STRICT;
 
--- Short-lived tokens that are over are removed.
+-- Short-lived tokens that are over are removed, and so are the oldest of many of one certificate.
+CREATE INDEX tokens_by_certificate ON tokens (bound_fingerprint, created_at) WHERE bound_fingerprint IS NOT NULL;
 CREATE INDEX tokens_by_end ON tokens (expires_at) WHERE bound_fingerprint IS NOT NULL;

@@ -19,8 +19,8 @@ pub struct Token {
     pub id: TokenId,
     /// The only domain in which it counts.
     pub okms_id: OkmsId,
-    /// URNs of the identities that it acts for. A bound token acts for those that its certificate has at
-    /// each request, and these are what they were when it was given.
+    /// URNs of the identities that it acts for. A bound token has none of its own: it acts for those that its
+    /// certificate has at each request.
     pub identity_urns: Vec<String>,
     /// What people say of it.
     pub description: String,

@@ -1,6 +1,8 @@
 //! Whether a certificate's credential, or a token, counts for this request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
 
 use super::{Keyring, PolicyCache};
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
         Principal, Revisions, Timestamp, Token,
     },
     iam::PolicySet,
-    store::Store,
+    store::{FoundToken, Store},
 };
 
 /// Finds out who calls.
@@ -21,6 +23,8 @@ pub struct Authentication {
     policies: Arc<PolicyCache>,
     clock: Arc<dyn Clock>,
     takes_tokens: bool,
+    /// Permits to look up tokens that come without a certificate.
+    lookups: Arc<Semaphore>,
 }
 
 /// What a request says of its caller, beside the certificate of its connection.
@@ -109,7 +113,8 @@ impl Authentication {
         policies: Arc<PolicyCache>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { store, keyring, policies, clock, takes_tokens: true }
+        let lookups = Arc::new(Semaphore::new(CONCURRENT_LOOKUPS));
+        Self { store, keyring, policies, clock, takes_tokens: true, lookups }
     }
 
     /// The same, taking tokens or not.
@@ -153,19 +158,19 @@ impl Authentication {
     ) -> Result<Authenticated, Error> {
         let refuse = |why| Err(Error::Unauthenticated(why));
         // Found by the hash of what was sent: the time that it takes tells nothing of other tokens.
-        let Some(found) = self.store.find_token(presented.hash).await? else {
+        let Some(found) = self.find_token(presented.hash, connection).await? else {
             return refuse("unknown token");
         };
         let token = found.token;
-        let proven = self.keyring.token_key().await?.verify(&token, &presented.hash, &found.mac);
-        if proven.is_err() {
-            tracing::error!(token.id = %token.id, "the stored row of a token does not verify");
-            return refuse("token whose row does not verify");
-        }
         match token.status(self.clock.now()) {
             CredentialStatus::Ready => {}
             CredentialStatus::Expired => return refuse("expired token"),
             CredentialStatus::Revoked => return refuse("revoked token"),
+        }
+        let proven = self.keyring.token_key().await?.verify(&token, &presented.hash, &found.mac);
+        if proven.is_err() {
+            tracing::error!(token.id = %token.id, "the stored row of a token does not verify");
+            return refuse("token whose row does not verify");
         }
         let certificate = match &connection.peer {
             Some(_) => Some(self.certificate(connection).await?),
@@ -203,6 +208,24 @@ impl Authentication {
         };
         let authenticated = self.with_rights(principal, found.revisions).await?;
         Ok(Authenticated { token: Some(Arc::new(token)), ..authenticated })
+    }
+
+    /// Looks a token up. Where there is no certificate it may be made up by anyone, so that few such look-ups
+    /// go at a time: those of others are not kept waiting.
+    async fn find_token(
+        &self,
+        hash: TokenHash,
+        connection: &ConnectionInfo,
+    ) -> Result<Option<FoundToken>, Error> {
+        let _turn = match connection.peer {
+            Some(_) => None,
+            None => {
+                let turn = tokio::time::timeout(LOOKUP_TIME, self.lookups.acquire()).await;
+                let busy = |_| Error::Unavailable("too many tokens to look up".into());
+                Some(turn.map_err(busy)?)
+            }
+        };
+        self.store.find_token(hash).await
     }
 
     /// The principal behind a connection's certificate.
@@ -333,3 +356,9 @@ impl Authentication {
         })
     }
 }
+
+/// Look-ups of tokens without a certificate at a time: a part of the connections that read, and each takes a
+/// fraction of a millisecond.
+const CONCURRENT_LOOKUPS: usize = 2;
+/// How long one waits for its turn.
+const LOOKUP_TIME: Duration = Duration::from_secs(2);

@@ -9,19 +9,31 @@ use super::Keyring;
 use crate::{crypto::TokenKey, domain::Error, store::KeyInsertion};
 
 impl Keyring {
-    /// The key.
+    /// The key, to verify a token with.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] where there is none or it does not open; or when storage fails.
+    pub(super) async fn token_key(&self) -> Result<Arc<TokenKey>, Error> {
+        self.token_key.get_or_try_init(|| self.load_token_key(false)).await.map(Arc::clone)
+    }
+
+    /// The key, to make a token with; made where there is none.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`] where it does not open; or when storage fails.
-    pub(super) async fn token_key(&self) -> Result<Arc<TokenKey>, Error> {
-        self.token_key.get_or_try_init(|| self.load_token_key()).await.map(Arc::clone)
+    pub(super) async fn first_token_key(&self) -> Result<Arc<TokenKey>, Error> {
+        self.token_key.get_or_try_init(|| self.load_token_key(true)).await.map(Arc::clone)
     }
 
-    async fn load_token_key(&self) -> Result<Arc<TokenKey>, Error> {
+    async fn load_token_key(&self, make: bool) -> Result<Arc<TokenKey>, Error> {
         for _ in 0..TRIES {
             let store_key = self.store_key();
             let Some((wrapped_by, wrapped)) = self.store.find_token_key().await? else {
+                if !make {
+                    return Err(Error::Unavailable("the key of tokens is gone".into()));
+                }
                 let made = store_key.generate_token_key();
                 let made =
                     made.map_err(|_| Error::Unavailable("the system gives no randomness".into()))?;

@@ -65,7 +65,7 @@ impl Tokens {
             binding: None,
         };
         let text = generate(TokenKind::Personal)?;
-        let mac = self.keyring.token_key().await?.sign(&token, &text.hash());
+        let mac = self.keyring.first_token_key().await?.sign(&token, &text.hash());
         self.store.insert_token(token.clone(), text.hash(), mac).await?;
         Ok(IssuedToken { token, text })
     }
@@ -109,7 +109,8 @@ impl Tokens {
         let token = Token {
             id: TokenId::new(Uuid::new_v4()),
             okms_id: principal.okms_id,
-            identity_urns: principal.identity_urns.clone(),
+            // It has those of its certificate at each request.
+            identity_urns: Vec::new(),
             description: String::new(),
             created_at: now,
             expires_at: end_of_login(now, now, caller),
@@ -117,7 +118,7 @@ impl Tokens {
             binding: Some(TokenBinding { fingerprint, credential_id: principal.credential_id }),
         };
         let text = generate(TokenKind::Login)?;
-        let mac = self.keyring.token_key().await?.sign(&token, &text.hash());
+        let mac = self.keyring.first_token_key().await?.sign(&token, &text.hash());
         if !self.store.insert_token(token.clone(), text.hash(), mac).await? {
             return Err(Error::Unauthenticated("revoked credential"));
         }

@@ -72,6 +72,17 @@ impl Store {
                         return Ok(false);
                     }
                 }
+                if let Some(binding) = binding {
+                    // Whoever asks for one again and again leaves no more than these behind.
+                    execute!(
+                        &mut tx.connection,
+                        "DELETE FROM tokens WHERE bound_fingerprint = $1 AND token_id NOT IN \
+                         (SELECT token_id FROM tokens WHERE bound_fingerprint = $1 \
+                         ORDER BY created_at DESC, token_id LIMIT $2)",
+                        &binding.fingerprint[..],
+                        i64::from(MAX_BOUND_TOKENS - 1)
+                    )?;
+                }
                 // From the domain's own row: where it is gone, nothing is inserted.
                 let rows = execute!(
                     &mut tx.connection,
@@ -140,10 +151,12 @@ impl Store {
                 tx.wrote = true;
                 let rows = execute!(
                     &mut tx.connection,
-                    "UPDATE tokens SET revoked_at = COALESCE(revoked_at, CAST($2 AS BIGINT)) \
+                    "UPDATE tokens SET revoked_at = COALESCE(revoked_at, CAST($2 AS BIGINT)), mac = $3 \
                      WHERE token_id = $1",
                     id.to_string(),
-                    now.as_millis()
+                    now.as_millis(),
+                    // Nothing proves it any more: who takes the revocation back does not bring it back.
+                    &[0_u8; 32][..]
                 )?;
                 Ok(rows > 0)
             })
@@ -269,6 +282,9 @@ type WrappedRow = (String, Vec<u8>);
 fn wrapped_key((store_key_id, wrapped): WrappedRow) -> (StoreKeyId, WrappedKey) {
     (StoreKeyId::from_stored(store_key_id), WrappedKey::from_stored(wrapped))
 }
+
+/// Tokens that one certificate has at a time: a client needs one, and many processes may share a certificate.
+const MAX_BOUND_TOKENS: u32 = 100;
 
 #[derive(FromRow)]
 struct TokenRow {

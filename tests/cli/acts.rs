@@ -76,6 +76,15 @@ fn table() -> Vec<(&'static str, Kind)> {
             "credential renew",
             Recorded(|place| format!("{} --out-dir own", place.id("credential create"))),
         ),
+        (
+            "token create",
+            Recorded(|place| {
+                let identity = "urn:v1:eu:identity:user:ab12345-ovh/token";
+                format!("--domain {} --identity {identity}", place.id("domain create"))
+            }),
+        ),
+        ("token list", Recorded(|place| format!("--domain {}", place.id("domain create")))),
+        ("token revoke", Recorded(|place| place.id("token create"))),
         ("credential revoke", Recorded(|place| place.id("credential create"))),
         ("policy apply", Recorded(|_| "--file policy.json".into())),
         ("policy list", Recorded(|_| String::new())),
@@ -267,7 +276,7 @@ fn each_subcommand_that_acts_leaves_two_lines_with_its_outcome_and_no_secret() {
                 place.recorded(name, &[&words[..], &config].concat(), false);
                 place.write("data/okmsd.toml", &text);
                 // As it succeeds.
-                let makes = matches!(name, "domain create" | "credential create");
+                let makes = matches!(name, "domain create" | "credential create" | "token create");
                 let format: &[&str] = if makes { &["--format", "json"] } else { &[] };
                 let made = place.recorded(name, &[&words[..], &config, format].concat(), true);
                 if makes {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+    http::{HeaderName, request::Parts},
 };
 
 use crate::{
@@ -24,13 +24,13 @@ use crate::{
         Argument, CustomMetadata, CustomMetadataPatch, Error, MAX_VERSION, MetadataPatch,
         SecretConfigPatch, SecretData, SecretPath, VersionId, VersionLifetime, json::Json,
     },
-    service::Caller,
+    service::{Caller, Presented},
 };
 
 /// A body of JSON, with the caller as of the moment when all of it was there.
 ///
 /// Many clients of KV2 do not say what their body is, or say something else. That is taken where the request
-/// has a header that no other web site can make a browser send.
+/// has something that no other web site can make a browser send.
 pub(super) struct KvBody {
     pub(super) caller: Caller,
     pub(super) json: Json,
@@ -40,8 +40,8 @@ impl FromRequest<ApiState> for KvBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
-        let headers = request.headers();
-        if !is_declared_as(headers, &[JSON, MERGE_PATCH]) && !is_of_a_client(headers) {
+        let is_declared = is_declared_as(request.headers(), &[JSON, MERGE_PATCH]);
+        if !is_declared && !is_of_a_client(&request) {
             return Err(ApiError::UnsupportedMediaType);
         }
         let JsonBody { caller, json } = JsonBody::read(request, state).await?;
@@ -49,13 +49,12 @@ impl FromRequest<ApiState> for KvBody {
     }
 }
 
-fn is_of_a_client(headers: &HeaderMap) -> bool {
-    // Other schemes than this one a browser may add by itself.
-    let bears_a_token = |value: &HeaderValue| {
-        value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
-    };
-    CLIENT_HEADERS.iter().any(|name| headers.contains_key(name))
-        || headers.get(header::AUTHORIZATION).is_some_and(bears_a_token)
+/// Whether a request has something that no other web site can make a browser send: the header of clients of
+/// KV2, or a token, which was taken out of the headers when its sender was found out.
+fn is_of_a_client(request: &Request) -> bool {
+    let presented = request.extensions().get::<Presented>();
+    request.headers().contains_key(X_VAULT_REQUEST)
+        || matches!(presented, Some(Presented::Token(_)))
 }
 
 /// What a path below `metadata` is asked for.
@@ -277,10 +276,9 @@ const CUSTOM_METADATA: &str = "custom_metadata";
 
 /// The content type of a merge patch.
 const MERGE_PATCH: &str = "application/merge-patch+json";
-/// Headers that clients of KV2 send, one of them always, or else a bearer token. A browser sends none of them
-/// to another site without asking that first, and is told no.
-const CLIENT_HEADERS: [HeaderName; 2] =
-    [HeaderName::from_static("x-vault-request"), HeaderName::from_static("x-vault-token")];
+/// What clients of Vault always send. A browser does not send it to another site without asking that first, and
+/// is told no.
+const X_VAULT_REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 /// Versions that one request may name: a hundred times as many as a secret keeps by default. All of them
 /// change in one transaction, for which others wait.
 const MAX_VERSIONS_AT_ONCE: usize = 1_000;

@@ -26,6 +26,7 @@ both_engines!(
     a_certificate_has_nothing_to_renew_or_revoke,
     each_caller_looks_itself_up,
     ended_tokens_of_logins_do_not_fill_the_store,
+    logins_without_end_leave_a_hundred_tokens,
     a_bound_token_that_lost_its_binding_in_the_store_does_not_count,
     a_certificate_of_another_authority_gets_a_token_and_keeps_the_rights_it_has_at_each_request,
     a_slow_body_of_a_login_does_not_bring_back_what_was_revoked,
@@ -253,6 +254,21 @@ async fn ended_tokens_of_logins_do_not_fill_the_store(server: Server) {
     token_of(&domain).await;
     // The personal one is kept, so that the list tells of it.
     assert_eq!(server.database.number(count).await, 2);
+}
+
+async fn logins_without_end_leave_a_hundred_tokens(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let (first, other) = (token_of(&domain).await, server.domain().await);
+    let others = token_of(&other).await;
+    for _ in 0..100 {
+        server.clock.advance(Duration::from_millis(1));
+        log_in(&domain.client, &domain).await.ok();
+    }
+    assert_eq!(server.database.number("SELECT COUNT(*) FROM tokens").await, 101);
+    read_a(&domain.client, &domain, &first).await.error(401, UNAUTHENTICATED);
+    other.create("a", "{}").await;
+    read_a(&other.client, &other, &others).await.ok();
 }
 
 async fn a_bound_token_that_lost_its_binding_in_the_store_does_not_count(server: Server) {

@@ -17,6 +17,8 @@ use crate::{
 both_engines!(
     a_row_that_somebody_changed_is_worth_nothing,
     a_row_that_somebody_made_is_worth_nothing,
+    a_revocation_cannot_be_taken_back,
+    a_lost_key_is_not_made_anew_by_a_look,
     tokens_outlive_the_root_key_and_the_keys_of_their_domain,
 );
 
@@ -62,6 +64,29 @@ async fn a_row_that_somebody_changed_is_worth_nothing(server: Server) {
         }
         read_a(&nobody, &domain, text).await.error(403, FORBIDDEN);
     }
+}
+
+async fn a_revocation_cannot_be_taken_back(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let nobody = server.client(None);
+    let token = root_token(&server, domain.okms_id).await;
+    assert!(server.tokens.revoke(token.token.id).await.expect("a store"));
+    server.database.execute("UPDATE tokens SET revoked_at = NULL").await;
+    read_a(&nobody, &domain, token.text.expose()).await.error(401, UNAUTHENTICATED);
+}
+
+async fn a_lost_key_is_not_made_anew_by_a_look(mut server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let token = root_token(&server, domain.okms_id).await;
+    server.stop().await;
+    assert_eq!(server.database.execute("DELETE FROM token_keys").await, 1);
+    let mut next = server.another().await;
+    let nobody = next.client(None);
+    read_a(&nobody, &domain, token.text.expose()).await.error(503, UNAVAILABLE);
+    assert_eq!(server.database.number("SELECT COUNT(*) FROM token_keys").await, 0);
+    next.stop().await;
 }
 
 async fn a_row_that_somebody_made_is_worth_nothing(server: Server) {

@@ -10,6 +10,7 @@ use super::data;
 use crate::{
     codes::*,
     support::{Answer, Domain, Server, both_engines},
+    tokens::root_token,
 };
 
 both_engines!(
@@ -314,11 +315,17 @@ async fn a_body_says_what_it_is_or_comes_from_a_client_of_kv2(server: Server) {
     put(&[]).await.error(415, UNSUPPORTED_MEDIA_TYPE);
     put(&[form]).await.error(415, UNSUPPORTED_MEDIA_TYPE);
     put(&[("content-type", "text/plain")]).await.error(415, UNSUPPORTED_MEDIA_TYPE);
-    // A browser may add this one by itself.
-    put(&[form, ("authorization", "Basic dTpw")]).await.error(415, UNSUPPORTED_MEDIA_TYPE);
+    // A browser may add this one by itself; it is no token.
+    put(&[form, ("authorization", "Basic dTpw")]).await.error(401, UNAUTHENTICATED);
     let client = ("x-vault-request", "true");
     put(&[client]).await.ok();
     put(&[client, form]).await.ok();
+    let token = root_token(&server, domain.okms_id).await;
+    let bearer = format!("Bearer {}", token.text.expose());
+    for token in [("x-vault-token", token.text.expose()), ("authorization", bearer.as_str())] {
+        put(&[token]).await.ok();
+        put(&[token, form]).await.ok();
+    }
     put(&[("content-type", "application/json; charset=utf-8")]).await.ok();
     let site = ("sec-fetch-site", "cross-site");
     put(&[client, site]).await.error(403, OTHER_SITE);
