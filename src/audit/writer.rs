@@ -264,6 +264,9 @@ impl AuditLog {
         self.0.queue.try_send(message).map_err(|error| {
             count(&self.0.state.lost);
             self.0.state.refusing.store(true, Ordering::Release);
+            // The thread may have worked the queue off since, and would wait for a message that nobody may
+            // send any more.
+            let _full = self.0.queue.try_send(Message::Wake);
             matches!(error, TrySendError::Full(_))
         })
     }
