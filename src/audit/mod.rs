@@ -47,13 +47,15 @@
 //! | `head` | the file that tells where the chain ends |
 //! | `chain` | a chain that is written: append, checkpoint, rotate, remove |
 //! | `recovery` | what a start finds, and goes on with |
-//! | `writer` | the thread, its queue, trouble and its end |
+//! | `log` | what requests see: whether they may begin, their queue |
+//! | `writer` | the thread, trouble and its end |
 //! | `act` | acts of the command line, written without a thread |
 //! | `sinks` | further places for the same lines |
 //! | `reader` | the lines of a chain's files, one after the other |
 //! | `places` | where the chains of a folder are |
 //! | `report` | what a verification tells |
-//! | `verify` | whether a chain is whole, and where it first is not |
+//! | `verify` | whether chains are whole, looked at again where a server works |
+//! | `walk` | a chain checked line by line, and its end |
 
 mod act;
 mod chain;
@@ -61,6 +63,7 @@ mod folder;
 mod head;
 mod keys;
 mod line;
+mod log;
 mod places;
 mod reader;
 mod record;
@@ -68,16 +71,17 @@ mod recovery;
 mod report;
 mod sinks;
 mod verify;
+mod walk;
 mod writer;
 
 use std::{fmt, io, num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use self::{
     act::{begin_act, end_act},
+    log::{AuditLog, Counts, NotRecorded, Refusals},
     record::{About, ActRecord, RequestRecord, known_method},
     report::{Broken, ChainReport, Seen},
     verify::verify,
-    writer::{AuditLog, Counts, NotRecorded, Refusals},
 };
 
 /// How an audit log is written.

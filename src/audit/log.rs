@@ -1,0 +1,265 @@
+//! The audit log as requests see it: what they ask before they begin, and wait for at their end.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use super::{
+    Error, Options,
+    chain::{Chain, Rotation},
+    folder::{self, Lock},
+    line::{Entry, Pending},
+    record::RequestRecord,
+    writer::Writer,
+};
+use crate::domain::Clock;
+
+/// The audit log of a server. Clones are the same log; it ends when the last one is dropped or
+/// [`AuditLog::close`] is called.
+#[derive(Clone)]
+pub struct AuditLog(Arc<Shared>);
+
+/// What became of records since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records that were written.
+    pub written: u64,
+    /// Records that could not be written when it was tried.
+    pub failed: u64,
+    /// Records that were written after the caller of the request was told of an error.
+    pub late: u64,
+    /// Records that will not be written: there was no room to keep them.
+    pub lost: u64,
+    /// Requests that were answered with an error, because of their record.
+    pub refused: Refusals,
+}
+
+/// How many requests were refused because their records could not be written, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// The log could not be written.
+    pub unavailable: u64,
+    /// Too many records were waiting.
+    pub queue_full: u64,
+    /// The record took too long.
+    pub timed_out: u64,
+}
+
+/// The record of a request could not be written, or not in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotRecorded;
+
+struct Shared {
+    queue: SyncSender<Message>,
+    state: Arc<State>,
+    clock: Arc<dyn Clock>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What requests see of the thread.
+#[derive(Default)]
+pub(super) struct State {
+    /// No request is to begin.
+    pub(super) refusing: AtomicBool,
+    /// Requests that were refused before they began, and no line tells of yet.
+    pub(super) refused: AtomicU64,
+    pub(super) written: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) late: AtomicU64,
+    pub(super) lost: AtomicU64,
+    unavailable: AtomicU64,
+    queue_full: AtomicU64,
+    timed_out: AtomicU64,
+}
+
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(super) enum Message {
+    Record {
+        pending: Box<Pending>,
+        change: bool,
+        reply: Option<Reply>,
+    },
+    /// Look whether requests can begin again.
+    Wake,
+    Close,
+}
+
+/// The way to the request that waits for its record.
+pub(super) struct Reply {
+    sender: oneshot::Sender<Result<(), NotRecorded>>,
+    /// It waits no longer: its caller was told of an error.
+    given_up: Arc<AtomicBool>,
+}
+
+impl Reply {
+    pub(super) fn send(self, result: Result<(), NotRecorded>) {
+        // Whoever waited may be gone.
+        let _gone = self.sender.send(result);
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+}
+
+impl AuditLog {
+    /// Begins to write the first chain `server-1`, `server-2`, … that no other process writes.
+    ///
+    /// # Errors
+    ///
+    /// Where a folder is open to others or cannot be written, or all chains are taken.
+    pub fn start(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        folder::ensure_private(&options.folder)?;
+        for number in 1..=MAX_SERVERS {
+            let writer = options.folder.join(format!("server-{number}"));
+            folder::ensure_private(&writer)?;
+            let Some(lock) = Lock::take(&writer)? else { continue };
+            let chain = Chain::open(&writer, Rotation::from(options), clock.now())?;
+            info!(chain = %chain.folder.display(), "the audit log is open");
+            return Self::spawn(chain, lock, options, clock);
+        }
+        Err(Error::Busy(options.folder.clone()))
+    }
+
+    fn spawn(
+        chain: Chain,
+        lock: Lock,
+        options: &Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let (queue, messages) = sync_channel(QUEUE);
+        let state = Arc::new(State::default());
+        let writer = Writer::new(chain, lock, options, Arc::clone(&clock), Arc::clone(&state));
+        let thread = writer.spawn(messages).map_err(Error::io(&options.folder))?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Self(Arc::new(Shared { queue, state, clock, thread })))
+    }
+
+    /// Whether a request may begin: false while its record could not be written.
+    pub fn admits(&self) -> bool {
+        let refusing = self.0.state.refusing.load(Ordering::Acquire);
+        if refusing {
+            count(&self.0.state.refused);
+            count(&self.0.state.unavailable);
+        }
+        !refusing
+    }
+
+    /// Whether records can be written now.
+    pub fn is_ready(&self) -> bool {
+        !self.0.state.refusing.load(Ordering::Acquire)
+    }
+
+    /// What became of records since the start.
+    pub fn counts(&self) -> Counts {
+        let state = &self.0.state;
+        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            written: number(&state.written),
+            failed: number(&state.failed),
+            late: number(&state.late),
+            lost: number(&state.lost),
+            refused: Refusals {
+                unavailable: number(&state.unavailable),
+                queue_full: number(&state.queue_full),
+                timed_out: number(&state.timed_out),
+            },
+        }
+    }
+
+    /// Records a request. When this returns, the record is in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`NotRecorded`] where it could not be written, or not within five seconds. The record is kept
+    /// and written later, so the caller of the request must be told of an error; where too many are
+    /// kept already, it is lost, and a line tells how many were.
+    pub async fn record(&self, record: RequestRecord) -> Result<(), NotRecorded> {
+        let state = &self.0.state;
+        let (sender, answer) = oneshot::channel();
+        let given_up = Arc::new(AtomicBool::new(false));
+        let reply = Reply { sender, given_up: Arc::clone(&given_up) };
+        if let Err(full) = self.send(record, Some(reply)) {
+            count(if full { &state.queue_full } else { &state.unavailable });
+            return Err(NotRecorded);
+        }
+        match tokio::time::timeout(MAX_WAIT, answer).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            // There was no room to keep it, or the thread is gone.
+            Ok(_) => {
+                count(&state.unavailable);
+                Err(NotRecorded)
+            }
+            // The thread is stuck in a disk that does not answer.
+            Err(_) => {
+                given_up.store(true, Ordering::Release);
+                count(&state.timed_out);
+                state.refusing.store(true, Ordering::Release);
+                // Should it have been at the point of ending well: a full queue wakes it, too.
+                let _full = self.0.queue.try_send(Message::Wake);
+                Err(NotRecorded)
+            }
+        }
+    }
+
+    /// Records a request whose caller is gone, without waiting.
+    pub fn record_abandoned(&self, mut record: RequestRecord) {
+        record.abandon();
+        if self.send(record, None).is_err() {
+            error!("the record of a request whose caller went away is lost: the queue is full");
+        }
+    }
+
+    /// Writes what waits, signs it and ends the thread.
+    pub async fn close(&self) {
+        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        // The queue may be full; the thread makes room, or is stuck and the wait below ends.
+        let queue = self.0.queue.clone();
+        let ended = tokio::task::spawn_blocking(move || {
+            let _gone = queue.send(Message::Close);
+            thread.join().is_ok()
+        });
+        match tokio::time::timeout(MAX_WAIT, ended).await {
+            Ok(Ok(true)) => {}
+            _ => error!("the audit log did not end in time"),
+        }
+    }
+
+    /// Gives a record to the thread. An error tells whether the queue is full; else the thread is gone.
+    fn send(&self, record: RequestRecord, reply: Option<Reply>) -> Result<(), bool> {
+        let change = record.is_change();
+        let pending = Pending::new(self.0.clock.now(), Entry::Request(Box::new(record)));
+        let message = Message::Record { pending: Box::new(pending), change, reply };
+        self.0.queue.try_send(message).map_err(|error| {
+            count(&self.0.state.lost);
+            self.0.state.refusing.store(true, Ordering::Release);
+            // The thread may have worked the queue off since, and would wait for a message that nobody may
+            // send any more.
+            let _full = self.0.queue.try_send(Message::Wake);
+            matches!(error, TrySendError::Full(_))
+        })
+    }
+}
+
+/// How long a request waits for its record to be written: far more than a disk takes, less than clients
+/// wait for an answer.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
+/// Records that wait for the thread. Each is of about a kilobyte.
+const QUEUE: usize = 16_384;
+
+/// Servers that share one folder.
+const MAX_SERVERS: u32 = 64;
