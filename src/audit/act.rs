@@ -12,12 +12,14 @@ use super::{
     chain::{Chain, Fault, Rotation},
     folder::{self, Lock},
     line::{Entry, Notice, Pending, What},
+    recovery::Ends,
     sinks::{SYSLOG, Syslog},
 };
 use crate::domain::Clock;
 
 /// Records an act before anything is done. When this returns, the record is on the disk, signed, and there
-/// is room for how it ends.
+/// was room for how it ends as well: a full disk is noticed now. That room is given back, so others may take it
+/// before [`end_act`] comes.
 ///
 /// # Errors
 ///
@@ -86,7 +88,8 @@ fn open(options: &Options, clock: &dyn Clock) -> Result<(Chain, Lock), Error> {
     let deadline = Instant::now() + MAX_WAIT;
     loop {
         if let Some(lock) = Lock::take(&writer)? {
-            return Ok((Chain::open(&writer, Rotation::from(options), clock.now())?, lock));
+            let chain = Chain::open(&writer, Ends::Signed, Rotation::from(options), clock.now())?;
+            return Ok((chain, lock));
         }
         if Instant::now() >= deadline {
             return Err(Error::Busy(writer));

@@ -84,6 +84,9 @@ pub(super) struct Chain {
     pub(super) prev: String,
     /// Lines since the last checkpoint.
     pub(super) unsigned: u64,
+    /// What the start found, which goes before all else: until it is on the disk, `head` stays as it was,
+    /// so that the next start finds the same.
+    pub(super) untold: Vec<Pending>,
     /// What the disk has for certain.
     pub(super) synced: Synced,
     pub(super) head: File,
@@ -127,6 +130,7 @@ impl Chain {
             seq: 0,
             prev: NO_HASH.to_owned(),
             unsigned: 0,
+            untold: Vec::new(),
             synced: Synced::default(),
             head,
         };
@@ -144,9 +148,10 @@ impl Chain {
     /// Writes entries, as one piece. Gives the lines.
     pub(super) fn append(&mut self, entries: &[Pending], sync: bool) -> Result<Vec<u8>, Fault> {
         self.check_file()?;
+        let sync = sync || !self.untold.is_empty();
         let mut lines = Vec::with_capacity(entries.len() * 512);
         let (mut seq, mut prev) = (self.seq, self.prev.clone());
-        for entry in entries {
+        for entry in self.untold.iter().chain(entries) {
             let line = entry.render(seq, &prev);
             // Nobody could read it, nor what comes after.
             if line.len() >= MAX_LINE {
@@ -158,8 +163,9 @@ impl Chain {
             seq += 1;
         }
         self.write(&lines, sync)?;
+        self.unsigned += seq - self.seq;
         (self.seq, self.prev) = (seq, prev);
-        self.unsigned += entries.len() as u64;
+        self.untold.clear();
         if sync {
             self.synced = self.end();
         }
@@ -169,17 +175,21 @@ impl Chain {
 
     /// Signs all lines that are not signed yet, and destroys the key. Gives the line.
     pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<Vec<u8>, Fault> {
+        let mut lines = match self.untold[..] {
+            [] => Vec::new(),
+            _ => self.append(&[], true)?,
+        };
         if self.unsigned == 0 {
-            return Ok(Vec::new());
+            return Ok(lines);
         }
         self.keys.save(&self.folder)?;
         self.check_file()?;
         let next_key = self.keys.line.next.public();
         let object = Pending::new(now, Entry::Checkpoint { next_key }).render(self.seq, &self.prev);
         let line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.line.current);
-        let mut lines = line.clone().into_bytes();
+        self.write(format!("{line}\n").as_bytes(), true)?;
+        lines.extend_from_slice(line.as_bytes());
         lines.push(b'\n');
-        self.write(&lines, true)?;
         self.seq += 1;
         self.prev = hash(line.as_bytes());
         self.unsigned = 0;
@@ -224,8 +234,9 @@ impl Chain {
         let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
         let number = name.parse().unwrap_or(0);
         let follows = Follows { chain_number: number, why: why.to_owned() };
-        let rotation = self.rotation.clone();
+        let (rotation, untold) = (self.rotation.clone(), self.untold.clone());
         *self = Self::begin(&writer, number + 1, Some(follows), rotation, now)?;
+        self.untold = untold;
         Ok(Vec::new())
     }
 
@@ -262,7 +273,6 @@ impl Chain {
             chain: self.id.clone(),
             file: self.number,
             begun: self.begun.as_millis(),
-            next_file_key: self.keys.file.current.public(),
             length: self.length,
             seq: self.seq.saturating_sub(1),
             hash: self.prev.clone(),

@@ -51,7 +51,7 @@ pub(super) struct Lock(#[expect(dead_code, reason = "holds the lock")] File);
 impl Lock {
     /// Takes the lock; nothing where another process has it.
     pub(super) fn take(folder: &Path) -> Result<Option<Self>, Error> {
-        let path = folder.join("lock");
+        let path = folder.join(LOCK);
         let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let file = opened.map_err(Error::io(&path))?;
         match file.try_lock() {
@@ -59,6 +59,15 @@ impl Lock {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(Error::Io(path, error)),
         }
+    }
+}
+
+/// Whether a process holds the lock on a folder, or may hold it for all that can be seen from here. A look
+/// holds it for an instant itself; a server that starts just then writes the next chain.
+pub(super) fn is_locked(folder: &Path) -> bool {
+    match File::open(folder.join(LOCK)) {
+        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Err(error) => error.kind() == ErrorKind::PermissionDenied,
     }
 }
 
@@ -146,6 +155,8 @@ fn numbered(
     found.sort_unstable();
     Ok(found)
 }
+
+const LOCK: &str = "lock";
 
 /// Group write, and everything for others. A group may read: that is how records are collected.
 const FORBIDDEN_BITS: u32 = 0o027;

@@ -1,7 +1,8 @@
 //! The file that tells where a chain ends.
 //!
 //! One block that is written in place for each batch, after the batch itself: a reader who reads it
-//! before the files finds all of what it speaks of.
+//! before the files finds all of what it speaks of. It fits into the smallest sector that disks have, so a
+//! power cut leaves the old one or the new one.
 
 use std::{
     fs::File,
@@ -26,8 +27,6 @@ pub(super) struct Head {
     pub(super) file: u32,
     /// When that file was begun, in milliseconds since 1970.
     pub(super) begun: i64,
-    /// The key that will sign the first line of the next file.
-    pub(super) next_file_key: String,
     /// The bytes of that file.
     pub(super) length: u64,
     /// The last line.
@@ -52,12 +51,10 @@ impl Head {
     /// Writes it in place.
     pub(super) fn write(&self, file: &File, seed: &Seed) -> io::Result<()> {
         let object = serde_json::to_string(self)?;
-        let mut block = sign(&object, DOMAIN, &self.chain, seed).into_bytes();
-        block.push(b'\n');
-        // A line of blanks, so that the file keeps its length and needs no more room.
-        block.resize(BLOCK - 1, b' ');
-        block.push(b'\n');
-        file.write_all_at(&block, 0)
+        let line = sign(&object, DOMAIN, &self.chain, seed);
+        // A chain of an earlier version keeps the length that it began with: the rest of it is blank.
+        let length = if file.metadata()?.len() == OLD_BLOCK as u64 { OLD_BLOCK } else { BLOCK };
+        file.write_all_at(block(&line, length).as_bytes(), 0)
     }
 
     /// Reads it, with the text that its signature is over.
@@ -66,10 +63,9 @@ impl Head {
     ///
     /// Where there is none, or what is there is none.
     pub(super) fn read(chain_folder: &Path) -> io::Result<(Self, String)> {
-        let text = folder::read_text(&Self::path(chain_folder), BLOCK)?;
+        let text = folder::read_text(&Self::path(chain_folder), OLD_BLOCK)?;
         let line = text.lines().next().unwrap_or_default().to_owned();
-        let blanks = BLOCK.saturating_sub(line.len() + 2);
-        if text != format!("{line}\n{}\n", " ".repeat(blanks)) {
+        if ![BLOCK, OLD_BLOCK].contains(&text.len()) || text != block(&line, text.len()) {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok((serde_json::from_str(&line)?, line))
@@ -86,9 +82,44 @@ impl Head {
     }
 }
 
+/// A line, and one of blanks, so that the file keeps its length and needs no more room.
+pub(super) fn block(line: &str, length: usize) -> String {
+    format!("{line}\n{}\n", " ".repeat(length.saturating_sub(line.len() + 2)))
+}
+
 const FILE: &str = "head";
 
-const DOMAIN: &str = "okmsd audit head v1";
+pub(super) const DOMAIN: &str = "okmsd audit head v1";
 
-/// Bytes: more than the longest head, less than what a disk writes as a whole.
-const BLOCK: usize = 1_024;
+/// Bytes: the smallest sector of a disk, which is written as a whole. The longest head has two fewer.
+pub(super) const BLOCK: usize = 512;
+
+/// Bytes of the first form, which named the key of the next file too.
+pub(super) const OLD_BLOCK: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::{super::keys::Keys, *};
+
+    #[test]
+    fn the_longest_head_fits_into_a_sector_and_reads_back() {
+        let synced = Synced { length: u64::MAX, seq: u64::MAX, hash: "f".repeat(64) };
+        let head = Head {
+            chain: uuid::Uuid::max().to_string(),
+            file: u32::MAX,
+            begun: i64::MAX,
+            length: u64::MAX,
+            seq: u64::MAX,
+            hash: "f".repeat(64),
+            synced: Some(synced),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder::create(&Head::path(folder.path())).unwrap();
+        let keys = Keys::generate().unwrap();
+        head.write(&file, &keys.line.current).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 512);
+        let (read, text) = Head::read(folder.path()).unwrap();
+        assert_eq!(read, head);
+        assert!(read.is_signed(&text, &keys.line.current.public()));
+    }
+}

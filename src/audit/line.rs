@@ -81,6 +81,12 @@ pub(super) enum What {
     Resumed,
     /// Records were lost.
     Lost,
+    /// Requests were refused before they began, because those before them could not be recorded in time.
+    Refused,
+    /// The process before did not end as it should.
+    Interrupted,
+    /// Lines that a start found at the end, which no checkpoint and no `head` told of.
+    Unproved,
 }
 
 /// An entry that is to become a line.
@@ -148,6 +154,11 @@ impl Parsed {
     pub(super) fn read(line: &[u8]) -> Option<Self> {
         let parsed: Self = serde_json::from_slice(line).ok()?;
         KINDS.contains(&parsed.kind.as_str()).then_some(parsed)
+    }
+
+    /// Whether it carries a signature, which stands for all lines before it too.
+    pub(super) fn carries_signature(&self) -> bool {
+        matches!(self.kind.as_str(), "checkpoint" | "file")
     }
 }
 

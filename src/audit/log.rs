@@ -19,6 +19,7 @@ use super::{
     folder::{self, Lock},
     line::{Entry, Pending},
     record::RequestRecord,
+    recovery::Ends,
     writer::Writer,
 };
 use crate::domain::Clock;
@@ -31,13 +32,15 @@ pub struct AuditLog(Arc<Shared>);
 /// What became of records since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Records that were written.
+    /// Records that were written, and notices of the log about itself; not its signatures.
     pub written: u64,
-    /// Records that could not be written when it was tried.
+    /// Requests that were told of an error because writing their record failed. Those whose record took too
+    /// long or found no room are counted in `refused` alone, and a caller that went away is told nothing.
     pub failed: u64,
-    /// Records that were written after the caller of the request was told of an error.
+    /// Records that were written after the caller of the request was told of an error. One that was given up
+    /// just while it was written counts too, though its line was made before and lacks `late`.
     pub late: u64,
-    /// Records that will not be written: there was no room to keep them.
+    /// Records that will not be written: there was no room to keep them, or the log had ended.
     pub lost: u64,
     /// Requests that were answered with an error, because of their record.
     pub refused: Refusals,
@@ -126,7 +129,8 @@ impl AuditLog {
             let writer = options.folder.join(format!("server-{number}"));
             folder::ensure_private(&writer)?;
             let Some(lock) = Lock::take(&writer)? else { continue };
-            let chain = Chain::open(&writer, Rotation::from(options), clock.now())?;
+            let rotation = Rotation::from(options);
+            let chain = Chain::open(&writer, Ends::Stopped, rotation, clock.now())?;
             info!(chain = %chain.folder.display(), "the audit log is open");
             return Self::spawn(chain, lock, options, clock);
         }
@@ -206,9 +210,7 @@ impl AuditLog {
             Err(_) => {
                 given_up.store(true, Ordering::Release);
                 count(&state.timed_out);
-                state.refusing.store(true, Ordering::Release);
-                // Should it have been at the point of ending well: a full queue wakes it, too.
-                let _full = self.0.queue.try_send(Message::Wake);
+                self.refuse_until_written();
                 Err(NotRecorded)
             }
         }
@@ -217,8 +219,9 @@ impl AuditLog {
     /// Records a request whose caller is gone, without waiting.
     pub fn record_abandoned(&self, mut record: RequestRecord) {
         record.abandon();
-        if self.send(record, None).is_err() {
-            error!("the record of a request whose caller went away is lost: the queue is full");
+        if let Err(full) = self.send(record, None) {
+            let why = if full { "the queue is full" } else { "the log has ended" };
+            error!(why, "the record of a request whose caller went away is lost");
         }
     }
 
@@ -245,12 +248,17 @@ impl AuditLog {
         let message = Message::Record { pending: Box::new(pending), change, reply };
         self.0.queue.try_send(message).map_err(|error| {
             count(&self.0.state.lost);
-            self.0.state.refusing.store(true, Ordering::Release);
-            // The thread may have worked the queue off since, and would wait for a message that nobody may
-            // send any more.
-            let _full = self.0.queue.try_send(Message::Wake);
+            self.refuse_until_written();
             matches!(error, TrySendError::Full(_))
         })
+    }
+
+    /// Refuses requests until the thread has written what waits.
+    pub(super) fn refuse_until_written(&self) {
+        self.0.state.refusing.store(true, Ordering::Release);
+        // The thread may have worked the queue off since, and would wait for a message that nobody may send
+        // any more. A full queue wakes it, too.
+        let _full = self.0.queue.try_send(Message::Wake);
     }
 }
 

@@ -20,14 +20,17 @@
 //!
 //! `head` is written anew for each batch, signed by the present key. It tells where the chain ends, so
 //! a tail that was cut off is missed. It also tells what the disk has got of that, so that a power cut is
-//! told from a cut: the lines that it took are named, by the next start, in the same chain. The key of an older end is gone, so a cut that takes a checkpoint
+//! told from a cut: the next start names the lines that it took, in the same chain. `head` itself is not
+//! waited for, and may be an older one after a power cut; so a start tells of every end that was not as it
+//! should be, with the last lines that it found. Lines that neither a checkpoint nor `head` tells of are named
+//! too before they are signed with the rest. The key of an older end is gone, so a cut that takes a checkpoint
 //! away cannot be covered by an older `head` made anew.
 //!
 //! # What it does not prove
 //! Who holds the machine while it runs holds the present keys: they can rewrite what came after the
 //! last checkpoint, and write lies from then on. A folder put back as a whole to an earlier copy looks
-//! as it looked then: keep the last line's number and hash elsewhere (`okmsd audit verify` prints
-//! them, and checks them with `--seen`). Keys on a disk are overwritten before they are unlinked, which
+//! as it looked then: keep the number and hash of the last proved line elsewhere (`okmsd audit verify`
+//! prints them, and checks them with `--seen`). Keys on a disk are overwritten before they are unlinked, which
 //! file systems that copy on write do not honour.
 //!
 //! # When it cannot be written
@@ -80,7 +83,7 @@ pub use self::{
     act::{begin_act, end_act},
     log::{AuditLog, Counts, NotRecorded, Refusals},
     record::{About, ActRecord, RequestRecord, known_method},
-    report::{Broken, ChainReport, Seen},
+    report::{Broken, ChainReport, Seen, Told},
     verify::verify,
 };
 

@@ -17,10 +17,17 @@ pub struct ChainReport {
     pub lines: u64,
     /// The last whole line: its number and its hash.
     pub last: Option<(u64, String)>,
+    /// The last line that carries a signature and that the disk has for certain: its number and its hash. No
+    /// kill and no power cut takes it, so whoever misses it later knows that somebody did.
+    pub proved: Option<(u64, String)>,
     /// Lines after the last checkpoint: nothing but `head` is signed over them.
     pub unsigned: u64,
-    /// What the chain says about itself that somebody should know.
+    /// What the chain says about itself that somebody should know: the first hundred of it.
     pub notes: Vec<String>,
+    /// How much more it says than stands in `notes`.
+    pub more_notes: u64,
+    /// How often it says so, by what; none is left out.
+    pub told: Told,
     /// The first broken place.
     pub broken: Option<Broken>,
     /// The first line that nothing proves: no checkpoint comes after it, and `head` tells of none so far
@@ -40,12 +47,28 @@ impl ChainReport {
             first_key: String::new(),
             lines: 0,
             last: None,
+            proved: None,
             unsigned: 0,
             notes: Vec::new(),
+            more_notes: 0,
+            told: Told::default(),
             broken: None,
             unproved: None,
         }
     }
+}
+
+/// How often a chain tells of what somebody should look into.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Its file was removed, replaced or changed while a server wrote it: the work of somebody.
+    pub tampered: u64,
+    /// A start found lines at the end that nothing proved: written just before a kill, or added by somebody.
+    pub unproved: u64,
+    /// Records are lost: the disk had not got them at a power cut, or there was no room to keep them.
+    pub lost: u64,
+    /// A process did not end as it should.
+    pub interrupted: u64,
 }
 
 /// A broken place.

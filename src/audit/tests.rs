@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::{
     chain::{Chain, Rotation},
     line::{Entry, LINE_DOMAIN, MAX_LINE, Notice, Parsed, Pending, What, hash, is_signed, sign},
+    recovery::Ends,
     verify::verify_chain,
     *,
 };
@@ -22,6 +23,7 @@ use crate::{
 mod damage;
 mod power;
 mod refusals;
+mod starts;
 
 fn record(number: usize) -> RequestRecord {
     let id = format!("OKMS.{number}");
@@ -248,7 +250,7 @@ impl Chain {
     /// Opens a chain in a folder of a test.
     fn open_private(writer: &Path, options: &Options, now: Timestamp) -> Self {
         make_private(writer);
-        Self::open(writer, Rotation::from(options), now).unwrap()
+        Self::open(writer, Ends::Signed, Rotation::from(options), now).unwrap()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Reads only, and works while a server writes: `head` is read before the files, which then hold all that
 //! it speaks of. What a server changes meanwhile may look broken for a moment, so what is found is looked
-//! at once more.
+//! at again.
 //!
 //! A line is proved by the checkpoint after it, or by `head`, which is signed too. One that neither tells of
 //! is unproved: anybody who can write to the file can have added it.
@@ -31,7 +31,7 @@ pub fn verify(folder: &Path, seen: &[Seen]) -> io::Result<Vec<ChainReport>> {
 
 fn verify_place(place: places::Place, seen: &[Seen]) -> ChainReport {
     match place {
-        places::Place::Chain(folder) => verify_chain_again(&folder, seen),
+        places::Place::Chain(folder) => verify_chain_again(&folder, seen, &mut thread::sleep),
         places::Place::Missing(writer, first, last) => {
             let folder = writer.join(folder::chain_name(first));
             let what = match last - first {
@@ -51,23 +51,38 @@ fn broken_folder(folder: &Path, what: String) -> ChainReport {
     ChainReport { broken, ..ChainReport::new(folder) }
 }
 
-pub(super) fn verify_chain_again(folder: &Path, seen: &[Seen]) -> ChainReport {
-    let mut report = verify_chain(folder, seen);
-    for look in 0..LOOKS {
-        let unproved = match &report {
-            ChainReport { broken: Some(_), .. } if look > 0 => return report,
-            ChainReport { broken: None, unproved: None, .. } => return report,
-            report => report.unproved.as_ref().and_then(|place| place.seq),
-        };
-        thread::sleep(AGAIN);
-        report = verify_chain(folder, seen);
-        let now = report.unproved.as_ref().and_then(|place| place.seq);
+/// Verifies a chain, once more where that may be about what a server has not finished yet: what is broken at
+/// another look, what nothing proves as long as the server may take to prove it. `pause` waits.
+pub(super) fn verify_chain_again(
+    folder: &Path,
+    seen: &[Seen],
+    pause: &mut dyn FnMut(Duration),
+) -> ChainReport {
+    let writer = folder.parent().unwrap_or(folder);
+    let mut waited = Duration::ZERO;
+    let mut before = None;
+    loop {
+        // Before the look: a server that ends meanwhile has proved its lines.
+        let is_at_work = folder::is_locked(writer);
+        let mut report = verify_chain(folder, seen);
+        let unproved = report.unproved.as_ref().and_then(|place| place.seq);
         // What nothing proved is proved now: these lines are new, and those of a server at work.
-        if unproved.is_some_and(|before| now.is_some_and(|now| now > before)) {
+        if before.is_some() && unproved > before {
             report.unproved = None;
         }
+        let look_again = match (&report.broken, &report.unproved) {
+            (None, None) => false,
+            _ if waited.is_zero() => true,
+            (Some(_), _) => false,
+            (None, Some(_)) => is_at_work && waited < MAX_WAIT,
+        };
+        if !look_again {
+            return report;
+        }
+        pause(AGAIN);
+        waited += AGAIN;
+        before = unproved;
     }
-    report
 }
 
 pub(super) fn verify_chain(folder: &Path, seen: &[Seen]) -> ChainReport {
@@ -75,8 +90,8 @@ pub(super) fn verify_chain(folder: &Path, seen: &[Seen]) -> ChainReport {
 }
 
 /// How long a server may take to finish what looked broken.
-const AGAIN: Duration = Duration::from_millis(200);
+pub(super) const AGAIN: Duration = Duration::from_millis(200);
 
-/// How often is looked again whether `head` follows: a line is there before the disk has it, which may take
-/// a second, and `head` tells of it after that.
-const LOOKS: u32 = 10;
+/// How long a server may take to prove lines that it has written: they are there before the disk has them, and
+/// `head` tells of them after that. A disk that takes longer is worth a word.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(60);

@@ -222,6 +222,9 @@ impl<'a> Walk<'a> {
         (self.seq, self.prev) = (parsed.seq + 1, own_hash);
         self.report.lines += 1;
         self.report.last = Some((parsed.seq, self.prev.clone()));
+        if place.signed && self.disk_has(parsed.seq) {
+            self.report.proved.clone_from(&self.report.last);
+        }
         self.remember_seen(&place)?;
         self.place = Some(place);
         Ok(())
@@ -334,19 +337,34 @@ impl<'a> Walk<'a> {
 
     fn note_notice(&mut self, parsed: &Parsed) {
         let detail = parsed.detail.as_deref().unwrap_or_default();
-        let text = match parsed.what.as_deref() {
-            Some("cut") => format!("a process was killed while it wrote: {detail}"),
-            Some("tampered") => format!("the file was tampered with: {detail}"),
-            Some("lost") => format!("records were lost: {detail}"),
-            Some("resumed") => format!("the log could not be written for a time: {detail}"),
+        let told = &mut self.report.told;
+        let (text, count) = match parsed.what.as_deref() {
+            Some("tampered") => ("the file was tampered with", Some(&mut told.tampered)),
+            Some("unproved") => (
+                "lines were found that nothing proves: a process was killed just then, or somebody \
+                 has added them",
+                Some(&mut told.unproved),
+            ),
+            Some("lost") => ("records were lost", Some(&mut told.lost)),
+            Some("interrupted") => {
+                ("a process did not end as it should", Some(&mut told.interrupted))
+            }
+            Some("cut") => ("a process was killed while it wrote", None),
+            Some("resumed") => ("the log could not be written for a time", None),
+            Some("refused") => ("requests were refused", None),
             _ => return,
         };
-        self.note(format!("line {} at {}: {text}", parsed.seq, parsed.time));
+        if let Some(count) = count {
+            *count += 1;
+        }
+        self.note(format!("line {} at {}: {text}: {detail}", parsed.seq, parsed.time));
     }
 
     fn note(&mut self, text: String) {
         if self.report.notes.len() < MAX_NOTES {
             self.report.notes.push(text);
+        } else {
+            self.report.more_notes += 1;
         }
     }
 }
@@ -380,5 +398,5 @@ const CHANGED: &str = "the line was changed";
 /// Keys that are remembered: a verification of one chain takes fewer checkpoints than that.
 const MAX_KEYS: usize = 100_000;
 
-/// Notes that are told of one chain.
+/// Notes that are listed of one chain: those of more kills than anybody reads about. The rest is counted.
 const MAX_NOTES: usize = 100;

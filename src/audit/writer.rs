@@ -100,7 +100,18 @@ impl Writer {
             }
             self.work();
         }
+        // Requests may have come to their end while the log was closed.
+        for message in messages.try_iter() {
+            self.take(message);
+        }
         self.end();
+        // Whoever comes now is told by the queue, which is gone.
+        let lost = messages.try_iter().filter(|message| matches!(message, Message::Record { .. }));
+        let lost = lost.count();
+        if lost > 0 {
+            self.state.lost.fetch_add(lost as u64, Ordering::Relaxed);
+            error!(lost, "records came after the end of the audit log");
+        }
     }
 
     fn receive(&self, messages: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
@@ -159,16 +170,32 @@ impl Writer {
         }
     }
 
-    /// Writes what waits, and how many records were lost meanwhile.
+    /// Writes what waits, and what was refused or lost meanwhile.
     fn write_all(&mut self) -> Result<(), Fault> {
+        self.note_missing();
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.write_waiting()?;
+        let rotated = self.chain.rotate_if_due(self.clock.now())?;
+        self.sinks.send(rotated);
+        Ok(())
+    }
+
+    /// Has lines tell of requests and records that have none. Also where they cannot be written at once: they
+    /// wait like any other.
+    fn note_missing(&mut self) {
         let lost = self.state.lost.load(Ordering::Relaxed);
         let untold = lost - self.told_lost;
         if untold > 0 {
             self.note(What::Lost, Some(format!("{untold} records found no room to wait")));
-            // Also where it cannot be written at once: it waits like any other.
             self.told_lost = lost;
         }
-        self.write_waiting()
+        let refused = self.state.refused.swap(0, Ordering::Relaxed);
+        if refused > 0 {
+            let detail = format!("{refused} requests, while earlier ones waited for their records");
+            self.note(What::Refused, Some(detail));
+        }
     }
 
     /// Writes what waits, and answers.
@@ -189,8 +216,6 @@ impl Writer {
         if self.chain.unsigned >= MAX_UNSIGNED {
             self.checkpoint_at = Some(Instant::now());
         }
-        let rotated = self.chain.rotate_if_due(self.clock.now())?;
-        self.sinks.send(rotated);
         Ok(())
     }
 
@@ -309,6 +334,11 @@ impl Writer {
         );
         let notice = Entry::Notice(Notice { what: What::Resumed, detail: Some(detail) });
         let mut entries = vec![Pending::new(self.clock.now(), notice)];
+        if lost > self.told_lost {
+            let detail = Some(format!("{} records found no room to wait", lost - self.told_lost));
+            let notice = Entry::Notice(Notice { what: What::Lost, detail });
+            entries.push(Pending::new(self.clock.now(), notice));
+        }
         entries.extend(self.entries());
         let lines = self.append(&entries, true).map_err(|fault| (fault, false))?;
         self.state.written.fetch_add(1, Ordering::Relaxed);
@@ -326,11 +356,14 @@ impl Writer {
         if self.trouble.is_some() {
             self.resume();
         }
+        self.note_missing();
         self.note(What::Stopped, None);
-        match self.write_all().and_then(|()| self.chain.checkpoint(self.clock.now())) {
+        // No new file now: a start looks for these two lines at the end of the last one.
+        match self.write_waiting().and_then(|()| self.chain.checkpoint(self.clock.now())) {
             Ok(lines) => self.sinks.send(lines),
             Err(fault) => {
-                let lost = self.waiting.len();
+                let records = self.waiting.iter().map(|waiting| &waiting.pending.entry);
+                let lost = records.filter(|entry| matches!(entry, Entry::Request(_))).count();
                 self.state.lost.fetch_add(lost as u64, Ordering::Relaxed);
                 error!(?fault, lost, "the end of the audit log cannot be written");
             }

@@ -11,7 +11,7 @@ use super::{
     output::{self, Format},
 };
 use crate::{
-    audit::{self, Broken, ChainReport, Seen},
+    audit::{self, Broken, ChainReport, Seen, Told},
     config::Environment,
 };
 
@@ -34,7 +34,8 @@ pub(super) struct Verify {
     /// Then no other chain is accepted, and each of these must be there
     #[arg(long = "trusted-key", value_name = "KEY")]
     trusted_keys: Vec<String>,
-    /// A line that must be there, as an earlier run printed it; can be given several times
+    /// A line that must be there, as an earlier run printed it (`last proved line`); can be given several
+    /// times
     #[arg(long, value_name = "CHAIN:LINE:HASH", value_parser = seen)]
     seen: Vec<Seen>,
     /// Form of the answer
@@ -164,18 +165,37 @@ impl Place {
 fn text(report: &ChainReport) -> String {
     let mut text = format!("{}: ", report.folder.display());
     text.push_str(&match (&report.broken, &report.unproved) {
-        (None, None) => format!("whole, {} lines", report.lines),
+        (None, None) => format!("whole, {} lines{}", report.lines, told(&report.told)),
         (Some(broken), _) => format!("BROKEN at {}", place(broken)),
         (None, Some(unproved)) => format!("UNPROVED from {}", place(unproved)),
     });
     text.push('\n');
     let unsigned = format!("{} lines at the end are not signed yet", report.unsigned);
-    let notes = report.notes.iter().chain((report.unsigned > 0).then_some(&unsigned));
+    let more = format!("{} notes more", report.more_notes);
+    let notes = report.notes.iter();
+    let notes = notes.chain((report.more_notes > 0).then_some(&more));
+    let notes = notes.chain((report.unsigned > 0).then_some(&unsigned));
     notes.for_each(|note| text.push_str(&format!("  {note}\n")));
-    if let Some((seq, hash)) = &report.last {
-        text.push_str(&format!("  last line {}:{seq}:{hash}\n", report.chain));
+    if let Some((seq, hash)) = &report.proved {
+        text.push_str(&format!("  last proved line {}:{seq}:{hash}\n", report.chain));
     }
     text
+}
+
+/// What a chain tells of, the worst first.
+fn told(told: &Told) -> String {
+    let counts = [
+        (told.tampered, "tampering"),
+        (told.unproved, "unproved lines"),
+        (told.lost, "losses"),
+        (told.interrupted, "interruptions"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<_> = counts.map(|(count, what)| format!("{what} ({count})")).collect();
+    match counts.is_empty() {
+        true => String::new(),
+        false => format!(", which tell of {}", counts.join(", ")),
+    }
 }
 
 fn place(broken: &Broken) -> String {
@@ -193,7 +213,7 @@ fn json(report: &ChainReport) -> Value {
             "what": broken.what,
         })
     };
-    let last = report.last.as_ref().map(|(seq, hash)| format!("{}:{seq}:{hash}", report.chain));
+    let line = |(seq, hash): &(u64, String)| format!("{}:{seq}:{hash}", report.chain);
     json!({
         "folder": report.folder,
         "writer": report.writer,
@@ -201,8 +221,16 @@ fn json(report: &ChainReport) -> Value {
         "firstKey": report.first_key,
         "lines": report.lines,
         "unsigned": report.unsigned,
-        "last": last,
+        "last": report.last.as_ref().map(line),
+        "proved": report.proved.as_ref().map(line),
+        "told": {
+            "tampered": report.told.tampered,
+            "unproved": report.told.unproved,
+            "lost": report.told.lost,
+            "interrupted": report.told.interrupted,
+        },
         "notes": report.notes,
+        "moreNotes": report.more_notes,
         "broken": report.broken.as_ref().map(place),
         "unproved": report.unproved.as_ref().map(place),
     })

@@ -72,7 +72,11 @@ impl Collector for Collected {
         let counts = self.0.audit_counts();
         for (name, help, number) in [
             ("audit_records", "Audit records that were written", counts.written),
-            ("audit_failures", "Audit records that could not be written when due", counts.failed),
+            (
+                "audit_failures",
+                "Requests answered with an error because writing their audit record failed",
+                counts.failed,
+            ),
             (
                 "audit_late_records",
                 "Audit records written after an error was answered",

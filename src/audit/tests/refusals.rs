@@ -6,27 +6,47 @@ use std::{
     time::Instant,
 };
 
-use super::*;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::{
+    log::{Message, State},
+    writer::Writer,
+    *,
+};
 
 /// A clock that stops the thread of the log, which asks it after each batch.
 #[derive(Debug, Default)]
 struct Gate {
-    is_closed: Mutex<bool>,
-    opened: Condvar,
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    is_open: bool,
+    /// Whether the thread waits.
+    is_waiting: bool,
 }
 
 impl Gate {
-    fn set(&self, is_closed: bool) {
-        *self.is_closed.lock().unwrap() = is_closed;
-        self.opened.notify_all();
+    fn open(&self) {
+        self.state.lock().unwrap().is_open = true;
+        self.changed.notify_all();
+    }
+
+    fn until_waiting(&self) {
+        let state = self.state.lock().unwrap();
+        drop(self.changed.wait_while(state, |state| !state.is_waiting).unwrap());
     }
 }
 
 impl Clock for Gate {
     fn now(&self) -> Timestamp {
         if thread::current().name() == Some("okmsd-audit") {
-            let is_closed = self.is_closed.lock().unwrap();
-            drop(self.opened.wait_while(is_closed, |is_closed| *is_closed).unwrap());
+            let mut state = self.state.lock().unwrap();
+            state.is_waiting = true;
+            self.changed.notify_all();
+            drop(self.changed.wait_while(state, |state| !state.is_open).unwrap());
         }
         SystemClock.now()
     }
@@ -38,6 +58,11 @@ fn until_ready(log: &AuditLog) {
         assert!(Instant::now() < deadline, "it is written again");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Options of a log that signs when it is told to, so that its thread does nothing by itself.
+fn unsigned_options(folder: &Path) -> Options {
+    Options { checkpoint_interval: Duration::from_secs(3_600), ..options(folder) }
 }
 
 /// The lines of a request, as text.
@@ -52,11 +77,8 @@ async fn a_record_that_takes_too_long_and_one_without_room_are_refused_and_count
     let folder = private_folder();
     let gate = Arc::new(Gate::default());
     let clock: Arc<dyn Clock> = Arc::<Gate>::clone(&gate);
-    let log = AuditLog::start(&options(folder.path()), clock).unwrap();
-    log.record(record(1)).await.unwrap();
-    gate.set(true);
-    // The last one that the thread writes before it asks the clock.
-    log.record(record(2)).await.unwrap();
+    let log = AuditLog::start(&unsigned_options(folder.path()), clock).unwrap();
+    gate.until_waiting();
     assert_eq!(log.counts().refused, Refusals::default());
 
     tokio::time::pause();
@@ -76,7 +98,7 @@ async fn a_record_that_takes_too_long_and_one_without_room_are_refused_and_count
     assert_eq!((log.counts().lost, log.counts().late), (2, 0));
 
     tokio::time::resume();
-    gate.set(false);
+    gate.open();
     until_ready(&log);
     log.record(record(6)).await.unwrap();
     log.close().await;
@@ -90,25 +112,74 @@ async fn a_record_that_takes_too_long_and_one_without_room_are_refused_and_count
     let report = whole(folder.path());
     let told = report.notes.iter().filter(|note| note.contains("2 records found no room to wait"));
     assert_eq!(told.count(), 1, "{report:?}");
+    let told = "requests were refused: 1 requests, while earlier ones waited for their records";
+    assert_eq!(report.notes.iter().filter(|note| note.ends_with(told)).count(), 1, "{report:?}");
+    assert_eq!((report.told.lost, report.told.interrupted), (1, 0));
+}
+
+#[tokio::test]
+async fn a_refusal_behind_the_back_of_an_idle_log_does_not_last() {
+    let folder = private_folder();
+    let log = AuditLog::start(&unsigned_options(folder.path()), Arc::new(SystemClock)).unwrap();
+    log.record(record(1)).await.unwrap();
+    // As where the thread has worked a full queue off before the sender gets to this.
+    log.refuse_until_written();
+    until_ready(&log);
+    log.close().await;
+}
+
+#[test]
+fn what_comes_behind_the_end_and_what_was_refused_is_told_all_the_same() {
+    let folder = private_folder();
+    let server = folder.path().join("server-1");
+    fs::create_dir(&server).unwrap();
+    make_private(&server);
+    let options = unsigned_options(folder.path());
+    let chain = Chain::open(&server, Ends::Stopped, Rotation::from(&options), SystemClock.now());
+    let lock = folder::Lock::take(&server).unwrap().expect("the lock");
+    let state = Arc::new(State::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let writer = Writer::new(chain.unwrap(), lock, &options, clock, Arc::clone(&state));
+    let (queue, messages) = std::sync::mpsc::sync_channel(8);
+    let message = |number| {
+        let entry = Entry::Request(Box::new(record(number)));
+        let pending = Box::new(Pending::new(SystemClock.now(), entry));
+        Message::Record { pending, change: true, reply: None }
+    };
+    for message in [message(1), Message::Close, message(2)] {
+        queue.send(message).unwrap();
+    }
+    state.refused.store(3, std::sync::atomic::Ordering::Relaxed);
+    writer.spawn(messages).unwrap().join().unwrap();
+    for number in [1, 2] {
+        assert_eq!(lines_of(folder.path(), number).len(), 1, "{number}");
+    }
+    let report = whole(folder.path());
+    assert_eq!((report.unsigned, report.notes.len()), (0, 1), "{report:?}");
+    assert!(report.notes[0].contains("refused: 3 requests"), "{report:?}");
+    let lines = lines(&server.join("000001"));
+    assert_eq!(lines[lines.len() - 2].what.as_deref(), Some("stopped"));
+    assert_eq!(state.lost.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
 async fn requests_while_the_log_cannot_be_written_are_refused_and_counted() {
     let folder = private_folder();
-    let log = AuditLog::start(&options(folder.path()), Arc::new(SystemClock)).unwrap();
+    let options = unsigned_options(folder.path());
+    let log = AuditLog::start(&options, Arc::new(SystemClock)).unwrap();
     log.record(record(1)).await.unwrap();
     let (chain, aside) = (folder.path().join("server-1/000001"), folder.path().join("aside"));
-    fs::rename(&chain, &aside).unwrap();
-    // Not gone, but no folder: nobody can look into it, not even root.
-    fs::write(&chain, "").unwrap();
+    // Not gone, not for an instant, but no folder: nobody can look into it, not even root.
+    fs::write(&aside, "").unwrap();
+    let swap = || renameat_with(CWD, &chain, CWD, &aside, RenameFlags::EXCHANGE).unwrap();
+    swap();
     assert_eq!(log.record(record(2)).await, Err(NotRecorded));
     assert!(!log.admits() && !log.admits());
     let counts = log.counts();
     assert_eq!(counts.refused, Refusals { unavailable: 3, ..Refusals::default() });
     assert_eq!((counts.failed, counts.late, counts.lost), (1, 0, 0));
 
-    fs::remove_file(&chain).unwrap();
-    fs::rename(&aside, &chain).unwrap();
+    swap();
     until_ready(&log);
     assert!(log.admits());
     log.close().await;

@@ -36,6 +36,13 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Whether `head` says that the disk has the line of that number.
+    pub(super) fn disk_has(&self, seq: u64) -> bool {
+        let head = self.head.as_ref().map(|(head, _)| head);
+        let had = |head: &Head| head.synced.as_ref().map_or(head.seq, |synced| synced.seq);
+        head.map(had).is_some_and(|had| seq <= had)
+    }
+
     pub(super) fn check_end(&mut self, own_key: Option<&String>) -> Result<(), Broken> {
         let Some((head, text)) = &self.head else { return Ok(()) };
         if self.report.lines > 0 && self.seq > head.seq {
@@ -66,7 +73,8 @@ impl Walk<'_> {
             None => (folder::file_name(self.kept_heads + 1), None),
         };
         let doubt = if by_known { "" } else { ", or head was changed" };
-        let lost = head.synced.as_ref().is_some_and(|synced| synced.seq < self.seq);
+        // Anybody could say so in a `head` that no known key has signed.
+        let lost = by_known && head.synced.as_ref().is_some_and(|synced| synced.seq < self.seq);
         let why =
             if lost { ", which the disk had not got yet: its power may have been cut" } else { "" };
         let what = format!("cut off at the end: {missing}{why}{doubt}");
