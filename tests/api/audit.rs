@@ -1,6 +1,10 @@
 //! What is recorded of requests that are no operation, or come to nothing; and of many at once.
 
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{
+    collections::HashSet,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use hyper::Method;
@@ -9,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     codes::*,
-    support::{Answer, Server, both_engines, send_raw},
+    support::{Answer, RawConnection, Server, both_engines},
 };
 
 both_engines!(
@@ -141,16 +145,18 @@ async fn a_caller_that_goes_away_leaves_a_record(server: Server) {
     // Promises a body and does not send it.
     let request = format!(
         "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-         content-length: 10\r\n\r\n",
+         content-length: 10\r\nexpect: 100-continue\r\n\r\n",
         domain.secret("")
     );
-    let sent = send_raw(&server.api_url, domain.tls(&server), request.as_bytes());
-    assert!(tokio::time::timeout(Duration::from_millis(500), sent).await.is_err(), "no answer");
-    for _ in 0..100 {
-        if !server.records().is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut connection = RawConnection::open(&server.api_url, domain.tls(&server)).await;
+    connection.send(request.as_bytes()).await;
+    // The request has begun, and only now the caller goes.
+    connection.until_continued().await;
+    drop(connection);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while server.records().is_empty() {
+        assert!(Instant::now() < deadline, "a record");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let records = server.records();
     assert_eq!(records.len(), 1, "{records:?}");

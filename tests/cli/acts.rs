@@ -24,14 +24,18 @@ const DOMAIN: [&str; 8] =
 /// Nobody answers there.
 const UNREACHABLE: &str = "postgres://me:canary-of-a-password@127.0.0.1:1/x";
 
+const CONFIG: &str = "data/okmsd.toml";
+/// The same of a server at a port where nobody answers: only root could.
+const NOBODY: &str = "data/nobody.toml";
+
 /// What a subcommand leaves in the audit log.
 enum Kind {
     /// That it begins, and how it ended. The arguments, which succeed in the order of the table.
     Recorded(fn(&Place) -> String),
-    /// Nothing, for this reason. The arguments, and how it ends.
-    Silent(&'static str, &'static str, i32),
-    /// In its own way, as another test shows.
-    Own(&'static str),
+    /// Nothing, for this reason. The configuration, if it needs one, and how it ends.
+    Silent(&'static str, Option<&'static str>, i32),
+    /// In its own way, which this shows.
+    Own(fn()),
 }
 
 use Kind::{Own, Recorded, Silent};
@@ -39,17 +43,17 @@ use Kind::{Own, Recorded, Silent};
 /// All subcommands. A new one belongs here.
 fn table() -> Vec<(&'static str, Kind)> {
     vec![
+        ("serve", Own(a_servers_life_is_in_its_own_chain)),
+        ("dev", Own(the_making_of_a_trial_is_recorded_with_all_that_was_made)),
         (
-            "serve",
-            Own("its own chain tells when it began and stopped: the test of a server's life"),
+            "init",
+            Own(the_making_of_a_servers_files_leaves_two_lines_with_its_outcome_and_no_secret),
         ),
-        ("dev", Own("it does not end by itself: the test of a trial's making")),
-        ("init", Own("it makes the folder of the log: the test of a server's files")),
-        ("healthcheck", Silent("asks the server alone, as anybody can", "", 1)),
-        ("config example", Silent("prints what is in the program", "", 0)),
-        ("config check", Silent("reads the configuration, and prints no secret", "--config", 0)),
-        ("audit verify", Silent("reads the log itself, also a copy", "--config", 0)),
-        ("audit key", Silent("reads the log itself, also a copy", "--config", 0)),
+        ("healthcheck", Silent("asks the server alone, as anybody can", Some(NOBODY), 1)),
+        ("config example", Silent("prints what is in the program", None, 0)),
+        ("config check", Silent("reads the configuration, and prints no secret", Some(CONFIG), 0)),
+        ("audit verify", Silent("reads the log itself, also a copy", Some(CONFIG), 0)),
+        ("audit key", Silent("reads the log itself, also a copy", Some(CONFIG), 0)),
         ("domain create", Recorded(|_| "--name x".into())),
         ("domain list", Recorded(|_| String::new())),
         ("domain show", Recorded(|place| place.id("domain create"))),
@@ -136,6 +140,10 @@ impl Place {
         let mut place = Self { production, ids: BTreeMap::new(), secrets: BTreeSet::new() };
         place.secrets.insert(PASSWORD.to_owned());
         place.write("password", PASSWORD);
+        let port = format!("127.0.0.1:{}", place.production.port);
+        let config = read(&place.cwd().join(CONFIG));
+        assert!(config.contains(&port), "{config}");
+        place.write(NOBODY, &config.replace(&port, "127.0.0.1:1"));
         place
     }
 
@@ -254,13 +262,12 @@ fn each_subcommand_that_acts_leaves_two_lines_with_its_outcome_and_no_secret() {
     for (name, kind) in table() {
         let words: Vec<_> = name.split(' ').collect();
         match kind {
-            Own(why) => assert!(!why.is_empty()),
+            Own(shown) => shown(),
             Silent(why, config, code) => {
                 assert!(!why.is_empty());
                 let before = place.acts().len();
-                let place_of: &[&str] =
-                    if config.is_empty() { &[] } else { &[config, "data/okmsd.toml"] };
-                let output = run(place.cwd(), &[&words, place_of].concat());
+                let config = config.map_or(vec![], |file| vec!["--config", file]);
+                let output = run(place.cwd(), &[words, config].concat());
                 assert_eq!(output.status.code(), Some(code), "{name}: {output:?}");
                 assert_eq!(place.acts().len(), before, "{name}");
             }
@@ -301,7 +308,7 @@ fn each_subcommand_that_acts_leaves_two_lines_with_its_outcome_and_no_secret() {
     assert!(place.secrets.len() > 8, "{}", place.secrets.len());
 }
 
-#[test]
+/// Run by the table of all subcommands.
 fn the_making_of_a_servers_files_leaves_two_lines_with_its_outcome_and_no_secret() {
     let mut place = Place::new();
     place.note_secrets();
@@ -320,7 +327,7 @@ fn the_making_of_a_servers_files_leaves_two_lines_with_its_outcome_and_no_secret
     assert!(text.contains("\"init\"") && !text.contains(PASSWORD), "{text}");
 }
 
-#[test]
+/// Run by the table of all subcommands.
 fn a_servers_life_is_in_its_own_chain() {
     let production = Production::init();
     let server = production.serve(&[]);
@@ -332,7 +339,7 @@ fn a_servers_life_is_in_its_own_chain() {
     assert_eq!(said, ["started", "stopped"]);
 }
 
-#[test]
+/// Run by the table of all subcommands.
 fn the_making_of_a_trial_is_recorded_with_all_that_was_made() {
     let mut trial = Trial::start();
     let dev = |trial: &Trial| -> Vec<Value> {

@@ -78,7 +78,7 @@ async fn requests_and_acts_are_recorded_and_verified_against_a_key_kept_elsewher
     );
 
     // A line that was seen is missed, even where all else would fit.
-    let last = reports[1]["last"].as_str().expect("a line");
+    let last = reports[1]["proved"].as_str().expect("a line");
     succeed(cwd, &[&VERIFY[..], &["--seen", last]].concat());
     let (chain, rest) = last.split_once(':').expect("a chain");
     let (seq, hash) = rest.split_once(':').expect("a line");
@@ -159,6 +159,12 @@ async fn a_server_killed_under_load_goes_on_with_the_same_chain() {
     let reports = reports.as_array().expect("reports");
     assert_eq!(reports.len(), 2, "no chain was begun anew");
     assert!(reports.iter().all(|report| report["broken"].is_null()), "{reports:?}");
+    // Each kill is told of, in words too.
+    let server = reports.iter().find(|report| report["writer"] == "server-1").expect("a chain");
+    assert_eq!((&server["told"]["interrupted"], &server["told"]["lost"]), (&json!(4), &json!(0)));
+    let text = succeed(trial.cwd.path(), &VERIFY);
+    assert!(text.contains("interruptions (4)\n"), "{text}");
+    assert!(!text.contains("losses"), "{text}");
 }
 
 #[test]
@@ -230,6 +236,8 @@ fn serve(trial: &Trial, database: &[&str]) -> (Server, Client, SocketAddr) {
     command.args(["-c", script, env!("CARGO_BIN_EXE_okmsd"), &listen]).args(database);
     command.current_dir(trial.cwd.path()).stdin(Stdio::null()).env_remove("RUST_LOG");
     command.env("OKMSD_OPERATIONS_LISTEN", operations.to_string());
+    // The log grows by what a test asks for, and by nothing else.
+    command.env("OKMSD_AUDIT_CHECKPOINT_INTERVAL", "1h");
     let is_ready = || TcpStream::connect(("127.0.0.1", port)).is_ok();
     let server = Server::start(command, &trial.cwd.path().join("serve.log"), is_ready);
     let file = |name: &str| read(trial.variable(name).as_ref());

@@ -38,6 +38,17 @@ impl RawConnection {
         self.0.flush().await.expect("to send");
     }
 
+    /// Waits until the server says that it reads the body, which the request must have asked it to say.
+    pub async fn until_continued(&mut self) {
+        let mut received = Vec::new();
+        while !received.ends_with(b"\r\n\r\n") {
+            let count = self.0.read_buf(&mut received).await.expect("bytes");
+            assert!(count > 0, "ended early: {}", String::from_utf8_lossy(&received));
+        }
+        let text = String::from_utf8_lossy(&received);
+        assert!(text.starts_with("HTTP/1.1 100 "), "{text}");
+    }
+
     /// Reads one answer.
     pub async fn answer(mut self) -> Answer {
         let mut received = Vec::new();
