@@ -90,6 +90,21 @@ pub(super) struct SealStatus {
     storage_type: &'static str,
 }
 
+/// Whether the server was set up: one that answers was.
+#[derive(Serialize, ToSchema)]
+pub(super) struct InitStatus {
+    initialized: bool,
+}
+
+/// Which of several servers leads: all do the same work, so there is none to look for.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LeaderStatus {
+    ha_enabled: bool,
+    is_self: bool,
+    leader_address: &'static str,
+    leader_cluster_address: &'static str,
+}
+
 impl Mount {
     fn of(caller: &Caller, path: Option<&'static str>) -> Self {
         Self {
@@ -231,6 +246,39 @@ pub(super) async fn seal_status(_: Caller) -> JsonAnswer<SealStatus> {
         migration: false,
         recovery_seal: false,
         storage_type: "okmsd",
+    })
+}
+
+/// Read whether the server was set up
+#[utoipa::path(
+    get,
+    path = "/sys/init",
+    operation_id = "GetInit",
+    tag = "Vault API",
+    params(OkmsIdParam),
+    responses((status = 200, description = "It was", body = InitStatus), ErrorResponses)
+)]
+pub(super) async fn init_status(_: Caller) -> JsonAnswer<InitStatus> {
+    JsonAnswer(InitStatus { initialized: true })
+}
+
+/// Read which server leads
+///
+/// None does, also where several share a store. The status commands of clients of Vault ask this.
+#[utoipa::path(
+    get,
+    path = "/sys/leader",
+    operation_id = "GetLeader",
+    tag = "Vault API",
+    params(OkmsIdParam),
+    responses((status = 200, description = "None does", body = LeaderStatus), ErrorResponses)
+)]
+pub(super) async fn leader(_: Caller) -> JsonAnswer<LeaderStatus> {
+    JsonAnswer(LeaderStatus {
+        ha_enabled: false,
+        is_self: false,
+        leader_address: "",
+        leader_cluster_address: "",
     })
 }
 

@@ -173,7 +173,9 @@ else
   BAO_TOKEN=wrong refused 2 '' bao kv get -mount=secret "$p/b"
   BAO_TOKEN=wrong refused 2 '' bao token lookup
 fi
-# It asks for sys/leader as well, which okmsd does not have.
-[ -n "${OKMSD_OKMS_ID:-}" ] || works bao status
+# It asks for the seal, and then for the leader.
+is false at sealed bao status
+is true at initialized bao status
+is false at ha_enabled bao status
 
 printf '%d passed, 0 failed\n' "$passed"

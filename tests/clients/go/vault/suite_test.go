@@ -336,6 +336,12 @@ func TestSession(t *testing.T) {
 	seal, err := client.Sys().SealStatus()
 	must(t, err)
 	equal(t, seal.Sealed, false)
+	initialized, err := client.Sys().InitStatus()
+	must(t, err)
+	equal(t, initialized, true)
+	leader, err := client.Sys().Leader()
+	must(t, err)
+	equal(t, leader.HAEnabled, false)
 	if os.Getenv("OKMSD_AUTH") == "cert" {
 		must(t, client.Auth().Token().RevokeSelf(""))
 		_, err = client.KVv2("secret").Get(ctx, "a")
