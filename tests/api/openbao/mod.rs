@@ -107,6 +107,8 @@ fn try_examples(engine: Engine, bao: &OpenBao) -> Vec<String> {
             Ok(_) => {}
         }
     }
+    let expiry: Vec<_> = EXPIRY.iter().map(|line| Request::parse(line)).collect();
+    failures.extend(runtime.block_on(pair.replay(&expiry)).err());
     runtime.block_on(server.stop());
     failures
 }
@@ -177,7 +179,26 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a number")))
 }
 
-/// A few seconds.
+/// Versions that end by themselves, and what can be done to them then.
+const EXPIRY: [&str; 15] = [
+    r#"PUT metadata/a {"delete_version_after":"1s"}"#,
+    r#"PUT data/a {"data":{"k":"v"}}"#,
+    "GET data/a",
+    "GET subkeys/a?depth=1",
+    "GET data/a?version=1",
+    r#"PATCH data/a {"data":{"k":"w"}}"#,
+    "DELETE data/a",
+    r#"PUT undelete/a {"versions":[1]}"#,
+    "GET data/a",
+    r#"PUT metadata/a {"delete_version_after":"2h"}"#,
+    r#"PUT undelete/a {"versions":[1]}"#,
+    r#"PATCH data/a {"data":{"k":"w"}}"#,
+    r#"PUT config {"delete_version_after":"1s"}"#,
+    r#"PUT data/d {"data":{}}"#,
+    r#"PUT destroy/d {"versions":[1]}"#,
+];
+
+/// Half a minute: some of it is waiting for versions to end.
 const DEFAULT_SEQUENCES: u64 = 30;
 /// Each waits for the disk and for OpenBao most of the time.
 const WORKERS: u64 = 3;
