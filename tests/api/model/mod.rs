@@ -18,6 +18,7 @@ mod requests;
 mod rules;
 
 use std::{
+    collections::BTreeSet,
     env,
     io::Write,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -25,10 +26,46 @@ use std::{
     time::Instant,
 };
 
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::{
+    strategy::{Strategy, ValueTree},
+    test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
+};
 use uuid::Uuid;
 
-use crate::support::{Engine, Server, postgres_is_at_hand};
+use self::requests::{Request, Sequence};
+use crate::{
+    document,
+    support::{Engine, Server, postgres_is_at_hand},
+};
+
+/// A sequence that asks for less than all proves less than it seems to.
+#[test]
+fn every_operation_on_secrets_is_in_the_sequences() {
+    let (mut runner, sequences) = (TestRunner::deterministic(), random::sequence());
+    let id = Uuid::nil().to_string();
+    let mut asked = BTreeSet::new();
+    for _ in 0..300 {
+        let Sequence { requests, .. } = sequences.new_tree(&mut runner).expect("one").current();
+        for wire in requests
+            .iter()
+            .flat_map(Request::steps)
+            .filter_map(|request| request.wire(&id, 1, None))
+        {
+            let path = wire.target.split('?').next().unwrap_or_default().to_owned();
+            asked.insert((wire.method.to_string(), path));
+        }
+    }
+    for operation in document::operations() {
+        // Neither is about secrets.
+        if operation.is_of_vault() || operation.id() == "ListServiceKeys" {
+            continue;
+        }
+        for method in operation.methods() {
+            let is_asked = |(by, path): &(String, String)| by == method && operation.is_at(path);
+            assert!(asked.iter().any(is_asked), "{method} {} is in none", operation.id());
+        }
+    }
+}
 
 #[test]
 fn sqlite_answers_as_the_model() {
