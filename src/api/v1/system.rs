@@ -9,7 +9,7 @@ use axum::extract::{RawPathParams, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::envelope::{MountAnswer, MountsAnswer, UiMountsAnswer};
+use super::envelope::{Answer, MountAnswer, MountsAnswer, UiMountsAnswer};
 use crate::{
     api::{
         ApiState,
@@ -135,9 +135,9 @@ impl Mount {
         ErrorResponses
     )
 )]
-pub(super) async fn list_ui_mounts(caller: Caller, id: RequestId) -> JsonAnswer<UiMountsAnswer> {
+pub(super) async fn list_ui_mounts(caller: Caller, id: RequestId) -> JsonAnswer<Answer<UiMounts>> {
     let secret = BTreeMap::from([(SECRET, Mount::of(&caller, None))]);
-    JsonAnswer(UiMountsAnswer::new(id, UiMounts { auth: BTreeMap::new(), secret }))
+    JsonAnswer(Answer::new(id, UiMounts { auth: BTreeMap::new(), secret }))
 }
 
 /// Read the mount of a path
@@ -158,9 +158,9 @@ pub(super) async fn read_ui_mount(
     caller: Caller,
     params: RawPathParams,
     id: RequestId,
-) -> Result<JsonAnswer<MountAnswer>, ApiError> {
+) -> Result<JsonAnswer<Answer<Mount>>, ApiError> {
     check_mount(&params)?;
-    Ok(JsonAnswer(MountAnswer::new(id, Mount::of(&caller, Some(SECRET)))))
+    Ok(JsonAnswer(Answer::new(id, Mount::of(&caller, Some(SECRET)))))
 }
 
 /// List the mounts
@@ -175,9 +175,9 @@ pub(super) async fn read_ui_mount(
         ErrorResponses
     )
 )]
-pub(super) async fn list_mounts(caller: Caller, id: RequestId) -> JsonAnswer<MountsAnswer> {
+pub(super) async fn list_mounts(caller: Caller, id: RequestId) -> JsonAnswer<Answer<BTreeMap<&'static str, Mount>>> {
     let mounts = BTreeMap::from([(SECRET, Mount::of(&caller, None))]);
-    JsonAnswer(MountsAnswer::new(id, mounts))
+    JsonAnswer(Answer::new(id, mounts))
 }
 
 /// Read a mount
@@ -196,9 +196,9 @@ pub(super) async fn read_mount(
     caller: Caller,
     params: RawPathParams,
     id: RequestId,
-) -> Result<JsonAnswer<MountAnswer>, ApiError> {
+) -> Result<JsonAnswer<Answer<Mount>>, ApiError> {
     check_mount(&params)?;
-    Ok(JsonAnswer(MountAnswer::new(id, Mount::of(&caller, Some(SECRET)))))
+    Ok(JsonAnswer(Answer::new(id, Mount::of(&caller, Some(SECRET)))))
 }
 
 /// Read whether the server works
