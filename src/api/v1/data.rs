@@ -8,7 +8,8 @@ use super::{
         GetSubkeysErrorResponseWithMetadata, PatchErrorResponseWithMetadata, VersionMetadata,
     },
     envelope::{
-        Answer, GetSecretResponse, GetSecretSubkeysResponse, PatchSecretResponse, PostSecretResponse,
+        Answer, GetSecretResponse, GetSecretSubkeysResponse, PatchSecretResponse,
+        PostSecretResponse,
     },
     error::KvError,
     requests::{self, KvBody, KvWrite},

@@ -159,8 +159,7 @@ pub(super) async fn read_ui_mount(
     params: RawPathParams,
     id: RequestId,
 ) -> Result<JsonAnswer<Answer<Mount>>, ApiError> {
-    check_mount(&params)?;
-    Ok(JsonAnswer(Answer::new(id, Mount::of(&caller, Some(SECRET)))))
+    read_mount(caller, params, id).await
 }
 
 /// List the mounts
@@ -175,7 +174,10 @@ pub(super) async fn read_ui_mount(
         ErrorResponses
     )
 )]
-pub(super) async fn list_mounts(caller: Caller, id: RequestId) -> JsonAnswer<Answer<BTreeMap<&'static str, Mount>>> {
+pub(super) async fn list_mounts(
+    caller: Caller,
+    id: RequestId,
+) -> JsonAnswer<Answer<BTreeMap<&'static str, Mount>>> {
     let mounts = BTreeMap::from([(SECRET, Mount::of(&caller, None))]);
     JsonAnswer(Answer::new(id, mounts))
 }
