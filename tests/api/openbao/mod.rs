@@ -111,5 +111,5 @@ const EXPIRY: [&str; 15] = [
     r#"PUT destroy/d {"versions":[1]}"#,
 ];
 
-/// Half a minute: some of it is waiting for versions to end.
+/// A quarter of a minute: some of it is waiting for versions to end.
 const DEFAULT_SEQUENCES: u64 = 30;

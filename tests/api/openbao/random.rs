@@ -259,7 +259,7 @@ const CUSTOM_PATCHES: &[&str] = &[
 const ODD_PATHS: [&str; 10] =
     ["a%20b", "a+b", "a%252Fb", "%C3%A9", "a~b", "a//b", "a/", "a/../d", "%2Fa", "a%2F%2e%2e%2Fd"];
 
-const LISTS: [(&str, &str); 15] = [
+const LISTS: [(&str, &str); 16] = [
     ("LIST", "metadata"),
     ("GET", "metadata?list=true"),
     ("LIST", "metadata/"),
@@ -275,4 +275,5 @@ const LISTS: [(&str, &str); 15] = [
     ("LIST", "metadata?limit=2"),
     ("LIST", "metadata?after=a&limit=1"),
     ("LIST", "metadata/a?after=b"),
+    ("GET", "metadata/a?scan=true"),
 ];

@@ -113,7 +113,8 @@ is '["a", "a/", "b", "patched"]' flat bao kv list -mount=secret "$p"
 refused 2 '' bao kv list -mount=secret "$p/none"
 # OpenBao's alone. There is no other version to go to than that which the engine has.
 if [ -n "${OKMSD_OKMS_ID:-}" ]; then
-  refused 2 'Code: 405' bao kv scan -mount=secret "$p"
+  refused 2 'Code: 400' bao kv scan -mount=secret "$p"
+  refused 2 'Code: 400' bao list -limit=1 "secret/metadata/$p"
   refused 2 'Code: 404' bao kv enable-versioning secret
 fi
 [[ $(bao kv list secret/) == *"\"$p/\""* ]] || fail 'the root lists it'

@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +29,7 @@ func TestEveryMethodIsCalled(t *testing.T) {
 	helper := reflect.TypeOf(&KVv2{})
 	for i := range helper.NumMethod() {
 		name := helper.Method(i).Name
-		if !strings.Contains(suite+more, "kv."+name+"(ctx, ") {
+		if !regexp.MustCompile(`\bkv\.` + name + `\b`).MatchString(suite + more) {
 			t.Errorf("%s is not called", name)
 		}
 	}
@@ -322,6 +324,47 @@ func TestRaw(t *testing.T) {
 	if _, ok := config.Data["max_versions"]; !ok {
 		t.Fatalf("is %v", config.Data)
 	}
+}
+
+// What the Vault provider of External Secrets does to push a secret, to list and to take it away.
+func TestExternalSecrets(t *testing.T) {
+	client, _, path := secret(t)
+	logical, data, metadata := client.Logical(), "secret/data/"+path, "secret/metadata/"+path
+	absent := func() {
+		t.Helper()
+		for _, address := range []string{data, metadata} {
+			read, err := logical.ReadWithContext(ctx, address)
+			must(t, err)
+			if read != nil {
+				t.Fatalf("%s has %v", address, read)
+			}
+		}
+	}
+	absent()
+	// Before there is any data.
+	owner := map[string]any{"managed-by": "external-secrets"}
+	_, err := logical.WriteWithContext(ctx, metadata, map[string]any{"custom_metadata": owner})
+	must(t, err)
+	for version := range 2 {
+		told, err := logical.ReadWithContext(ctx, metadata)
+		must(t, err)
+		equal(t, told.Data["custom_metadata"], owner)
+		equal(t, told.Data["current_version"], version)
+		_, err = logical.WriteWithContext(ctx, data, map[string]any{
+			"data":    map[string]any{"n": version},
+			"options": map[string]any{"cas": told.Data["current_version"]},
+		})
+		must(t, err)
+	}
+	folder, _, _ := strings.Cut(path, "/")
+	listed, err := logical.ReadWithDataWithContext(ctx, "secret/metadata/"+folder, url.Values{"list": {"true"}})
+	must(t, err)
+	equal(t, len(listed.Data["keys"].([]any)), 1)
+	for _, address := range []string{data, metadata} {
+		_, err = logical.DeleteWithContext(ctx, address)
+		must(t, err)
+	}
+	absent()
 }
 
 func TestSession(t *testing.T) {
