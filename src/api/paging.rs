@@ -6,7 +6,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{body::JsonAnswer, error::ApiError, query::number};
+use super::{
+    body::JsonAnswer,
+    error::ApiError,
+    query::{has, number},
+};
 use crate::domain::Error;
 
 /// Which page is asked for. The cursor is opaque here too: the service makes and checks it.
@@ -34,13 +38,18 @@ impl<S: Send + Sync> FromRequestParts<S> for PageRequest {
     }
 }
 
-/// Which page is asked for, if one is.
+/// Which page is asked for, if one is. Who asks for a part, or for all that stands deeper, in the words of OpenBao
+/// does not expect the list that there is, and is refused.
 pub(super) struct OptionalPage(pub(super) Option<PageRequest>);
 
 impl<S: Send + Sync> FromRequestParts<S> for OptionalPage {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        if let Some(name) = OF_OPENBAO.iter().find(|name| has(parts.uri.query(), name)) {
+            let text = format!("{name}: no such list is served; X-Pagination-Size asks for pages");
+            return Err(Error::malformed(text).into());
+        }
         let asks = [X_PAGINATION_SIZE, X_PAGINATION_CURSOR];
         if !asks.iter().any(|name| parts.headers.contains_key(name)) {
             return Ok(Self(None));
@@ -76,6 +85,9 @@ fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h st
 const X_PAGINATION_SIZE: HeaderName = HeaderName::from_static("x-pagination-size");
 const X_PAGINATION_CURSOR: HeaderName = HeaderName::from_static("x-pagination-cursor");
 const X_PAGINATION_CURSOR_NEXT: HeaderName = HeaderName::from_static("x-pagination-cursor-next");
+
+/// Parameters of OpenBao's lists, which neither the API nor Vault has.
+const OF_OPENBAO: [&str; 3] = ["after", "limit", "scan"];
 
 /// The API's own default and minimum.
 const DEFAULT_SIZE: u32 = 100;

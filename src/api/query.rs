@@ -117,6 +117,11 @@ pub(super) fn asks_for_list(query: Option<&str>) -> Result<bool, Error> {
     }
 }
 
+/// Whether a parameter is there.
+pub(super) fn has(query: Option<&str>, name: &str) -> bool {
+    pairs(query).any(|(key, _)| key == name)
+}
+
 /// The only value of a parameter; the same parameter twice is refused, since nobody could tell which
 /// of them counts.
 fn single<'q>(query: Option<&'q str>, name: &str) -> Result<Option<Cow<'q, str>>, Error> {

@@ -18,6 +18,7 @@ mod revocation;
 mod rights;
 mod routes;
 mod schema;
+mod sequences;
 mod storage_failure;
 #[path = "../support/mod.rs"]
 mod support;

@@ -33,14 +33,6 @@ async fn every_client_works_on_postgres() {
     }
 }
 
-#[test]
-fn the_go_suites_differ_in_the_module_alone() {
-    let [vault, openbao] =
-        [include_str!("go/vault/suite_test.go"), include_str!("go/openbao/suite_test.go")];
-    let module = "github.com/hashicorp/vault/api";
-    assert_eq!(vault.replace(module, "github.com/openbao/openbao/api/v2"), openbao);
-}
-
 #[track_caller]
 fn run_all(toolbox: &Toolbox, target: &Target) {
     for auth in [Auth::Certificate, Auth::Token] {

@@ -1,4 +1,4 @@
-//! Answers of v1, in the form of KV2: what is asked for stands in `data`, beside the id of the request.
+//! What answers of KV2 hold; see [`envelope`](super::envelope) for their form.
 
 use std::collections::BTreeMap;
 
@@ -7,38 +7,10 @@ use utoipa::ToSchema;
 
 use super::error::KvError;
 use crate::{
-    api::{body::raw_json, envelope::RequestId, error::ApiError},
+    api::{body::raw_json, error::ApiError},
     domain::{CustomMetadata, Error, Secret, SecretConfig, SecretData, Version, resource_urn},
     service::{Caller, OpenedVersion, VersionView},
 };
-
-/// Something that was asked for.
-#[derive(Serialize)]
-pub(super) struct Answer<T> {
-    request_id: String,
-    data: T,
-}
-
-impl<T> Answer<T> {
-    pub(super) fn new(RequestId(request_id): RequestId, data: T) -> Self {
-        Self { request_id, data }
-    }
-}
-
-/// What the writer should know.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Warnings {
-    /// The id under which the server's log has this request.
-    request_id: String,
-    /// What was stored and does not have the effect that it seems to have.
-    warnings: Vec<String>,
-}
-
-impl Warnings {
-    pub(super) fn new(RequestId(request_id): RequestId, warnings: Vec<String>) -> Self {
-        Self { request_id, warnings }
-    }
-}
 
 /// The defaults of a domain.
 #[derive(Serialize, ToSchema)]
@@ -218,36 +190,6 @@ fn pairs(custom_metadata: &CustomMetadata) -> Option<BTreeMap<String, String>> {
 
 fn deletion_time(version: &Version) -> String {
     version.deactivated_at.map_or_else(String::new, |at| at.to_rfc3339_nanos())
-}
-
-/// The documented form of an answer, by the name that the service has for it.
-macro_rules! documented {
-    ($($(#[$doc:meta])* $name:ident of $data:ty;)*) => {$(
-        $(#[$doc])*
-        #[derive(ToSchema)]
-        #[expect(dead_code, reason = "read by the OpenAPI document only")]
-        pub(super) struct $name {
-            /// The id under which the server's log has this request.
-            #[schema(example = "OKMS.2b6f5a9e-52a4-4f0e-8d2c-6b1f3d0a9c11")]
-            request_id: String,
-            data: $data,
-        }
-    )*};
-}
-
-documented! {
-    /// The defaults of the domain.
-    GetConfigResponse of GetConfigData;
-    /// A version with its data.
-    GetSecretResponse of GetSecretData;
-    /// The new version.
-    PostSecretResponse of VersionMetadata;
-    /// The new version.
-    PatchSecretResponse of VersionMetadata;
-    /// A version with the keys of its data.
-    GetSecretSubkeysResponse of GetSubkeysData;
-    /// The metadata of a secret, or the names in a folder.
-    GetMetadataResponse of SecretMetadata;
 }
 
 /// The documented form of what is known of a secret ([`GetMetadataData`]), or of the names in a folder

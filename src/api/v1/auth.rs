@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::envelope::{LookupSelfAnswer, TokenAnswer};
+use super::envelope::{Answer, LookupSelfAnswer, TokenAnswer};
 use crate::{
     api::{
         ApiState,
@@ -96,7 +96,7 @@ pub(super) async fn lookup_self(
     caller: Caller,
     OwnToken(own): OwnToken,
     id: RequestId,
-) -> JsonAnswer<LookupSelfAnswer> {
+) -> JsonAnswer<Answer<LookupSelfData>> {
     let token = caller.token();
     let end = token.map(|token| token.expires_at).or(caller.credential_expires_at());
     let created_at = token.map_or_else(|| state.tokens.now(), |token| token.created_at);
@@ -123,7 +123,7 @@ pub(super) async fn lookup_self(
         ttl: end.map_or(0, |end| state.tokens.seconds_until(end)),
         kind: "service",
     };
-    JsonAnswer(LookupSelfAnswer::new(id, data))
+    JsonAnswer(Answer::new(id, data))
 }
 
 /// Renew the caller's token

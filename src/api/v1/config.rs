@@ -3,7 +3,8 @@
 use axum::{extract::State, http::StatusCode};
 
 use super::{
-    answers::{Answer, GetConfigData, GetConfigResponse},
+    answers::GetConfigData,
+    envelope::{Answer, GetConfigResponse},
     error::KvError,
     requests::{self, KvBody},
     schemas::PostConfigRequest,

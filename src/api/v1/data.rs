@@ -4,9 +4,12 @@ use axum::{extract::State, http::StatusCode};
 
 use super::{
     answers::{
-        Answer, Closed, GetErrorResponseWithMetadata, GetSecretData, GetSecretResponse,
-        GetSecretSubkeysResponse, GetSubkeysData, GetSubkeysErrorResponseWithMetadata,
-        PatchErrorResponseWithMetadata, PatchSecretResponse, PostSecretResponse, VersionMetadata,
+        Closed, GetErrorResponseWithMetadata, GetSecretData, GetSubkeysData,
+        GetSubkeysErrorResponseWithMetadata, PatchErrorResponseWithMetadata, VersionMetadata,
+    },
+    envelope::{
+        Answer, GetSecretResponse, GetSecretSubkeysResponse, PatchSecretResponse,
+        PostSecretResponse,
     },
     error::KvError,
     requests::{self, KvBody, KvWrite},

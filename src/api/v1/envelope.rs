@@ -1,4 +1,5 @@
-//! The form of Vault's answers.
+//! The form of answers: what is asked for stands in `data`, beside the id of the request. Of what else Vault
+//! has there, clients miss nothing.
 
 use std::collections::BTreeMap;
 
@@ -6,54 +7,38 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
+    answers::{GetConfigData, GetSecretData, GetSubkeysData, SecretMetadata, VersionMetadata},
     auth::{LookupSelfData, TokenAuth},
     system::{Mount, UiMounts},
 };
 use crate::api::envelope::RequestId;
 
-/// Answers that have what was asked for in `data`. Each is a type of its own, since the document names them.
-macro_rules! data_answers {
-    ($($(#[$doc:meta])* $name:ident: $data:ty;)+) => {$(
-        $(#[$doc])*
-        #[derive(Serialize, ToSchema)]
-        pub(super) struct $name {
-            /// The id under which the server's log has this request.
-            request_id: String,
-            lease_id: &'static str,
-            renewable: bool,
-            lease_duration: u64,
-            data: $data,
-            wrap_info: Option<BTreeMap<String, String>>,
-            warnings: Option<Vec<String>>,
-            auth: Option<BTreeMap<String, String>>,
-        }
-
-        impl $name {
-            pub(super) fn new(RequestId(request_id): RequestId, data: $data) -> Self {
-                Self {
-                    request_id,
-                    lease_id: "",
-                    renewable: false,
-                    lease_duration: 0,
-                    data,
-                    wrap_info: None,
-                    warnings: None,
-                    auth: None,
-                }
-            }
-        }
-    )+};
+/// Something that was asked for.
+#[derive(Serialize)]
+pub(super) struct Answer<T> {
+    request_id: String,
+    data: T,
 }
 
-data_answers! {
-    /// What is known of the caller.
-    LookupSelfAnswer: LookupSelfData;
-    /// A mount.
-    MountAnswer: Mount;
-    /// All mounts.
-    MountsAnswer: BTreeMap<&'static str, Mount>;
-    /// The mounts that a user interface shows.
-    UiMountsAnswer: UiMounts;
+impl<T> Answer<T> {
+    pub(super) fn new(RequestId(request_id): RequestId, data: T) -> Self {
+        Self { request_id, data }
+    }
+}
+
+/// What the writer should know.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Warnings {
+    /// The id under which the server's log has this request.
+    request_id: String,
+    /// What was stored and does not have the effect that it seems to have.
+    warnings: Vec<String>,
+}
+
+impl Warnings {
+    pub(super) fn new(RequestId(request_id): RequestId, warnings: Vec<String>) -> Self {
+        Self { request_id, warnings }
+    }
 }
 
 /// A token that was given, or prolonged.
@@ -61,26 +46,49 @@ data_answers! {
 pub(super) struct TokenAnswer {
     /// The id under which the server's log has this request.
     request_id: String,
-    lease_id: &'static str,
-    renewable: bool,
-    lease_duration: u64,
-    data: Option<BTreeMap<String, String>>,
-    wrap_info: Option<BTreeMap<String, String>>,
-    warnings: Option<Vec<String>>,
     auth: TokenAuth,
 }
 
 impl TokenAnswer {
     pub(super) fn new(RequestId(request_id): RequestId, auth: TokenAuth) -> Self {
-        Self {
-            request_id,
-            lease_id: "",
-            renewable: false,
-            lease_duration: 0,
-            data: None,
-            wrap_info: None,
-            warnings: None,
-            auth,
-        }
+        Self { request_id, auth }
     }
+}
+
+/// The documented form of an answer, by the name that the service has for it.
+macro_rules! documented {
+    ($($(#[$doc:meta])* $name:ident of $data:ty;)*) => {$(
+        $(#[$doc])*
+        #[derive(ToSchema)]
+        #[expect(dead_code, reason = "read by the OpenAPI document only")]
+        pub(super) struct $name {
+            /// The id under which the server's log has this request.
+            #[schema(example = "OKMS.2b6f5a9e-52a4-4f0e-8d2c-6b1f3d0a9c11")]
+            request_id: String,
+            data: $data,
+        }
+    )*};
+}
+
+documented! {
+    /// The defaults of the domain.
+    GetConfigResponse of GetConfigData;
+    /// A version with its data.
+    GetSecretResponse of GetSecretData;
+    /// The new version.
+    PostSecretResponse of VersionMetadata;
+    /// The new version.
+    PatchSecretResponse of VersionMetadata;
+    /// A version with the keys of its data.
+    GetSecretSubkeysResponse of GetSubkeysData;
+    /// The metadata of a secret, or the names in a folder.
+    GetMetadataResponse of SecretMetadata;
+    /// What is known of the caller.
+    LookupSelfAnswer of LookupSelfData;
+    /// A mount.
+    MountAnswer of Mount;
+    /// All mounts.
+    MountsAnswer of BTreeMap<&'static str, Mount>;
+    /// The mounts that a user interface shows.
+    UiMountsAnswer of UiMounts;
 }

@@ -7,7 +7,8 @@ use axum::{
 };
 
 use super::{
-    answers::{Answer, GetMetadataData, GetMetadataResponse, Keys, Warnings},
+    answers::{GetMetadataData, Keys},
+    envelope::{Answer, GetMetadataResponse, Warnings},
     error::{KvError, in_kv2_words},
     requests::{self, KvBody, MetadataTarget},
     schemas::SecretUpdatableMetadata,

@@ -65,6 +65,8 @@ pub(super) fn router() -> OpenApiRouter<ApiState> {
         .routes(routes!(system::read_mount))
         .routes(routes!(system::health))
         .routes(routes!(system::seal_status))
+        .routes(routes!(system::init_status))
+        .routes(routes!(system::leader))
         .route("/auth/token/renew-self", put(auth::renew_self))
         .route("/auth/token/revoke-self", put(auth::revoke_self))
         .route("/auth/cert/login", put(auth::login))

@@ -9,7 +9,7 @@ use axum::extract::{RawPathParams, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::envelope::{MountAnswer, MountsAnswer, UiMountsAnswer};
+use super::envelope::{Answer, MountAnswer, MountsAnswer, UiMountsAnswer};
 use crate::{
     api::{
         ApiState,
@@ -90,6 +90,21 @@ pub(super) struct SealStatus {
     storage_type: &'static str,
 }
 
+/// Whether the server was set up: one that answers was.
+#[derive(Serialize, ToSchema)]
+pub(super) struct InitStatus {
+    initialized: bool,
+}
+
+/// Which of several servers leads: all do the same work, so there is none to look for.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LeaderStatus {
+    ha_enabled: bool,
+    is_self: bool,
+    leader_address: &'static str,
+    leader_cluster_address: &'static str,
+}
+
 impl Mount {
     fn of(caller: &Caller, path: Option<&'static str>) -> Self {
         Self {
@@ -120,9 +135,9 @@ impl Mount {
         ErrorResponses
     )
 )]
-pub(super) async fn list_ui_mounts(caller: Caller, id: RequestId) -> JsonAnswer<UiMountsAnswer> {
+pub(super) async fn list_ui_mounts(caller: Caller, id: RequestId) -> JsonAnswer<Answer<UiMounts>> {
     let secret = BTreeMap::from([(SECRET, Mount::of(&caller, None))]);
-    JsonAnswer(UiMountsAnswer::new(id, UiMounts { auth: BTreeMap::new(), secret }))
+    JsonAnswer(Answer::new(id, UiMounts { auth: BTreeMap::new(), secret }))
 }
 
 /// Read the mount of a path
@@ -143,9 +158,8 @@ pub(super) async fn read_ui_mount(
     caller: Caller,
     params: RawPathParams,
     id: RequestId,
-) -> Result<JsonAnswer<MountAnswer>, ApiError> {
-    check_mount(&params)?;
-    Ok(JsonAnswer(MountAnswer::new(id, Mount::of(&caller, Some(SECRET)))))
+) -> Result<JsonAnswer<Answer<Mount>>, ApiError> {
+    read_mount(caller, params, id).await
 }
 
 /// List the mounts
@@ -160,9 +174,12 @@ pub(super) async fn read_ui_mount(
         ErrorResponses
     )
 )]
-pub(super) async fn list_mounts(caller: Caller, id: RequestId) -> JsonAnswer<MountsAnswer> {
+pub(super) async fn list_mounts(
+    caller: Caller,
+    id: RequestId,
+) -> JsonAnswer<Answer<BTreeMap<&'static str, Mount>>> {
     let mounts = BTreeMap::from([(SECRET, Mount::of(&caller, None))]);
-    JsonAnswer(MountsAnswer::new(id, mounts))
+    JsonAnswer(Answer::new(id, mounts))
 }
 
 /// Read a mount
@@ -181,9 +198,9 @@ pub(super) async fn read_mount(
     caller: Caller,
     params: RawPathParams,
     id: RequestId,
-) -> Result<JsonAnswer<MountAnswer>, ApiError> {
+) -> Result<JsonAnswer<Answer<Mount>>, ApiError> {
     check_mount(&params)?;
-    Ok(JsonAnswer(MountAnswer::new(id, Mount::of(&caller, Some(SECRET)))))
+    Ok(JsonAnswer(Answer::new(id, Mount::of(&caller, Some(SECRET)))))
 }
 
 /// Read whether the server works
@@ -231,6 +248,39 @@ pub(super) async fn seal_status(_: Caller) -> JsonAnswer<SealStatus> {
         migration: false,
         recovery_seal: false,
         storage_type: "okmsd",
+    })
+}
+
+/// Read whether the server was set up
+#[utoipa::path(
+    get,
+    path = "/sys/init",
+    operation_id = "GetInit",
+    tag = "Vault API",
+    params(OkmsIdParam),
+    responses((status = 200, description = "It was", body = InitStatus), ErrorResponses)
+)]
+pub(super) async fn init_status(_: Caller) -> JsonAnswer<InitStatus> {
+    JsonAnswer(InitStatus { initialized: true })
+}
+
+/// Read which server leads
+///
+/// None does, also where several share a store. The status commands of clients of Vault ask this.
+#[utoipa::path(
+    get,
+    path = "/sys/leader",
+    operation_id = "GetLeader",
+    tag = "Vault API",
+    params(OkmsIdParam),
+    responses((status = 200, description = "None does", body = LeaderStatus), ErrorResponses)
+)]
+pub(super) async fn leader(_: Caller) -> JsonAnswer<LeaderStatus> {
+    JsonAnswer(LeaderStatus {
+        ha_enabled: false,
+        is_self: false,
+        leader_address: "",
+        leader_cluster_address: "",
     })
 }
 

@@ -46,6 +46,25 @@ impl Operation {
         self.value["operationId"].as_str().expect("an operation id")
     }
 
+    /// The methods by which it is reached: clients of KV2 write PUT for POST and the other way round, and LIST
+    /// for a GET of what stands below.
+    pub fn methods(&self) -> Vec<&str> {
+        match (self.path.strip_prefix("/api/{okmsId}/v1/secret/"), self.method.as_str()) {
+            (Some(_), "POST" | "PUT") => vec!["POST", "PUT"],
+            (Some(path), "GET") if path.starts_with("metadata") => vec!["GET", "LIST"],
+            (_, method) => vec![method],
+        }
+    }
+
+    /// Whether it is at this path, of which each parameter is one segment.
+    pub fn is_at(&self, path: &str) -> bool {
+        let (ours, theirs) = (self.path.split('/'), path.split('/'));
+        ours.clone().count() == theirs.clone().count()
+            && ours
+                .zip(theirs)
+                .all(|(ours, theirs)| ours == theirs || ours.starts_with('{') && !theirs.is_empty())
+    }
+
     /// The IAM actions that it needs; some need none.
     pub fn actions(&self) -> Vec<&str> {
         let actions = self.value["x-iam-actions"].as_array().into_iter().flatten();

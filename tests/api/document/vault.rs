@@ -8,7 +8,7 @@ use super::{conformance::check_documented, document, operations};
 use crate::support::{Server, both_engines};
 
 /// Method, path below the domain, operation id. None needs an action.
-const OPERATIONS: [(&str, &str, &str); 10] = [
+const OPERATIONS: [(&str, &str, &str); 12] = [
     ("GET", "/v1/auth/token/lookup-self", "GetTokenLookupSelf"),
     ("POST", "/v1/auth/token/renew-self", "PostTokenRenewSelf"),
     ("POST", "/v1/auth/token/revoke-self", "PostTokenRevokeSelf"),
@@ -19,6 +19,8 @@ const OPERATIONS: [(&str, &str, &str); 10] = [
     ("GET", "/v1/sys/mounts/{mount}", "GetMount"),
     ("GET", "/v1/sys/health", "GetHealth"),
     ("GET", "/v1/sys/seal-status", "GetSealStatus"),
+    ("GET", "/v1/sys/init", "GetInit"),
+    ("GET", "/v1/sys/leader", "GetLeader"),
 ];
 
 both_engines!(answers_to_tokens_have_their_documented_form);

@@ -3,39 +3,54 @@
 use serde_json::Value;
 
 use super::{
-    requests::{Address, Asked, Cursor, Flag, Form, Kv, Number, Page, Request, Wire},
+    requests::{
+        Address, Asked, Caller, Cursor, Flag, Form, Kv, Number, Page, Request, Sequence, Wire,
+    },
     rules::{DATA, Expected, Model, REQUEST_ID, decoded},
 };
-use crate::support::{Answer, Domain, Server};
+use crate::{
+    support::{Answer, Client, Server},
+    tokens::root_token,
+};
 use okmsd::domain::Clock;
 
 /// Replays a sequence in a domain of its own, and at last reads all that must be there. Gives the
 /// number of requests; or the story up to the first wrong answer, one line to a request.
-pub async fn replay(server: &Server, sequence: &[Request]) -> Result<usize, String> {
+pub async fn replay(server: &Server, sequence: &Sequence) -> Result<usize, String> {
     let domain = server.domain().await;
+    let token = root_token(server, domain.okms_id).await;
+    let token = token.text.expose();
+    let (client, credential) = match sequence.caller {
+        Caller::Certificate => (domain.client, None),
+        Caller::Bearer => (server.client(None), Some(("authorization", format!("Bearer {token}")))),
+        Caller::VaultToken => (server.client(None), Some(("x-vault-token", token.to_owned()))),
+    };
     let now = u64::try_from(server.clock.now().as_millis()).expect("after 1970");
     let model = Model::new(domain.okms_id.to_string(), now);
     let mut replay = Replay {
         server,
-        domain,
+        client,
+        credential,
         model,
         secrets: None,
         versions: None,
         folder: None,
-        story: Vec::new(),
+        story: vec![format!("as {:?}", sequence.caller)],
     };
-    for request in sequence.iter().flat_map(Request::steps) {
+    for request in sequence.requests.iter().flat_map(Request::steps) {
         replay.step(&request).await?;
     }
     for request in replay.all_there_is() {
         replay.step(&request).await?;
     }
-    Ok(replay.story.len())
+    Ok(replay.story.len() - 1)
 }
 
 struct Replay<'s> {
     server: &'s Server,
-    domain: Domain,
+    client: Client,
+    /// The header with the token of the caller, who has no certificate then.
+    credential: Option<(&'static str, String)>,
     model: Model,
     /// Where the last page of secrets, of versions, and of a folder, said that the next one begins.
     secrets: Option<NextPage>,
@@ -98,13 +113,13 @@ impl Replay<'_> {
 
     async fn send(&self, wire: Wire) -> Answer {
         let mut headers: Vec<(&str, &str)> =
-            wire.headers.iter().map(|(k, v)| (*k, &v[..])).collect();
+            wire.headers.iter().chain(&self.credential).map(|(k, v)| (*k, &v[..])).collect();
         let is_declared = headers.iter().any(|(name, _)| *name == "content-type");
         if wire.body.is_some() && !is_declared {
             headers.push(("content-type", "application/json"));
         }
         let body = wire.body.unwrap_or_default();
-        self.domain.client.send(wire.method, &wire.target, &headers, body.into()).await
+        self.client.send(wire.method, &wire.target, &headers, body.into()).await
     }
 
     /// Requests that read everything that the model knows of.

@@ -125,8 +125,9 @@ pub const DIFFERENCES: &[Difference] = &[
         is_this: |step, leaf| {
             let planned = (lifetime(step.secret), lifetime(step.config));
             let (own, domain) = planned;
-            let says = |value: &Option<Value>, minutes: u64| {
-                text(value) == Some(&format!("in {minutes} min"))
+            let says = |value: &Option<Value>, seconds: u64| match seconds {
+                0..600 => text(value) == Some("past"),
+                _ => text(value) == Some(&format!("in {} min", seconds / 60)),
             };
             leaf.place.ends_with("/deletion_time")
                 && 0 < domain
@@ -434,11 +435,10 @@ pub const DIFFERENCES: &[Difference] = &[
         example: &[r#"PUT data/a {"data":{}}"#, "GET data/a?version=-1", "GET subkeys/a?depth="],
         ends: false,
         is_this: |step, leaf| {
-            let query = step.request.target.split_once('?').map_or("", |(_, query)| query);
-            let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
+            let values = ["version", "depth"].map(|name| step.request.query(name));
             is_status(leaf, step, 400, &[200, 404])
                 && ["data", "subkeys"].contains(&step.request.operation())
-                && values.any(|(_, value)| value.parse::<u32>().is_err())
+                && values.iter().flatten().any(|value| value.parse::<u32>().is_err())
         },
     },
     Difference {
@@ -447,12 +447,37 @@ pub const DIFFERENCES: &[Difference] = &[
         example: &[r#"PUT data/a%20b {"data":{}}"#],
         ends: true,
         is_this: |step, leaf| {
+            // It fails at the data of a path that ends in a slash.
+            let theirs = [200, 204, 307, 404, 500];
             let path = step.request.path();
-            let odd = path.contains(['+', '%']) || path.ends_with('/') || path.contains("//");
-            is_status(leaf, step, 400, &[200, 307, 404]) && odd
+            is_status(leaf, step, 400, &theirs) && !path.is_empty() && !is_path(&path)
+        },
+    },
+    Difference {
+        name: "other lists",
+        reason: "pages by after and limit, and scans, are OpenBao's alone, neither Vault's nor the contract's: who asks \
+                 for one does not expect the list that there is",
+        example: &[
+            r#"PUT data/a {"data":{}}"#,
+            "LIST metadata?limit=1",
+            "LIST metadata?after=a",
+            "GET metadata?scan=true",
+        ],
+        ends: false,
+        is_this: |step, leaf| {
+            let mut names = ["after", "limit", "scan"].iter();
+            is_status(leaf, step, 400, &[200, 404])
+                && step.request.operation() == "metadata"
+                && names.any(|name| step.request.query(name).is_some())
         },
     },
 ];
+
+/// Whether a path is one in the contract.
+pub fn is_path(path: &str) -> bool {
+    let is_good = |letter: char| letter.is_ascii_alphanumeric() || "_.:/=@-".contains(letter);
+    path.chars().all(is_good) && path.split('/').all(|part| !["", ".", ".."].contains(&part))
+}
 
 fn is_envelope(leaf: &Leaf) -> bool {
     let fields = ["/lease_id", "/renewable", "/lease_duration", "/wrap_info", "/warnings", "/auth"];
@@ -493,11 +518,13 @@ fn text(value: &Option<Value>) -> Option<&str> {
     value.as_ref().and_then(Value::as_str)
 }
 
-/// The minutes of `delete_version_after`, which is written as `3h30m0s`; 0 where it is not set.
-fn lifetime(settings: &Value) -> u64 {
-    let text = settings["delete_version_after"].as_str().unwrap_or_default();
-    let (hours, rest) = text.split_once('h').unwrap_or(("0", text));
-    let (minutes, _) = rest.split_once('m').unwrap_or(("0", rest));
-    let number = |text: &str| text.parse::<u64>().unwrap_or(0);
-    number(hours) * 60 + number(minutes)
+/// The seconds of `delete_version_after`, which is written as `3h30m0s`; 0 where it is not set.
+pub fn lifetime(settings: &Value) -> u64 {
+    let mut rest = settings["delete_version_after"].as_str().unwrap_or_default();
+    let units = [("h", 3_600), ("m", 60), ("s", 1)].map(|(unit, seconds)| {
+        let (number, behind) = rest.split_once(unit).unwrap_or(("0", rest));
+        rest = behind;
+        number.parse::<u64>().unwrap_or(0) * seconds
+    });
+    units.iter().sum()
 }

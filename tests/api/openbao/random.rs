@@ -71,9 +71,15 @@ fn write() -> impl Strategy<Value = &'static str> {
     select(&["PUT", "POST"][..])
 }
 
-/// Two of them are a secret and a folder at once, and two stand beside the folder in the order of bytes.
+/// Two of them are a secret and a folder at once, and two stand beside the folder in the order of bytes. Some are
+/// written in another way, and some have letters that few paths have, or that none has here.
 fn path() -> impl Strategy<Value = &'static str> {
-    select(&["a", "a", "a", "a/b", "a/b/c", "d", "a-b", "a0"][..])
+    prop_oneof![
+        32 => select(&["a", "a", "a", "a/b", "a/b/c", "d", "a-b", "a0"][..]),
+        6 => select(&["a%2Fb", "a%2fb/c", "%61", "a%2D%62"][..]),
+        3 => select(&["a:b=c@d", "a%3Ab%3Dc%40d", "..a/b.", "_/metadata", "config"][..]),
+        1 => select(&ODD_PATHS[..]),
+    ]
 }
 
 fn operation() -> impl Strategy<Value = &'static str> {
@@ -116,21 +122,35 @@ fn versions() -> impl Strategy<Value = &'static str> {
 }
 
 fn settings() -> impl Strategy<Value = [Field; 3]> {
-    let field = |name: &'static str, usual: &'static [&str], odd: &'static [&str]| {
+    let field = |name: &'static str, [usual, odd, rare]: [&'static [&str]; 3]| {
         prop_oneof![
-            10 => Just(None),
-            8 => select(usual).prop_map(Some),
-            1 => select(odd).prop_map(Some),
+            20 => Just(None),
+            16 => select(usual).prop_map(Some),
+            2 => select(odd).prop_map(Some),
+            1 => select(rare).prop_map(Some),
         ]
         .prop_map(move |value| (name, value))
     };
     (
-        field("cas_required", &["false", "true"], &["null", r#""true""#, "0", r#""x""#, "[]"]),
-        field("max_versions", &["0", "1", "2", "3"], &["null", r#""2""#, r#""x""#, "[]"]),
+        field("cas_required", [&["false", "true"], &["null", r#""true""#, "0"], &[r#""x""#, "[]"]]),
+        field("max_versions", [&["0", "1", "2", "3"], &["null", r#""2""#], &[r#""x""#, "[]"]]),
         field(
             "delete_version_after",
-            &[r#""0s""#, r#""2h""#, r#""3h30m""#],
-            &["null", "7200", r#""7200""#, r#""48h0m0s""#, r#""1d""#, r#""x""#, r#""-1h""#, "[]"],
+            [
+                &[r#""0s""#, r#""2h""#, r#""3h30m""#],
+                &[
+                    "null",
+                    "7200",
+                    r#""7200""#,
+                    r#""48h0m0s""#,
+                    r#""1d""#,
+                    r#""x""#,
+                    r#""-1h""#,
+                    "[]",
+                ],
+                // Each version that is written under it takes a second.
+                &[r#""1s""#],
+            ],
         ),
     )
         .prop_map(<[Field; 3]>::from)
@@ -184,8 +204,18 @@ const VERSION_QUERIES: [&str; 9] = [
     "?version=x",
 ];
 
-const SUBKEYS_QUERIES: [&str; 7] =
-    ["", "?depth=1", "?depth=2", "?depth=0", "?version={before}", "?version=1&depth=2", "?depth=x"];
+const SUBKEYS_QUERIES: [&str; 10] = [
+    "",
+    "?depth=1",
+    "?depth=2",
+    "?depth=3",
+    "?depth=0",
+    "?version={before}",
+    "?version=1&depth=2",
+    "?depth=1&version={current}",
+    "?depth=99",
+    "?depth=x",
+];
 
 const VERSIONS: [&str; 12] = [
     "[{current}]",
@@ -225,7 +255,11 @@ const CUSTOM_PATCHES: &[&str] = &[
     r#""k""#,
 ];
 
-const LISTS: [(&str, &str); 9] = [
+/// Paths that are none here; some of them are none in OpenBao either.
+const ODD_PATHS: [&str; 10] =
+    ["a%20b", "a+b", "a%252Fb", "%C3%A9", "a~b", "a//b", "a/", "a/../d", "%2Fa", "a%2F%2e%2e%2Fd"];
+
+const LISTS: [(&str, &str); 16] = [
     ("LIST", "metadata"),
     ("GET", "metadata?list=true"),
     ("LIST", "metadata/"),
@@ -235,4 +269,11 @@ const LISTS: [(&str, &str); 9] = [
     ("LIST", "metadata/d"),
     ("GET", "metadata/?list=true"),
     ("GET", "metadata"),
+    ("LIST", "metadata/a%2Fb"),
+    ("GET", "metadata/%61%2F?list=true"),
+    ("LIST", "metadata/config"),
+    ("LIST", "metadata?limit=2"),
+    ("LIST", "metadata?after=a&limit=1"),
+    ("LIST", "metadata/a?after=b"),
+    ("GET", "metadata/a?scan=true"),
 ];

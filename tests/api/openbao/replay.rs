@@ -11,7 +11,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use super::{
-    differences::{DIFFERENCES, Leaf, Step},
+    differences::{DIFFERENCES, Leaf, Step, is_path, lifetime},
     program::{OpenBao, OpenBaoClient},
     requests::Request,
 };
@@ -88,13 +88,14 @@ impl Replay<'_, '_> {
     async fn run(&mut self, sequence: &[Request]) -> Result<(), End> {
         self.config = self.ask(&Request::get("config")).await?;
         for request in sequence {
-            let known = self.secrets.get(request.path());
+            let known = self.secrets.get(&request.path());
             let current = known.and_then(|secret| secret["current_version"].as_u64());
             let request = request.at(current.unwrap_or(0));
             self.ask(&request).await?;
             if request.changes() {
                 self.change = Some(request.clone());
                 self.read_again(&request).await?;
+                self.outlive(&request).await;
             }
         }
         self.read_all().await
@@ -106,10 +107,28 @@ impl Replay<'_, '_> {
             self.config = self.ask(&Request::get("config")).await?;
             return Ok(());
         }
-        let path = request.path();
-        let read = self.ask(&Request::get(format!("metadata/{path}"))).await?;
-        self.secrets.insert(path.to_owned(), read);
+        let address = format!("metadata/{}", request.written_path());
+        let read = self.ask(&Request::get(address)).await?;
+        // Where a path is none, there is nothing on either side; or else this is not reached.
+        if is_path(&request.path()) {
+            self.secrets.insert(request.path(), read);
+        }
         Ok(())
+    }
+
+    /// Waits until a version that was written, or brought back, for seconds alone is past its time: whichever
+    /// of the two is asked first then, both have seen it go.
+    async fn outlive(&self, request: &Request) {
+        let opens = match request.operation() {
+            "data" => request.method != "DELETE",
+            operation => operation == "undelete",
+        };
+        let secret = self.secrets.get(&request.path()).unwrap_or(&Value::Null);
+        let lifetimes = [lifetime(secret), lifetime(&self.config)];
+        let shortest = lifetimes.into_iter().filter(|seconds| (1..=FEW_SECONDS).contains(seconds));
+        if let Some(seconds) = shortest.min().filter(|_| opens) {
+            tokio::time::sleep(Duration::from_millis(seconds * 1_000 + 50)).await;
+        }
     }
 
     async fn read_all(&mut self) -> Result<(), End> {
@@ -137,7 +156,7 @@ impl Replay<'_, '_> {
             ours: ours.status,
             theirs: theirs.status,
             config: &self.config,
-            secret: self.secrets.get(request.path()).unwrap_or(&Value::Null),
+            secret: self.secrets.get(&request.path()).unwrap_or(&Value::Null),
             body: &body,
         };
         let mut leaves = Vec::new();
@@ -200,7 +219,9 @@ fn normal(answer: &Answer) -> Value {
     if answer.body.is_empty() {
         return json!({});
     }
-    let mut body = answer.value();
+    // OpenBao refuses or redirects some addresses before anything of it makes JSON.
+    let text = || Value::String(answer.text());
+    let mut body = serde_json::from_slice(&answer.body).unwrap_or_else(|_| text());
     replace("", &mut body);
     body
 }
@@ -214,7 +235,8 @@ fn replace(key: &str, value: &mut Value) {
     }
 }
 
-/// `past`, or `in 120 min`: lifetimes here are multiples of ten minutes, and no sequence takes as much as five.
+/// `past`, or `in 120 min`: lifetimes here are multiples of ten minutes, and no sequence takes as much as five;
+/// or they are of [`FEW_SECONDS`], and over by the next request.
 fn when(text: &str) -> String {
     let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) else { return text.to_owned() };
     let now = i128::from(SystemClock.now().as_millis());
@@ -249,5 +271,7 @@ fn differ(place: &str, ours: Option<&Value>, theirs: Option<&Value>, found: &mut
     }
 }
 
+/// Lifetimes up to here are waited for.
+const FEW_SECONDS: u64 = 5;
 /// The place of the status.
 pub const STATUS: &str = "status";

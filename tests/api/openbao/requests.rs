@@ -2,6 +2,7 @@
 
 use hyper::Method;
 use okmsd::domain::SecretData;
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 /// A request to a KV2 engine: `PUT data/a {"data":{}}`.
@@ -51,9 +52,21 @@ impl Request {
     }
 
     /// The secret, or the folder that is listed.
-    pub fn path(&self) -> &str {
+    pub fn path(&self) -> String {
+        percent_decode_str(self.written_path()).decode_utf8_lossy().into_owned()
+    }
+
+    /// The same as it stands in the address.
+    pub fn written_path(&self) -> &str {
         let path = self.target.split_once('/').map_or("", |(_, path)| path);
         path.split_once('?').map_or(path, |(path, _)| path)
+    }
+
+    /// A parameter of the query.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        let (_, query) = self.target.split_once('?')?;
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     pub fn is_list(&self) -> bool {

@@ -229,7 +229,9 @@ fn vault_variants() -> impl Iterator<Item = Variant> {
         ("ListMounts", get.clone(), "/v1/sys/mounts"),
         ("GetMount", get.clone(), "/v1/sys/mounts/secret"),
         ("GetHealth", get.clone(), "/v1/sys/health"),
-        ("GetSealStatus", get, "/v1/sys/seal-status"),
+        ("GetSealStatus", get.clone(), "/v1/sys/seal-status"),
+        ("GetInit", get.clone(), "/v1/sys/init"),
+        ("GetLeader", get, "/v1/sys/leader"),
     ]
     .into_iter()
     .map(|(operation, method, address)| Variant {

@@ -58,7 +58,12 @@ async fn the_server_works_and_says_so_to_callers_of_the_domain_only(server: Serv
     assert_eq!((head.status, head.body.len()), (200, 0));
     let status = domain.client.get(&address(&domain, "seal-status")).await.ok();
     assert_eq!(status["sealed"], false);
-    for below in ["health", "seal-status", "mounts", "internal/ui/mounts/secret"] {
+    let init = domain.client.get(&address(&domain, "init")).await.ok();
+    assert_eq!(init, json!({"initialized": true}));
+    let leader = domain.client.get(&address(&domain, "leader")).await.ok();
+    assert_eq!((&leader["ha_enabled"], &leader["leader_address"]), (&json!(false), &json!("")));
+    for below in ["health", "seal-status", "init", "leader", "mounts", "internal/ui/mounts/secret"]
+    {
         let nobody = server.client(None);
         nobody.get(&address(&domain, below)).await.error(401, UNAUTHENTICATED);
         foreign.client.get(&address(&domain, below)).await.error(404, DOMAIN_NOT_FOUND);

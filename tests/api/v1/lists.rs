@@ -18,6 +18,7 @@ both_engines!(
     a_list_is_complete_where_no_page_is_asked_for,
     pages_follow_each_other_without_gaps,
     cursors_count_for_their_folder_alone,
+    lists_of_openbao_alone_are_refused_and_not_answered_by_another,
 );
 
 async fn keys(domain: &Domain, below: &str) -> Vec<String> {
@@ -155,4 +156,19 @@ async fn cursors_count_for_their_folder_alone(server: Server) {
         assert_eq!(read.status, 400);
         assert_eq!(read.value()["data"], Value::Null);
     }
+}
+
+async fn lists_of_openbao_alone_are_refused_and_not_answered_by_another(server: Server) {
+    let domain = server.domain().await;
+    put(&domain, &["a", "a/b"]).await;
+    let list: Method = "LIST".parse().unwrap();
+    for query in ["limit=1", "after=a", "after=a&limit=-1", "scan=true"] {
+        for below in ["metadata", "metadata/", "metadata/a"] {
+            let address = domain.kv(&format!("{below}?{query}"));
+            domain.client.get(&address).await.error(400, MALFORMED);
+            let listed = domain.client.send(list.clone(), &address, &[], "".into()).await;
+            listed.error(400, MALFORMED);
+        }
+    }
+    domain.kv_get("detailed-metadata/a?list=true").await.error(404, ROUTE_NOT_FOUND);
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The `bao` command line against one server: its kv commands, its raw ones, and its session.
+# The `bao` command line against one server: all its kv commands, its raw ones, and its session.
 # The target comes from the environment, see ../python/hvac_suite.py; BAO is the program.
 set -euo pipefail
 : "${BAO:?}" "${OKMSD_URL:?}" "${OKMSD_CA:?}" "${OKMSD_AUTH:?}"
@@ -13,7 +13,11 @@ cert) export BAO_CLIENT_CERT=${OKMSD_CERT:?} BAO_CLIENT_KEY=${OKMSD_KEY:?} ;;
 token) export BAO_TOKEN=${OKMSD_TOKEN:?} ;;
 *) echo "OKMSD_AUTH is $OKMSD_AUTH" >&2; exit 2 ;;
 esac
-bao() { "$BAO" "$@"; }
+called=$HOME/called
+bao() {
+  printf '%s\n' "$*" >>"$called"
+  "$BAO" "$@"
+}
 fail() { printf 'not ok: %s\n' "$*" >&2; exit 1; }
 
 # is WANT COMMAND…: prints exactly that.
@@ -107,6 +111,12 @@ works bao kv put -mount=secret "$p/a/deep" a=1
 works bao kv put -mount=secret "$p/b" a=1
 is '["a", "a/", "b", "patched"]' flat bao kv list -mount=secret "$p"
 refused 2 '' bao kv list -mount=secret "$p/none"
+# OpenBao's alone. There is no other version to go to than that which the engine has.
+if [ -n "${OKMSD_OKMS_ID:-}" ]; then
+  refused 2 'Code: 400' bao kv scan -mount=secret "$p"
+  refused 2 'Code: 400' bao list -limit=1 "secret/metadata/$p"
+  refused 2 'Code: 404' bao kv enable-versioning secret
+fi
 [[ $(bao kv list secret/) == *"\"$p/\""* ]] || fail 'the root lists it'
 
 # metadata
@@ -173,7 +183,19 @@ else
   BAO_TOKEN=wrong refused 2 '' bao kv get -mount=secret "$p/b"
   BAO_TOKEN=wrong refused 2 '' bao token lookup
 fi
-# It asks for sys/leader as well, which okmsd does not have.
-[ -n "${OKMSD_OKMS_ID:-}" ] || works bao status
+# It asks for the seal, and then for the leader.
+is false at sealed bao status
+is true at initialized bao status
+is false at ha_enabled bao status
+
+# Every subcommand was called, those that are new included.
+for group in kv 'kv metadata'; do
+  # shellcheck disable=SC2086
+  subcommands=$("$BAO" $group -h | sed -n '/^Subcommands:/,$s/^    \([a-z-]*\) .*/\1/p')
+  [ -n "$subcommands" ] || fail "$group has no subcommands"
+  for name in $subcommands; do
+    [ -z "${OKMSD_OKMS_ID:-}" ] || grep -q "^$group $name " "$called" || fail "$group $name is not called"
+  done
+done
 
 printf '%d passed, 0 failed\n' "$passed"

@@ -264,6 +264,8 @@ class Session(unittest.TestCase):
     def test_health_and_seal(self):
         client = connect()
         self.assertFalse(client.sys.is_sealed())
+        self.assertTrue(client.sys.is_initialized())
+        self.assertIs(client.sys.read_leader_status()["ha_enabled"], False)
         self.assertEqual(client.sys.read_health_status().status_code, 200)
 
 

@@ -37,7 +37,14 @@ pub fn request() -> impl Strategy<Value = Kv> {
         ),
         2 => at().prop_map(|at| Kv::Delete { at }),
         6 => (option(folder()), any::<bool>(), asked(), page()).prop_map(
-            |(folder, slash, asked, page)| Kv::List { folder, slash, asked, page }
+            |(folder, slash, asked, page)| {
+                let asked = match asked {
+                    // Below the root this would be a secret.
+                    Asked::Nothing if folder.is_some() => Asked::Method,
+                    asked => asked,
+                };
+                Kv::List { folder, slash, asked, page }
+            }
         ),
         3 => (verb(), kv_settings(), typo()).prop_map(|(by, settings, typo)| {
             Kv::WriteConfig { by, settings, typo }
@@ -131,7 +138,7 @@ fn custom_patch() -> impl Strategy<Value = Field<&'static [(&'static str, Option
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
-    select(&[Asked::True, Asked::One, Asked::Method][..])
+    select(&[Asked::True, Asked::One, Asked::Method, Asked::Nothing][..])
 }
 
 /// What they remove, replace and merge stands in the objects of [`object`].

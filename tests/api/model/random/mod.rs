@@ -5,19 +5,21 @@ mod kv;
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::model::requests::{
-    Address, Cursor, Data, Field, Flag, Form, Metadata, Number, Page, Request, Settings, Verb,
+    Address, Caller, Cursor, Data, Field, Flag, Form, Metadata, Number, Page, Request, Sequence,
+    Settings, Verb,
 };
 
 /// Sequences of requests. Within a choice, what comes first is what shrinking goes for.
-pub fn sequence() -> impl Strategy<Value = Vec<Request>> {
+pub fn sequence() -> impl Strategy<Value = Sequence> {
+    let caller = select(&[Caller::Certificate, Caller::Bearer, Caller::VaultToken][..]);
     // Most often there is something to work on from the beginning.
     let first = prop::option::weighted(0.7, (metadata(), object()));
-    (first, vec(request(), 0..=24)).prop_map(|(first, mut requests)| {
+    (caller, first, vec(request(), 0..=24)).prop_map(|(caller, first, mut requests)| {
         if let Some((metadata, data)) = first {
             let path = "a".to_owned();
             requests.insert(0, Request::Create { path, metadata, data, typo: false });
         }
-        requests
+        Sequence { caller, requests }
     })
 }
 

@@ -131,6 +131,8 @@ pub enum Asked {
     One,
     /// With the method LIST.
     Method,
+    /// Not at all: of the root there is nothing else.
+    Nothing,
 }
 
 impl Kv {
@@ -230,6 +232,7 @@ impl Kv {
                 match asked {
                     Asked::True => (Method::GET, target + "?list=true", None),
                     Asked::One => (Method::GET, target + "?list=1", None),
+                    Asked::Nothing => (Method::GET, target, None),
                     Asked::Method => {
                         let list = Method::from_bytes(b"LIST").expect("a method");
                         (list, target, None)

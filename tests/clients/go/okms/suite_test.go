@@ -27,11 +27,20 @@ func start(t *testing.T) (*client, string) {
 	return connect(t), fmt.Sprintf("okms-%d/%s", time.Now().UnixNano(), strings.ToLower(t.Name()))
 }
 
+// unsaid is the metadata that the command line sends where none is given: custom metadata without entries.
+var unsaid = &metadataShort{CustomMetadata: &map[string]string{}}
+
 func (c *client) create(t *testing.T, path string, data map[string]any) {
 	t.Helper()
+	c.createWith(t, createRequest{Path: path, Version: versionShort{data}, Metadata: unsaid})
+}
+
+func (c *client) createWith(t *testing.T, request createRequest) {
+	t.Helper()
 	var made secret
-	_, err := c.call("POST", "v2/secret", nil, createRequest{Path: path, Version: versionShort{data}}, &made)
+	_, err := c.call("POST", "v2/secret", nil, request, &made)
 	must(t, err)
+	equal(t, *made.Metadata.CurrentVersion, 1)
 }
 
 func (c *client) read(t *testing.T, path string, query url.Values) secret {
@@ -101,9 +110,8 @@ func TestSecretOfItsOwnTests(t *testing.T) {
 	equal(t, c.read(t, path, nil).Version.Data, (*map[string]any)(nil))
 	equalData(t, c.read(t, path, withData()).Version.Data, request.Version.Data)
 
-	// It asks for check-and-set from here on. The command line sends custom metadata without
-	// entries, which does not take away those that are there.
-	unsaid := &metadataShort{CustomMetadata: &map[string]string{}}
+	// It asks for check-and-set from here on. Custom metadata without entries does not take away those
+	// that are there.
 	_, err = c.update(path, nil, updateRequest{Metadata: unsaid, Version: &versionShort{data("n", 2.0)}})
 	refused(t, err, http.StatusBadRequest, 0)
 	_, err = c.update(path, url.Values{"cas": {"7"}}, updateRequest{Version: &versionShort{data("n", 2.0)}})
@@ -199,6 +207,14 @@ func TestListsGoOnUntilTheyEnd(t *testing.T) {
 		wanted = append(wanted, fmt.Sprintf("%s/%02d", folder, n))
 		c.create(t, wanted[n], data())
 	}
+	// What the command line asks for by itself, and the most that its help speaks of.
+	for _, size := range []string{"100", "500"} {
+		c.header.Set("X-Pagination-Size", size)
+		var page []secret
+		_, err := c.call("GET", "v2/secret", nil, nil, &page)
+		must(t, err)
+		equal(t, len(page) >= 25, true)
+	}
 	c.header.Set("X-Pagination-Size", "10")
 	for {
 		var page []secret
@@ -235,8 +251,14 @@ func TestExternalSecrets(t *testing.T) {
 	_, err = c.call("GET", "v2/secret/"+segment(folder), nil, nil, &secret{})
 	refused(t, err, http.StatusNotFound, secretNotFound)
 	for _, name := range []string{"/a", "/a/b", "/c/d"} {
-		c.create(t, folder+name, data("n", name))
+		c.createWith(t, createRequest{Path: folder + name, Version: versionShort{data("n", name)}})
 	}
+	read := c.read(t, folder+"/a", withData())
+	equalData(t, read.Version.Data, data("n", "/a"))
+	current := url.Values{"cas": {fmt.Sprint(*read.Metadata.CurrentVersion)}}
+	_, err = c.update(folder+"/a", current, updateRequest{Version: &versionShort{data("n", "other")}})
+	must(t, err)
+	equalData(t, c.read(t, folder+"/a", withData()).Version.Data, data("n", "other"))
 	listed := func(path string) []string {
 		var list answer[secretMetadata]
 		_, err := c.call("GET", "v1/secret/metadata/"+path, url.Values{"list": {"true"}}, nil, &list)
@@ -252,15 +274,22 @@ func TestExternalSecrets(t *testing.T) {
 	refused(t, err, http.StatusNotFound, secretNotFound)
 }
 
-// What Infisical asks to see whether it is let in.
-func TestConnection(t *testing.T) {
-	c, _ := start(t)
+// What Infisical asks to see whether it is let in, and how it keeps a secret in step.
+func TestInfisical(t *testing.T) {
+	c, folder := start(t)
 	var keys serviceKeys
 	_, err := c.call("GET", "v1/servicekey", nil, nil, &keys)
 	must(t, err)
 	if keys.Objects == nil || len(*keys.Objects) != 0 || keys.IsTruncated == nil || *keys.IsTruncated {
 		t.Fatalf("is %v", keys)
 	}
+	_, err = c.call("GET", "v2/secret/"+segment(folder), withData(), nil, &secret{})
+	refused(t, err, http.StatusNotFound, 0)
+	c.createWith(t, createRequest{Path: folder, Version: versionShort{data("a", "1")}})
+	// When the last key goes, the data is an object without any.
+	_, err = c.update(folder, url.Values{"cas": {"1"}}, updateRequest{Version: &versionShort{data()}})
+	must(t, err)
+	equalData(t, c.read(t, folder, withData()).Version.Data, data())
 }
 
 // The command line reads the configuration by one API set and changes it by the other.

@@ -1,24 +1,39 @@
-// Every method of the KVv2 helper of this module's API client, and what it asks beside secrets.
+// Every method of the KVv2 helper of an API client, and what it asks beside secrets.
 //
-// The file in ../openbao differs from the one in ../vault in the import of the module alone.
+// The client is Vault's or OpenBao's, by the build tag; see vault_test.go and openbao_test.go.
 // The target comes from the environment, see ../../python/hvac_suite.py.
-package clients
+package kv2
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/openbao/openbao/api/v2"
 )
 
 var ctx = context.Background()
+
+//go:embed suite_test.go
+var suite string
+
+// A method that is new, or was forgotten, is seen by this.
+func TestEveryMethodIsCalled(t *testing.T) {
+	helper := reflect.TypeOf(&KVv2{})
+	for i := range helper.NumMethod() {
+		name := helper.Method(i).Name
+		if !regexp.MustCompile(`\bkv\.` + name + `\b`).MatchString(suite + more) {
+			t.Errorf("%s is not called", name)
+		}
+	}
+}
 
 func variable(t *testing.T, name string) string {
 	t.Helper()
@@ -31,14 +46,14 @@ func variable(t *testing.T, name string) string {
 
 func domain() string { return os.Getenv("OKMSD_OKMS_ID") }
 
-func connect(t *testing.T) *api.Client {
+func connect(t *testing.T) *Client {
 	t.Helper()
-	config := api.DefaultConfig()
+	config := DefaultConfig()
 	config.Address = variable(t, "OKMSD_URL")
 	if domain() != "" {
 		config.Address += "/api/" + domain()
 	}
-	tls := api.TLSConfig{CACert: variable(t, "OKMSD_CA")}
+	tls := TLSConfig{CACert: variable(t, "OKMSD_CA")}
 	auth := variable(t, "OKMSD_AUTH")
 	switch auth {
 	case "cert":
@@ -48,7 +63,7 @@ func connect(t *testing.T) *api.Client {
 		t.Fatalf("OKMSD_AUTH is %q", auth)
 	}
 	must(t, config.ConfigureTLS(&tls))
-	client, err := api.NewClient(config)
+	client, err := NewClient(config)
 	must(t, err)
 	client.ClearToken()
 	if auth == "token" {
@@ -73,21 +88,21 @@ func equal(t *testing.T, is, want any) {
 
 func refused(t *testing.T, err error, status int, text string) {
 	t.Helper()
-	var answer *api.ResponseError
+	var answer *ResponseError
 	if !errors.As(err, &answer) || answer.StatusCode != status || !strings.Contains(err.Error(), text) {
 		t.Fatalf("is %v, not a %d with %q", err, status, text)
 	}
 }
 
 // A secret of its own for a test.
-func secret(t *testing.T) (*api.Client, *api.KVv2, string) {
+func secret(t *testing.T) (*Client, *KVv2, string) {
 	t.Helper()
 	client := connect(t)
 	path := fmt.Sprintf("go-%d/%s", time.Now().UnixNano(), strings.ToLower(t.Name()))
 	return client, client.KVv2("secret"), path
 }
 
-func put(t *testing.T, kv *api.KVv2, path string, count int) {
+func put(t *testing.T, kv *KVv2, path string, count int) {
 	t.Helper()
 	for n := 1; n <= count; n++ {
 		_, err := kv.Put(ctx, path, map[string]any{"n": n})
@@ -122,14 +137,14 @@ func TestUnknown(t *testing.T) {
 		func() error { _, err := kv.GetMetadata(ctx, path); return err },
 		func() error { _, err := kv.GetVersionsAsList(ctx, path); return err },
 	} {
-		if err := call(); !errors.Is(err, api.ErrSecretNotFound) {
+		if err := call(); !errors.Is(err, ErrSecretNotFound) {
 			t.Fatalf("is %v", err)
 		}
 	}
-	if _, err := kv.Patch(ctx, path, map[string]any{"a": 1}, api.WithMergeMethod("patch")); !errors.Is(err, api.ErrSecretNotFound) {
+	if _, err := kv.Patch(ctx, path, map[string]any{"a": 1}, WithMergeMethod("patch")); !errors.Is(err, ErrSecretNotFound) {
 		t.Fatalf("is %v", err)
 	}
-	if _, err := kv.Patch(ctx, path, map[string]any{"a": 1}, api.WithMergeMethod("rw")); !errors.Is(err, api.ErrSecretNotFound) {
+	if _, err := kv.Patch(ctx, path, map[string]any{"a": 1}, WithMergeMethod("rw")); !errors.Is(err, ErrSecretNotFound) {
 		t.Fatalf("is %v", err)
 	}
 	// A folder with nothing in it is no error, but nothing.
@@ -155,7 +170,7 @@ func TestVersions(t *testing.T) {
 		equal(t, version.Version, i+1)
 	}
 	_, err = kv.GetVersion(ctx, path, 4)
-	if !errors.Is(err, api.ErrSecretNotFound) {
+	if !errors.Is(err, ErrSecretNotFound) {
 		t.Fatalf("is %v", err)
 	}
 }
@@ -163,18 +178,18 @@ func TestVersions(t *testing.T) {
 func TestCheckAndSet(t *testing.T) {
 	_, kv, path := secret(t)
 	data := map[string]any{"a": "b"}
-	_, err := kv.Put(ctx, path, data, api.WithCheckAndSet(0))
+	_, err := kv.Put(ctx, path, data, WithCheckAndSet(0))
 	must(t, err)
-	_, err = kv.Put(ctx, path, data, api.WithCheckAndSet(0))
+	_, err = kv.Put(ctx, path, data, WithCheckAndSet(0))
 	refused(t, err, 400, "check-and-set")
-	_, err = kv.Patch(ctx, path, data, api.WithCheckAndSet(2))
+	_, err = kv.Patch(ctx, path, data, WithCheckAndSet(2))
 	refused(t, err, 400, "check-and-set")
-	_, err = kv.Patch(ctx, path, data, api.WithCheckAndSet(1))
+	_, err = kv.Patch(ctx, path, data, WithCheckAndSet(1))
 	must(t, err)
-	must(t, kv.PutMetadata(ctx, path, api.KVMetadataPutInput{CASRequired: true}))
+	must(t, kv.PutMetadata(ctx, path, KVMetadataPutInput{CASRequired: true}))
 	_, err = kv.Put(ctx, path, data)
 	refused(t, err, 400, "check-and-set")
-	_, err = kv.Put(ctx, path, data, api.WithCheckAndSet(2))
+	_, err = kv.Put(ctx, path, data, WithCheckAndSet(2))
 	must(t, err)
 }
 
@@ -183,7 +198,7 @@ func TestPatch(t *testing.T) {
 		_, kv, path := secret(t)
 		_, err := kv.Put(ctx, path, map[string]any{"a": "1", "b": "2"})
 		must(t, err)
-		written, err := kv.Patch(ctx, path, map[string]any{"b": "3", "c": "4"}, api.WithMergeMethod(method))
+		written, err := kv.Patch(ctx, path, map[string]any{"b": "3", "c": "4"}, WithMergeMethod(method))
 		must(t, err)
 		equal(t, written.VersionMetadata.Version, 2)
 		read, err := kv.Get(ctx, path)
@@ -224,7 +239,7 @@ func TestDeleteUndeleteDestroy(t *testing.T) {
 		t.Fatalf("is %v", read)
 	}
 	must(t, kv.DeleteMetadata(ctx, path))
-	if _, err = kv.GetMetadata(ctx, path); !errors.Is(err, api.ErrSecretNotFound) {
+	if _, err = kv.GetMetadata(ctx, path); !errors.Is(err, ErrSecretNotFound) {
 		t.Fatalf("is %v", err)
 	}
 }
@@ -246,7 +261,7 @@ func TestRollback(t *testing.T) {
 
 func TestMetadata(t *testing.T) {
 	_, kv, path := secret(t)
-	must(t, kv.PutMetadata(ctx, path, api.KVMetadataPutInput{
+	must(t, kv.PutMetadata(ctx, path, KVMetadataPutInput{
 		CustomMetadata:     map[string]any{"a": "1", "b": "2"},
 		DeleteVersionAfter: 26*time.Hour + 3*time.Second,
 		MaxVersions:        2,
@@ -264,7 +279,7 @@ func TestMetadata(t *testing.T) {
 	equal(t, read.Versions["3"].DeletionTime.After(time.Now().Add(25*time.Hour)), true)
 
 	required, after, most := true, time.Minute, 5
-	must(t, kv.PatchMetadata(ctx, path, api.KVMetadataPatchInput{
+	must(t, kv.PatchMetadata(ctx, path, KVMetadataPatchInput{
 		CASRequired:        &required,
 		CustomMetadata:     map[string]any{"a": nil, "c": "3"},
 		DeleteVersionAfter: &after,
@@ -276,7 +291,7 @@ func TestMetadata(t *testing.T) {
 	equal(t, read.MaxVersions, 5)
 	equal(t, read.DeleteVersionAfter, time.Minute)
 	equal(t, read.CustomMetadata, map[string]any{"b": "2", "c": "3"})
-	must(t, kv.PatchMetadata(ctx, path, api.KVMetadataPatchInput{}))
+	must(t, kv.PatchMetadata(ctx, path, KVMetadataPatchInput{}))
 	read, err = kv.GetMetadata(ctx, path)
 	must(t, err)
 	equal(t, read.CASRequired, true)
@@ -311,6 +326,47 @@ func TestRaw(t *testing.T) {
 	}
 }
 
+// What the Vault provider of External Secrets does to push a secret, to list and to take it away.
+func TestExternalSecrets(t *testing.T) {
+	client, _, path := secret(t)
+	logical, data, metadata := client.Logical(), "secret/data/"+path, "secret/metadata/"+path
+	absent := func() {
+		t.Helper()
+		for _, address := range []string{data, metadata} {
+			read, err := logical.ReadWithContext(ctx, address)
+			must(t, err)
+			if read != nil {
+				t.Fatalf("%s has %v", address, read)
+			}
+		}
+	}
+	absent()
+	// Before there is any data.
+	owner := map[string]any{"managed-by": "external-secrets"}
+	_, err := logical.WriteWithContext(ctx, metadata, map[string]any{"custom_metadata": owner})
+	must(t, err)
+	for version := range 2 {
+		told, err := logical.ReadWithContext(ctx, metadata)
+		must(t, err)
+		equal(t, told.Data["custom_metadata"], owner)
+		equal(t, told.Data["current_version"], version)
+		_, err = logical.WriteWithContext(ctx, data, map[string]any{
+			"data":    map[string]any{"n": version},
+			"options": map[string]any{"cas": told.Data["current_version"]},
+		})
+		must(t, err)
+	}
+	folder, _, _ := strings.Cut(path, "/")
+	listed, err := logical.ReadWithDataWithContext(ctx, "secret/metadata/"+folder, url.Values{"list": {"true"}})
+	must(t, err)
+	equal(t, len(listed.Data["keys"].([]any)), 1)
+	for _, address := range []string{data, metadata} {
+		_, err = logical.DeleteWithContext(ctx, address)
+		must(t, err)
+	}
+	absent()
+}
+
 func TestSession(t *testing.T) {
 	client := connect(t)
 	if os.Getenv("OKMSD_AUTH") == "cert" {
@@ -336,10 +392,16 @@ func TestSession(t *testing.T) {
 	seal, err := client.Sys().SealStatus()
 	must(t, err)
 	equal(t, seal.Sealed, false)
+	initialized, err := client.Sys().InitStatus()
+	must(t, err)
+	equal(t, initialized, true)
+	leader, err := client.Sys().Leader()
+	must(t, err)
+	equal(t, leader.HAEnabled, false)
 	if os.Getenv("OKMSD_AUTH") == "cert" {
 		must(t, client.Auth().Token().RevokeSelf(""))
 		_, err = client.KVv2("secret").Get(ctx, "a")
-		var answer *api.ResponseError
+		var answer *ResponseError
 		if !errors.As(err, &answer) || answer.StatusCode != 401 && answer.StatusCode != 403 {
 			t.Fatalf("a revoked token gets %v", err)
 		}
