@@ -124,7 +124,7 @@ impl List {
                 domain.name.clone(),
             ],
             Err(unreadable) => [
-                shown_id(unreadable).replace(char::is_control, " "),
+                shown_id(unreadable).to_owned(),
                 "-".to_owned(),
                 "-".to_owned(),
                 format!("unreadable: {}", Failure::why(&unreadable.error)),
@@ -193,7 +193,7 @@ fn confirm(domain: &OkmsDomain) -> Result<(), Failure> {
     output::print(&format!(
         "This deletes the domain \"{}\" with all its secrets, credentials and keys, for good.\n\
          Type its id to go on: ",
-        domain.name
+        output::one_line(&domain.name)
     ))?;
     let mut line = String::new();
     let read = stdin.lock().read_line(&mut line);

@@ -8,13 +8,14 @@ use super::{
     act::Act,
     config_args::ConfigArguments,
     output::{self, Format},
-    policy::ONLY_ROOT,
+    policy::{ONLY_ROOT, unreadable_row},
     services::{self, Services},
 };
 use crate::{
     config::Environment,
     domain::{Error, IdentityUrn},
     service::Group,
+    store::RowHandle,
 };
 
 /// What to do with groups.
@@ -52,12 +53,16 @@ pub(super) struct List {
 }
 
 #[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = false, args = ["group", "row"])]
 pub(super) struct Delete {
     #[command(flatten)]
     config: ConfigArguments,
     /// The group, as `okmsd group list` shows it
     #[arg(value_name = "GROUP_URN")]
-    group: String,
+    group: Option<String>,
+    /// A single membership that cannot be read, as `okmsd group list` says
+    #[arg(long, value_name = "ROW")]
+    row: Option<RowHandle>,
 }
 
 impl Command {
@@ -109,20 +114,24 @@ impl List {
             let listed = services.policies.groups().await;
             listed.map_err(|error| Failure::refused("cannot list the groups", &error))
         })?;
-        // What stands there in the place of a URN may be anything.
-        let printable = |text: &String| text.replace(char::is_control, " ");
         let rows = groups.iter().flat_map(|group| {
-            group.members.iter().map(|member| [printable(&group.urn), printable(member)])
+            group.members.iter().map(|member| {
+                let damage = member.damage.as_ref();
+                let damage = damage.map(|damage| unreadable_row(&damage.handle, &damage.why));
+                [group.urn.clone(), member.urn.clone(), damage.unwrap_or_default()]
+            })
         });
         let rows: Vec<_> = rows.collect();
         output::answer(
             self.format,
-            || output::table(["GROUP", "MEMBER"], &rows),
+            || output::table(["GROUP", "MEMBER", ""], &rows),
             || groups.iter().map(json).collect(),
         )?;
-        match groups.iter().find_map(|group| group.damage.as_deref()) {
-            Some(damage) => Err(Failure::new(format!("{damage}; {ONLY_ROOT}"))),
-            None => Ok(()),
+        let members = groups.iter().flat_map(|group| &group.members);
+        match members.filter(|member| member.damage.is_some()).count() {
+            0 => Ok(()),
+            1 => Err(Failure::new(format!("one member cannot be read; {ONLY_ROOT}"))),
+            count => Err(Failure::new(format!("{count} members cannot be read; {ONLY_ROOT}"))),
         }
     }
 }
@@ -130,23 +139,35 @@ impl List {
 impl Delete {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
-        let act = Act::new("group delete").about("group", &self.group);
+        // One of them is there, or clap would have refused.
+        let (kind, which) = match &self.row {
+            Some(row) => ("row", row.to_string()),
+            None => ("group", self.group.unwrap_or_default()),
+        };
+        let act = Act::new("group delete").about(kind, &which);
         let removed = services::with(&config, act, async |services| {
-            let deleted = services.policies.delete_group(&self.group).await;
+            let deleted = match &self.row {
+                Some(row) => services.policies.delete_member_row(row.clone()).await.map(u64::from),
+                None => services.policies.delete_group(&which).await,
+            };
             deleted.map_err(|error| Failure::refused("nothing is deleted", &error))
         })?;
-        let group = self.group.replace(char::is_control, " ");
+        let which = output::one_line(&which);
         if removed == 0 {
-            return Err(Failure::new(format!("{group}: there is no such group")));
+            return Err(Failure::new(format!("{which}: there is no such {kind}")));
         }
-        output::print(&format!("Deleted {group}, with {}.\n", counted(removed)))
+        output::print(&format!("Deleted {which}, with {}.\n", counted(removed)))
     }
 }
 
 fn json(group: &Group) -> Value {
-    let mut json = json!({"urn": group.urn, "members": group.members});
-    if let Some(damage) = &group.damage {
-        json["unreadable"] = json!(damage);
+    let members: Vec<_> = group.members.iter().map(|member| &member.urn).collect();
+    let mut json = json!({"urn": group.urn, "members": members});
+    let damages: Vec<_> =
+        group.members.iter().filter_map(|member| member.damage.as_ref()).collect();
+    if let Some(first) = damages.first() {
+        json["unreadable"] = json!(first.why);
+        json["rows"] = damages.iter().map(|damage| json!(damage.handle.to_string())).collect();
     }
     json
 }

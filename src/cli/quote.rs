@@ -1,8 +1,8 @@
 //! Text for shells, YAML and TOML.
 
-use std::{fmt::Write, path::Path};
+use std::path::Path;
 
-use super::Failure;
+use super::{Failure, output};
 
 /// One word of a POSIX shell, whatever is in it.
 pub(super) fn shell(text: &str) -> String {
@@ -11,24 +11,8 @@ pub(super) fn shell(text: &str) -> String {
 
 /// A double-quoted string that TOML and YAML both read back as `text`.
 pub(super) fn double(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => {
-                quoted.push('\\');
-                quoted.push(letter);
-            }
-            // Control characters, and what YAML takes for the end of a line.
-            letter if letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}') => {
-                // Writing to a string cannot fail.
-                let _infallible = write!(quoted, "\\u{:04X}", u32::from(letter));
-            }
-            letter => quoted.push(letter),
-        }
-    }
-    quoted.push('"');
-    quoted
+    let text = text.replace('\\', r"\\").replace('"', r#"\""#);
+    format!("\"{}\"", output::one_line(&text))
 }
 
 /// The text of a path, which is to be written into a file of text.

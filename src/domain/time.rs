@@ -35,6 +35,12 @@ impl Timestamp {
         Self(self.0.saturating_sub(seconds as i64 * 1_000))
     }
 
+    /// Whether RFC 3339 can write it: from 1970 to the end of the year 9999.
+    pub const fn fits_rfc3339(self) -> bool {
+        let seconds = self.0.div_euclid(1_000);
+        0 <= seconds && seconds <= LAST_RFC3339_SECOND
+    }
+
     /// RFC 3339 in UTC with whole seconds, the form of the v2 API: `2026-11-23T09:30:00Z`.
     pub fn to_rfc3339_seconds(self) -> String {
         // The clamp makes the conversion and the formatting infallible: RFC 3339 ends at year 9999.

@@ -58,7 +58,7 @@ pub use self::{
     keyring::Keyring,
     keys::{KeyStatus, Keys, OtherRootKey, RewrapReport, RootKeyStatus},
     kv2::{NewVersionView, OpenedVersion},
-    policies::{AppliedPolicy, Group, Policies},
+    policies::{AppliedPolicy, DamagedMember, Group, Member, Policies},
     policy_cache::{PolicyCache, Snapshot},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
     store_key::RootKeySource,

@@ -1,12 +1,12 @@
 //! What operators do with policies and groups.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use super::policy_cache::{Snapshot, check_member, read_stored};
 use crate::{
     domain::{Clock, Error, IdentityKind, IdentityUrn},
     iam::{Policy, documents},
-    store::{Applied, Store, StoredPolicy},
+    store::{Applied, RowHandle, Store, StoredPolicy},
 };
 
 /// The use cases of policies and groups.
@@ -30,12 +30,28 @@ pub struct AppliedPolicy {
 /// A group and its members, in the order of their bytes.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// The group.
+    /// The group, as far as it is text.
     pub urn: String,
     /// Its members.
-    pub members: Vec<String>,
-    /// What is wrong with its rows, if anything is: then no policy is applied to anybody.
-    pub damage: Option<String>,
+    pub members: Vec<Member>,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The member, as far as it is text.
+    pub urn: String,
+    /// What is wrong with the row, if anything is: then no policy is applied to anybody.
+    pub damage: Option<DamagedMember>,
+}
+
+/// A membership that cannot be read.
+#[derive(Debug, Clone)]
+pub struct DamagedMember {
+    /// By this it is removed.
+    pub handle: RowHandle,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 impl Policies {
@@ -116,6 +132,15 @@ impl Policies {
         self.store.delete_policy(name).await
     }
 
+    /// Removes a policy by its row, whatever that holds; `false` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn delete_row(&self, row: RowHandle) -> Result<bool, Error> {
+        self.store.delete_policy_row(row).await
+    }
+
     /// All policies and groups, as the next request will be decided by.
     ///
     /// # Errors
@@ -132,16 +157,18 @@ impl Policies {
     /// When storage fails.
     pub async fn groups(&self) -> Result<Vec<Group>, Error> {
         let mut groups: Vec<Group> = Vec::new();
-        for stored in self.store.list_group_members().await? {
-            let damage = check_member(stored.clone()).err();
-            let text = |text: Option<String>| text.unwrap_or_else(|| "(unreadable)".to_owned());
-            let (urn, member) = (text(stored.group), text(stored.member));
+        for row in self.store.list_group_members().await? {
+            let damage = check_member(row.stored.clone()).err();
+            let mut texts = row.handle.texts().map(Cow::into_owned);
+            let (urn, member) =
+                (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
+            drop(texts);
+            let damage = damage.map(|why| DamagedMember { handle: row.handle, why });
             if groups.last().is_none_or(|group| group.urn != urn) {
-                groups.push(Group { urn, members: Vec::new(), damage: None });
+                groups.push(Group { urn, members: Vec::new() });
             }
             if let Some(group) = groups.last_mut() {
-                group.members.push(member);
-                group.damage = group.damage.take().or(damage);
+                group.members.push(Member { urn: member, damage });
             }
         }
         Ok(groups)
@@ -199,6 +226,15 @@ impl Policies {
         Ok(removed)
     }
 
+    /// Removes a membership by its row, whatever that holds; `false` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn delete_member_row(&self, row: RowHandle) -> Result<bool, Error> {
+        self.store.delete_member_row(row).await
+    }
+
     /// Refuses a region that is not the domain's own, and tells of domains that there are not.
     async fn check_domains(&self, policy: &Policy) -> Result<Vec<String>, Error> {
         let mut warnings = Vec::new();
@@ -234,6 +270,6 @@ fn no_group(text: &str) -> String {
 }
 
 fn with_policy(stored: StoredPolicy) -> (StoredPolicy, Result<Policy, String>) {
-    let policy = read_stored(&stored.name, stored.document.as_deref());
+    let policy = read_stored(stored.name.as_deref(), stored.document.as_deref());
     (stored, policy)
 }

@@ -177,10 +177,10 @@ impl Snapshot {
     fn read(stored: StoredIam) -> Self {
         let (mut policies, mut members, mut damages) = (Vec::new(), Vec::new(), Vec::new());
         for (name, document) in stored.policies {
-            match read_stored(&name, document.as_deref()) {
+            match read_stored(name.as_deref(), document.as_deref()) {
                 Ok(policy) => policies.push(policy),
                 Err(why) => {
-                    let name = name.escape_debug();
+                    let name = shown(name.as_deref());
                     damages.push(format!("the stored policy {name} cannot be read: {why}"));
                 }
             }
@@ -223,7 +223,8 @@ impl Snapshot {
 
 /// Reads the document of a stored policy, or says what is wrong with it. It was read before it was stored;
 /// but a later program may know more than this one, and rows may be damaged.
-pub(super) fn read_stored(name: &str, document: Option<&str>) -> Result<Policy, String> {
+pub(super) fn read_stored(name: Option<&str>, document: Option<&str>) -> Result<Policy, String> {
+    let name = name.ok_or("its name is no text")?;
     Policy::parse_stored(name, document.ok_or("its document is no text")?)
 }
 
@@ -238,14 +239,15 @@ pub(super) fn check_member(stored: StoredMember) -> Result<(String, String), Str
     match (group, member) {
         (Some(group), Some(member)) if is_group && is_member => Ok((group, member)),
         (group, member) => {
-            let shown = |text: Option<String>| match text {
-                Some(text) => text.escape_debug().to_string(),
-                None => "(no text)".to_owned(),
-            };
-            let (group, member) = (shown(group), shown(member));
+            let (group, member) = (shown(group.as_deref()), shown(member.as_deref()));
             Err(format!("the stored group {group} cannot be read: its member is {member}"))
         }
     }
+}
+
+/// What a row holds, in a message.
+fn shown(text: Option<&str>) -> String {
+    text.map_or_else(|| "(no text)".to_owned(), |text| text.escape_debug().to_string())
 }
 
 /// Damaged rows that are named; they are mended one after the other.

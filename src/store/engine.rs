@@ -292,6 +292,25 @@ async fn assert_synchronous(connection: &mut Connection<'_>) -> Result<(), Store
     Ok(())
 }
 
+/// The statement that removes rows by the bytes in columns of text. SQLite may hold bytes there that are no
+/// text, so that no text is equal to them.
+macro_rules! delete_by_bytes {
+    ($connection:expr, $table:literal, $($column:literal = $place:literal),+) => {
+        match &$connection {
+            $crate::store::Connection::Sqlite(_) => concat!(
+                "DELETE FROM ", $table, " WHERE TRUE",
+                $(" AND CAST(", $column, " AS BLOB) = ", $place),+
+            ),
+            $crate::store::Connection::Postgres(_) => concat!(
+                "DELETE FROM ", $table, " WHERE TRUE",
+                $(" AND convert_to(", $column, ", 'UTF8') = ", $place),+
+            ),
+        }
+    };
+}
+
+pub(super) use delete_by_bytes;
+
 /// What of a secret is locked for the rest of a transaction.
 pub(super) enum SecretLock {
     /// All secrets: SQLite has only one writer, which holds the lock of the whole file.

@@ -18,6 +18,7 @@
 //! | `error` | errors of the engines in the words of the domain |
 //! | `key_uses` | what is under which key of a domain; sealing it anew |
 //! | `secret_rows` | rows of secrets and versions, which prove themselves to whoever has keys |
+//! | `iam_rows` | rows of policies and groups, readable or not |
 //! | `unproven` | rows of a time before they did |
 //! | `domains`, `keys`, `root_keys`, `credentials`, `tokens`, `policies`, `secrets`, `secret_changes` | statements, one file per resource |
 
@@ -27,6 +28,7 @@ mod credentials;
 mod domains;
 mod engine;
 mod error;
+mod iam_rows;
 mod key_uses;
 mod keys;
 mod policies;
@@ -46,9 +48,10 @@ pub use self::{
     credentials::{FoundCredential, FoundExternal, FoundRegistration},
     domains::UnreadableDomain,
     engine::{DatabaseUrl, DatabaseUrlError},
+    iam_rows::{MemberRow, RowHandle, StoredIam, StoredMember, StoredPolicy},
     key_uses::{KeyUse, Rewrapped, RewrappedVersions, Rewrapping, StaleSecret},
     keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
-    policies::{Applied, StoredIam, StoredMember, StoredPolicy},
+    policies::Applied,
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secret_changes::{Decision, SecretProof, VersionProof},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},

@@ -1,49 +1,16 @@
 //! Statements about policies and groups.
 
-use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
-
 use super::{
     Store, StoreError,
     connection::{execute, fetch_each, fetch_optional},
+    engine::delete_by_bytes,
+    iam_rows::{IamRow, MemberRow, RowHandle, StoredIam, StoredMember, StoredPolicy},
     transaction::Tx,
 };
 use crate::{
     domain::{Error, IdentityUrn, Timestamp},
     iam::{MAX_GROUP_MEMBERS, MAX_POLICIES},
 };
-
-/// A policy as it is stored.
-#[derive(Debug, Clone)]
-pub struct StoredPolicy {
-    /// Its name.
-    pub name: String,
-    /// The text that was applied; `None` where what the row holds is no text.
-    pub document: Option<String>,
-    /// When a policy of this name was first applied.
-    pub created_at: Timestamp,
-    /// When it was last applied.
-    pub updated_at: Timestamp,
-}
-
-/// All policies and groups at one moment.
-#[derive(Debug, Clone, Default)]
-pub struct StoredIam {
-    /// How often they had changed.
-    pub revision: i64,
-    /// The policies, as pairs of name and document.
-    pub policies: Vec<(String, Option<String>)>,
-    /// The members of groups.
-    pub members: Vec<StoredMember>,
-}
-
-/// A membership as it is stored; `None` stands for what is no text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StoredMember {
-    /// The group.
-    pub group: Option<String>,
-    /// The member.
-    pub member: Option<String>,
-}
 
 /// What applying a policy did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +47,7 @@ impl Store {
                     let broken = || Error::Internal("stored revision".into());
                     found.revision = revision.ok_or_else(broken)?;
                 }
-                1 => found.policies.push((readable_name(one), other)),
+                1 => found.policies.push((one, other)),
                 _ => found.members.push(StoredMember { group: one, member: other }),
             }
         }
@@ -112,7 +79,7 @@ impl Store {
             .await?;
         let policies = rows.into_iter().collect::<Result<Vec<_>, _>>();
         let mut policies = policies.map_err(StoreError::Sql)?;
-        policies.sort_by(|one, other| one.name.cmp(&other.name));
+        policies.sort_by(|one, other| one.handle.cmp(&other.handle));
         Ok(policies)
     }
 
@@ -176,19 +143,37 @@ impl Store {
         .await
     }
 
+    /// Removes a policy by its row, which need not be one that can be read; `false` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn delete_policy_row(&self, row: RowHandle) -> Result<bool, Error> {
+        self.write(move |tx| {
+            let row = row.clone();
+            Box::pin(async move {
+                let [name] = row.columns() else { return Ok(false) };
+                bump(tx).await?;
+                let sql = delete_by_bytes!(tx.connection, "policies", "name" = "$1");
+                Ok(execute!(&mut tx.connection, sql, name)? > 0)
+            })
+        })
+        .await
+    }
+
     /// The members of all groups, those too whose row holds no text.
     ///
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn list_group_members(&self) -> Result<Vec<StoredMember>, Error> {
+    pub async fn list_group_members(&self) -> Result<Vec<MemberRow>, Error> {
         let sql = "SELECT group_urn, member_urn FROM group_members";
         let rows = self
-            .read(|connection| Box::pin(async move { fetch_each!(connection, StoredMember, sql) }))
+            .read(|connection| Box::pin(async move { fetch_each!(connection, MemberRow, sql) }))
             .await?;
         let members = rows.into_iter().collect::<Result<Vec<_>, _>>();
         let mut members = members.map_err(StoreError::Sql)?;
-        members.sort_unstable();
+        members.sort_by(|one, other| one.handle.cmp(&other.handle));
         Ok(members)
     }
 
@@ -266,6 +251,30 @@ impl Store {
         })
         .await
     }
+
+    /// Removes a membership by its row, which need not be one that can be read; `false` where there is
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn delete_member_row(&self, row: RowHandle) -> Result<bool, Error> {
+        self.write(move |tx| {
+            let row = row.clone();
+            Box::pin(async move {
+                let [group, member] = row.columns() else { return Ok(false) };
+                bump(tx).await?;
+                let sql = delete_by_bytes!(
+                    tx.connection,
+                    "group_members",
+                    "group_urn" = "$1",
+                    "member_urn" = "$2"
+                );
+                Ok(execute!(&mut tx.connection, sql, group, member)? > 0)
+            })
+        })
+        .await
+    }
 }
 
 /// Says to all servers that policies or groups have changed. On PostgreSQL it also is the lock under
@@ -314,63 +323,4 @@ async fn refuse_more_than(
         return Err(Error::malformed(format!("a store has at most {limit} {what}")).into());
     }
     Ok(())
-}
-
-/// A row of [`Store::load_iam`].
-struct IamRow {
-    kind: i64,
-    one: Option<String>,
-    other: Option<String>,
-}
-
-impl<'r, R: Row> FromRow<'r, R> for IamRow
-where
-    &'static str: ColumnIndex<R>,
-    i64: Decode<'r, R::Database> + Type<R::Database>,
-    String: Decode<'r, R::Database> + Type<R::Database>,
-{
-    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
-        let kind = row.try_get("kind")?;
-        Ok(Self { kind, one: text(row, "one"), other: text(row, "other") })
-    }
-}
-
-impl<'r, R: Row> FromRow<'r, R> for StoredPolicy
-where
-    &'static str: ColumnIndex<R>,
-    i64: Decode<'r, R::Database> + Type<R::Database>,
-    String: Decode<'r, R::Database> + Type<R::Database>,
-{
-    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            name: readable_name(text(row, "name")),
-            document: text(row, "document"),
-            created_at: Timestamp::from_millis(row.try_get("created_at")?),
-            updated_at: Timestamp::from_millis(row.try_get("updated_at")?),
-        })
-    }
-}
-
-impl<'r, R: Row> FromRow<'r, R> for StoredMember
-where
-    &'static str: ColumnIndex<R>,
-    String: Decode<'r, R::Database> + Type<R::Database>,
-{
-    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
-        Ok(Self { group: text(row, "group_urn"), member: text(row, "member_urn") })
-    }
-}
-
-/// The text in a column, `None` where what is there is none: a damaged file of SQLite may hold any bytes.
-fn text<'r, R: Row>(row: &'r R, column: &'static str) -> Option<String>
-where
-    &'static str: ColumnIndex<R>,
-    String: Decode<'r, R::Database> + Type<R::Database>,
-{
-    row.try_get(column).ok()
-}
-
-/// The name of a policy, or what stands for one that cannot be read.
-fn readable_name(name: Option<String>) -> String {
-    name.unwrap_or_else(|| "(a name that cannot be read)".to_owned())
 }

@@ -1,19 +1,21 @@
 //! Who may call: certificates, credentials and domains, at every operation.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use hyper::Version;
 use okmsd::{
-    domain::{Credential, CredentialId},
+    domain::{Clock, Credential, CredentialId, Timestamp},
     pki::AccessKey,
+    service::Credentials,
 };
 use serde_json::json;
 use sqlx::Executor;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::{
     codes::*,
-    support::{Client, Engine, Server, both_engines},
+    support::{Client, Engine, ManualClock, Server, both_engines},
 };
 
 both_engines!(
@@ -192,20 +194,19 @@ async fn a_revocation_in_the_middle_of_a_renewal_ends_it(server: Server) {
     let domain = server.domain().await;
     let old = domain.credential.id;
     let before = server.credentials.list(domain.okms_id).await.unwrap();
-    let (credentials, authority) = (server.credentials.clone(), server.authority.clone());
+    let clock = Arc::new(AskedClock { clock: server.clock.clone(), asked: Notify::new() });
+    let credentials = Credentials::new(server.store.clone(), clock.clone());
+    let authority = server.authority.clone();
     let renewal = async move { credentials.renew(&authority, old, 1, AccessKey::Ecdsa).await };
     let sql = format!("UPDATE credentials SET revoked_at = 1 WHERE credential_id = '{old}'");
     let sql = sqlx::AssertSqlSafe(sql);
-    // Long enough for the renewal to come to its write, which waits. A slow one meets the revocation
-    // before: that is refused as well.
-    let pause = tokio::time::sleep(Duration::from_millis(500));
     let renewal = match server.engine {
         Engine::Sqlite => {
             let mut connection = server.database.sqlite().await;
             connection.execute("BEGIN IMMEDIATE").await.unwrap();
             connection.execute(sql).await.unwrap();
             let renewal = tokio::spawn(renewal);
-            pause.await;
+            clock.asked.notified().await;
             connection.execute("COMMIT").await.unwrap();
             renewal
         }
@@ -214,7 +215,15 @@ async fn a_revocation_in_the_middle_of_a_renewal_ends_it(server: Server) {
             connection.execute("BEGIN").await.unwrap();
             connection.execute(sql).await.unwrap();
             let renewal = tokio::spawn(renewal);
-            pause.await;
+            clock.asked.notified().await;
+            // Its write has begun before the revocation counts.
+            let waiting = "SELECT COUNT(*) FROM pg_stat_activity \
+                           WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))";
+            while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut connection).await.unwrap()
+                == 0
+            {
+                assert!(!renewal.is_finished());
+            }
             connection.execute("COMMIT").await.unwrap();
             renewal
         }
@@ -222,4 +231,18 @@ async fn a_revocation_in_the_middle_of_a_renewal_ends_it(server: Server) {
     let error = renewal.await.unwrap().map(|_| ()).unwrap_err();
     assert!(format!("{error:?}").contains("it is revoked"), "{error:?}");
     assert_eq!(server.credentials.list(domain.okms_id).await.unwrap().len(), before.len());
+}
+
+/// Tells when it is asked, which a renewal does between its look at the old credential and its write.
+#[derive(Debug)]
+struct AskedClock {
+    clock: Arc<ManualClock>,
+    asked: Notify,
+}
+
+impl Clock for AskedClock {
+    fn now(&self) -> Timestamp {
+        self.asked.notify_one();
+        self.clock.now()
+    }
 }

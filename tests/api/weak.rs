@@ -65,7 +65,8 @@ async fn weak_keys_and_signatures_are_refused(server: Server) {
     // The client's side of rustls does not take such a key; OpenSSL does.
     let weak = made("weak", 1024, "-sha256", Some("root"));
     let address = server.api_url.trim_start_matches("https://").to_owned();
-    let answers = |name: &str| {
+    // Whether OpenSSL got an answer with this certificate, and what it said if not.
+    let speak = |name: &str| {
         let output = Command::new("openssl")
             .args(["s_client", "-connect", &address, "-quiet", "-cipher", "DEFAULT@SECLEVEL=0"])
             .args(["-cert", &format!("{name}.pem"), "-key", &format!("{name}.key")])
@@ -73,11 +74,17 @@ async fn weak_keys_and_signatures_are_refused(server: Server) {
             .stdin(request_file(folder))
             .output()
             .expect("openssl");
-        String::from_utf8_lossy(&output.stdout).contains("HTTP/1.1 ")
+        let is_answered = String::from_utf8_lossy(&output.stdout).contains("HTTP/1.1 ");
+        (is_answered, String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    assert!(answers("good"));
-    assert!(!answers("weak"));
-    assert!(!answers("sha1"));
+    let (is_answered, errors) = speak("good");
+    assert!(is_answered, "{errors}");
+    // OpenSSL came to show the certificate, and read the server's alert.
+    for (name, alert) in [("weak", CERTIFICATE_UNKNOWN), ("sha1", DECRYPT_ERROR)] {
+        let (is_answered, errors) = speak(name);
+        let told = errors.contains(&format!("SSL alert number {alert}"));
+        assert!(!is_answered && told, "{name}: {errors}");
+    }
     let material = TlsMaterial {
         certificate_chain_pem: String::new(),
         private_key_pem: String::new().into(),
@@ -87,7 +94,8 @@ async fn weak_keys_and_signatures_are_refused(server: Server) {
     };
     let check = |pem: &str| check_client_certificate(&material, pem, server.clock.now());
     assert!(check(&weak.0).unwrap_err().to_string().contains("2048"), "{:?}", check(&weak.0));
-    assert!(check(&sha1.0).is_err());
+    let error = check(&sha1.0).unwrap_err().to_string();
+    assert!(error.contains("UnsupportedSignatureAlgorithm"), "{error}");
     // Our own authority may have signed such a key, of somebody's request.
     let ours = KeyPair::from_pem(server.authority.private_key_pem()).unwrap();
     let ours = Issuer::from_ca_cert_pem(server.authority.certificate_pem(), ours).unwrap();
@@ -148,6 +156,10 @@ fn openssl(folder: &Path, arguments: &[&str]) {
 }
 
 const HOUR: u64 = 3_600;
+/// RFC 8446, section 6: what is wrong with a certificate that no other alert tells.
+const CERTIFICATE_UNKNOWN: u8 = 46;
+/// RFC 8446, section 6: a signature that cannot be verified.
+const DECRYPT_ERROR: u8 = 51;
 
 /// A root that signs lists.
 const OPENSSL_CONFIG: &str = "

@@ -24,6 +24,7 @@ mod postgres;
 mod production;
 mod reload;
 mod replicas;
+mod terminal;
 mod token;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/tools.rs"]

@@ -452,3 +452,75 @@ async fn a_damaged_group_is_shown_and_deleted() {
     fail(cwd, &["group", "delete", "x"], 1);
     run_json(cwd, &["group", "list"]);
 }
+
+#[tokio::test]
+async fn rows_that_no_name_can_tell_are_listed_and_deleted() {
+    let shop = Shop::open().await;
+    let cwd = shop.cwd();
+    for name in ["old", "sound"] {
+        shop.write("p.json", &shop.document(name, USER, "allow"));
+        succeed(cwd, &["policy", "apply", "-f", "p.json"]);
+    }
+    succeed(cwd, &["group", "add", GROUP, USER]);
+    let options = SqliteConnectOptions::new().filename(cwd.join("certs/dev/okmsd.db"));
+    let mut connection = SqliteConnection::connect_with(&options).await.expect("a store");
+    let lax = "PRAGMA writable_schema = ON; \
+               UPDATE sqlite_schema SET sql = replace(sql, 'STRICT', '') WHERE name = 'policies'";
+    connection.execute(lax).await.expect("a table that takes anything");
+    connection.close().await.expect("to close");
+    let mut connection = SqliteConnection::connect_with(&options).await.expect("a store");
+    connection
+        .execute(
+            "UPDATE policies SET created_at = 'x', updated_at = x'00' WHERE name = 'old'; \
+             INSERT INTO policies (name, document, created_at, updated_at) \
+             VALUES (CAST(x'ff1b' AS TEXT), '', 0, 0), (x'fe', '', 0, 0); \
+             INSERT INTO group_members (group_urn, member_urn, created_at) \
+             VALUES (CAST(x'ff' AS TEXT), 'm', 0)",
+        )
+        .await
+        .expect("damage");
+
+    let output = run(cwd, &["policy", "list"]);
+    let errors = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(errors.starts_with("okmsd: 2 policies cannot be read; "), "{errors}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let line = |part: &str| text.lines().find(|line| line.contains(part)).expect("a line");
+    assert!(line("For old").contains("(damaged)"), "{text}");
+    assert!(line("For sound").starts_with("sound"), "{text}");
+    assert!(line("its row is fe").contains("unreadable: its name is no text"), "{text}");
+    assert!(line("its row is ff1b").starts_with("\u{fffd}\\u001b "), "{text}");
+    let output = run(cwd, &["policy", "list", "--format", "json"]);
+    let listed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let rows = listed.as_array().expect("a list").iter().map(|policy| policy["row"].as_str());
+    assert_eq!(rows.collect::<Vec<_>>(), [None, None, Some("fe"), Some("ff1b")]);
+
+    for row in ["fe", "ff1b"] {
+        let delete = ["policy", "delete", "--row", row];
+        assert_eq!(succeed(cwd, &delete), format!("Deleted {row}.\n"));
+        assert_eq!(fail(cwd, &delete, 1), format!("okmsd: {row}: there is no such policy\n"));
+    }
+    let listed = run_json(cwd, &["policy", "list"]);
+    assert_eq!((&listed[0]["name"], &listed[1]["name"]), (&json!("old"), &json!("sound")));
+    assert_eq!((&listed[0]["createdAt"], &listed[0]["updatedAt"]), (&Value::Null, &Value::Null));
+    assert_eq!(run_json(cwd, &["policy", "show", "old"]), listed[0]);
+
+    let output = run(cwd, &["group", "list"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.contains("; its row is ff.6d\n"), "{text}");
+    let output = run(cwd, &["group", "list", "--format", "json"]);
+    let listed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(listed[0], json!({"urn": GROUP, "members": [USER]}));
+    assert_eq!(listed[1]["rows"], json!(["ff.6d"]));
+    let delete = ["group", "delete", "--row", "ff.6d"];
+    assert_eq!(succeed(cwd, &delete), "Deleted ff.6d, with 1 member.\n");
+    assert_eq!(fail(cwd, &delete, 1), "okmsd: ff.6d: there is no such row\n");
+    run_json(cwd, &["group", "list"]);
+
+    for what in ["policy", "group"] {
+        fail(cwd, &[what, "delete"], 2);
+        fail(cwd, &[what, "delete", "old", "--row", "ff"], 2);
+        fail(cwd, &[what, "delete", "--row", "xx"], 2);
+    }
+    shop.client.get(&shop.secret()).await.ok();
+}

@@ -14,7 +14,12 @@ use super::{
     output::{self, Format},
     services,
 };
-use crate::{config::Environment, iam::Policy, store::StoredPolicy};
+use crate::{
+    config::Environment,
+    domain::Timestamp,
+    iam::Policy,
+    store::{RowHandle, StoredPolicy},
+};
 
 /// A policy as it is stored, and as it was read or why it was not.
 type Listed = (StoredPolicy, Result<Policy, String>);
@@ -58,12 +63,16 @@ pub(super) struct Show {
 }
 
 #[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = false, args = ["name", "row"])]
 pub(super) struct Delete {
     #[command(flatten)]
     config: ConfigArguments,
     /// Name of the policy
     #[arg(value_name = "NAME")]
-    name: String,
+    name: Option<String>,
+    /// A stored policy that cannot be read, as `okmsd policy list` says
+    #[arg(long, value_name = "ROW")]
+    row: Option<RowHandle>,
 }
 
 impl Command {
@@ -92,15 +101,12 @@ impl List {
                     policy.resource_count().to_string(),
                     policy.description().to_owned(),
                 ),
-                Err(why) => ("-".to_owned(), "-".to_owned(), format!("unreadable: {why}")),
+                Err(why) => ("-".to_owned(), "-".to_owned(), unreadable_row(&stored.handle, why)),
             };
-            [
-                stored.name.replace(char::is_control, " "),
-                identities,
-                resources,
-                stored.updated_at.to_rfc3339_seconds(),
-                description.replace(char::is_control, " "),
-            ]
+            let applied = stored.updated_at.map(Timestamp::to_rfc3339_seconds);
+            let applied = applied.unwrap_or_else(|| "(damaged)".to_owned());
+            let name = stored.handle.texts().next().unwrap_or_default().into_owned();
+            [name, identities, resources, applied, description]
         };
         let rows: Vec<_> = policies.iter().map(row).collect();
         output::answer(
@@ -139,7 +145,7 @@ impl Show {
             Ok(_) => Ok(()),
             Err(why) => Err(Failure::new(format!(
                 "{}: the stored policy cannot be read: {why}; apply it anew, or delete it: {ONLY_ROOT}",
-                self.name.escape_debug()
+                output::one_line(&self.name)
             ))),
         }
     }
@@ -148,24 +154,34 @@ impl Show {
 impl Delete {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
-        services::with(
-            &config,
-            Act::new("policy delete").about("policy", &self.name),
-            async |services| {
-                let deleted = services.policies.delete(&self.name).await;
-                let existed = deleted.map_err(|error| Failure::refused(&self.name, &error))?;
-                if existed { Ok(()) } else { Err(no_such(&self.name)) }
-            },
-        )?;
-        output::print(&format!("Deleted {}.\n", self.name))
+        // One of them is there, or clap would have refused.
+        let (kind, which) = match &self.row {
+            Some(row) => ("row", row.to_string()),
+            None => ("policy", self.name.unwrap_or_default()),
+        };
+        let act = Act::new("policy delete").about(kind, &which);
+        services::with(&config, act, async |services| {
+            let deleted = match &self.row {
+                Some(row) => services.policies.delete_row(row.clone()).await,
+                None => services.policies.delete(&which).await,
+            };
+            let existed = deleted.map_err(|error| Failure::refused(&which, &error))?;
+            if existed { Ok(()) } else { Err(no_such(&which)) }
+        })?;
+        output::print(&format!("Deleted {}.\n", output::one_line(&which)))
     }
+}
+
+/// How a list tells of a row that cannot be read, and by what it is deleted.
+pub(super) fn unreadable_row(handle: &RowHandle, why: &str) -> String {
+    format!("unreadable: {why}; its row is {handle}")
 }
 
 /// What follows where policies or groups are damaged.
 pub(super) const ONLY_ROOT: &str = "until this is mended, only root may do anything";
 
 fn no_such(name: &str) -> Failure {
-    Failure::new(format!("{}: there is no such policy", name.escape_debug()))
+    Failure::new(format!("{}: there is no such policy", output::one_line(name)))
 }
 
 /// The document, with when it was applied under the names of the service; of one that cannot be read, why.
@@ -177,9 +193,12 @@ fn json((policy, read): &Listed) -> Value {
     };
     if let Err(why) = read {
         json.insert("unreadable".to_owned(), json!(why));
+        json.insert("row".to_owned(), json!(policy.handle.to_string()));
         json.insert("document".to_owned(), json!(policy.document));
     }
-    json.insert("createdAt".to_owned(), json!(policy.created_at.to_rfc3339_seconds()));
-    json.insert("updatedAt".to_owned(), json!(policy.updated_at.to_rfc3339_seconds()));
+    // Null where it is damaged.
+    let time = |time: Option<Timestamp>| json!(time.map(Timestamp::to_rfc3339_seconds));
+    json.insert("createdAt".to_owned(), time(policy.created_at));
+    json.insert("updatedAt".to_owned(), time(policy.updated_at));
     Value::Object(json)
 }

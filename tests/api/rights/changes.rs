@@ -6,14 +6,13 @@ use okmsd::{
     domain::Error,
     iam::{MAX_GROUP_MEMBERS, MAX_POLICIES},
     service::{Policies, PolicyCache},
-    store::StoredPolicy,
 };
 use serde_json::json;
 
 use super::{GET, GET_DATA, apply, client_of, identity, policies, resource, user};
 use crate::{
-    codes::{FORBIDDEN, INTERNAL},
-    support::{Client, Domain, Engine, Server, both_engines},
+    codes::FORBIDDEN,
+    support::{Client, Domain, Server, both_engines},
 };
 
 both_engines!(
@@ -25,8 +24,6 @@ both_engines!(
     only_users_and_service_accounts_are_members,
     a_policy_must_name_the_region_of_its_domain,
     requests_while_policies_change_are_decided_by_one_or_the_other,
-    where_policies_cannot_be_read_only_root_is_allowed_anything,
-    where_groups_cannot_be_read_only_root_is_allowed_anything,
     policies_are_read_to_the_end_whoever_waits_for_them,
     names_that_were_stored_before_commas_were_refused_still_count,
 );
@@ -246,100 +243,6 @@ async fn requests_while_policies_change_are_decided_by_one_or_the_other(server: 
     }
 }
 
-/// What a later program may have stored. An old snapshot would allow what it takes back.
-async fn where_policies_cannot_be_read_only_root_is_allowed_anything(server: Server) {
-    let domain = server.domain().await;
-    domain.create("a", "{}").await;
-    let here = [resource(domain.okms_id, "")];
-    let apply_p = async || apply(&server, "p", &user("a"), &here, &[("allow", &["*"])]).await;
-    apply_p().await;
-    apply(&server, "sound", &user("a"), &here, &[("allow", &["*"])]).await;
-    let client = client_of(&server, domain.okms_id, &[&user("a")]).await;
-    client.get(&domain.secret("a")).await.ok();
-    let mut damages = vec!["'{\"conditions\":{}}'", "''", "'{'"];
-    damages.push("(SELECT document FROM policies WHERE name = 'sound')");
-    if matches!(server.engine, Engine::Sqlite) {
-        // A database that is whole holds such a thing nowhere.
-        damages.push("CAST(x'ff' AS TEXT)");
-    }
-    for (number, damage) in damages.iter().enumerate() {
-        let broken = format!("UPDATE policies SET document = {damage} WHERE name = 'p'");
-        assert_eq!(server.database.execute(&broken).await, 1);
-        server.database.execute("UPDATE revisions SET iam = iam + 1").await;
-        for _ in 0..2 {
-            let text = client.get(&domain.secret("a")).await.error(500, INTERNAL);
-            assert_eq!(text, "internal error");
-            client.get(&domain.secret("")).await.error(500, INTERNAL);
-            domain.client.get(&domain.secret("a")).await.ok();
-            domain.client.get(&domain.secret("")).await.ok();
-        }
-        let policies = policies(&server);
-        let listed = policies.list().await.expect("policies");
-        let is_sound =
-            |(stored, policy): &(StoredPolicy, Result<_, _>)| (stored.name.clone(), policy.is_ok());
-        let listed: Vec<_> = listed.iter().map(is_sound).collect();
-        assert_eq!(listed, [("p".to_owned(), false), ("sound".to_owned(), true)], "{damage}");
-        let (_, found) = policies.find("p").await.expect("a store").expect("a row");
-        found.expect_err("damaged");
-        let snapshot = policies.snapshot().await.expect("a store");
-        let refused = snapshot.deciding_about(&[user("a")]);
-        let Err(Error::Internal(text)) = refused else { panic!("{refused:?}") };
-        assert!(text.contains("the stored policy p cannot be read"), "{text}");
-        // Each is mended by a document in its place, or without it.
-        if number % 2 == 0 {
-            apply_p().await;
-            client.get(&domain.secret("a")).await.ok();
-        } else {
-            assert!(policies.delete("p").await.expect("a store"));
-            client.get(&domain.secret("a")).await.ok();
-            apply_p().await;
-        }
-    }
-}
-
-/// A membership that is lost may be one through which something is denied; and one of an account would
-/// make a user root.
-async fn where_groups_cannot_be_read_only_root_is_allowed_anything(server: Server) {
-    let domain = server.domain().await;
-    domain.create("a", "{}").await;
-    let here = [resource(domain.okms_id, "")];
-    apply(&server, "p", &user("a"), &here, &[("allow", &[GET])]).await;
-    let client = client_of(&server, domain.okms_id, &[&user("a")]).await;
-    let account = "urn:v1:eu:identity:account:test";
-    let mut damages = vec![
-        (format!("'{account}'"), Some(account.to_owned())),
-        ("'x'".to_owned(), Some("x".to_owned())),
-    ];
-    if matches!(server.engine, Engine::Sqlite) {
-        damages.push(("CAST(x'ff' AS TEXT)".to_owned(), None));
-    }
-    for (damage, name) in damages {
-        let broken = format!(
-            "INSERT INTO group_members (group_urn, member_urn, created_at) \
-             VALUES ({damage}, '{}', 0)",
-            user("a")
-        );
-        assert_eq!(server.database.execute(&broken).await, 1);
-        server.database.execute("UPDATE revisions SET iam = iam + 1").await;
-        client.get(&domain.secret("a")).await.error(500, INTERNAL);
-        client.delete(&domain.secret("a")).await.error(500, INTERNAL);
-        domain.client.get(&domain.secret("a")).await.ok();
-        let groups = policies(&server).groups().await.expect("groups");
-        assert_eq!(groups.len(), 1);
-        let told = groups[0].damage.as_deref().expect("told");
-        assert!(told.contains(&user("a")), "{told}");
-        match name {
-            Some(name) => assert_eq!(policies(&server).delete_group(&name).await, Ok(1)),
-            None => {
-                server.database.execute("DELETE FROM group_members").await;
-                server.database.execute("UPDATE revisions SET iam = iam + 1").await;
-            }
-        }
-        client.get(&domain.secret("a")).await.ok();
-        client.delete(&domain.secret("a")).await.error(403, FORBIDDEN);
-    }
-}
-
 /// So that callers who hang up do not keep the others waiting for ever.
 async fn policies_are_read_to_the_end_whoever_waits_for_them(server: Server) {
     let domain = server.domain().await;
@@ -360,11 +263,13 @@ async fn policies_are_read_to_the_end_whoever_waits_for_them(server: Server) {
     let revision = server.database.number("SELECT iam FROM revisions").await;
     let cache = Arc::new(PolicyCache::new(server.store.clone()));
     let identities = [user("a")];
+    let mut given_up = 0;
     for _ in 0..10 {
-        // Asked for, and given up before it is there.
+        // Asked for, and given up before it is there, unless it is there by now.
         let mut waiting = Box::pin(cache.at(revision, &identities));
-        super::turns::poll_once(&mut waiting).await;
+        given_up += u32::from(!super::turns::poll_once(&mut waiting).await);
     }
+    assert!(given_up > 0);
     let (one, other) =
         tokio::join!(cache.at(revision, &identities), cache.at(revision, &identities));
     let (one, other) = (one.expect("policies"), other.expect("policies"));

@@ -1,6 +1,7 @@
 //! Rights: who may do what, by which policy, and from when on.
 
 mod changes;
+mod damage;
 mod escapes;
 mod late;
 mod listing;
