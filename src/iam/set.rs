@@ -21,14 +21,14 @@ pub struct PolicySet {
 }
 
 /// What somebody may do in one domain.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Rights<'s> {
     is_root: bool,
     policies: Vec<Applicable<'s>>,
 }
 
 /// A policy that names the caller, with those of its resources that are in the domain.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Applicable<'s> {
     policy: &'s Policy,
     identity_line: usize,
