@@ -7,6 +7,7 @@ mod listing;
 mod table;
 mod trail;
 mod turns;
+mod waiting;
 
 use okmsd::{
     domain::{IdentityUrn, OkmsId},
