@@ -111,15 +111,36 @@ pub(super) struct JsonAnswer<T>(pub(super) T);
 
 impl<T: Serialize> IntoResponse for JsonAnswer<T> {
     fn into_response(self) -> Response {
+        self.kept_with(|| ())
+    }
+}
+
+impl<T: Serialize> JsonAnswer<T> {
+    /// The answer; what `written` gives, once all of it is written, is there until all of it is sent.
+    pub(super) fn kept_with<K: Send + 'static>(self, written: impl FnOnce() -> K) -> Response {
         let mut buffer = WipingBuffer::with_capacity(USUAL_ANSWER_BYTES);
         if let Err(error) = serde_json::to_writer(&mut buffer, &self.0) {
             let error = Error::Internal(format!("an answer cannot be written: {error}"));
             return ApiError::from(error).into_response();
         }
-        let mut response = Body::from(Bytes::from_owner(buffer.0)).into_response();
+        drop(self);
+        let kept = Kept { bytes: buffer.0, _with: written() };
+        let mut response = Body::from(Bytes::from_owner(kept)).into_response();
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         response
+    }
+}
+
+/// The bytes of an answer, with what is kept until they are sent.
+struct Kept<K> {
+    bytes: Zeroizing<Vec<u8>>,
+    _with: K,
+}
+
+impl<K> AsRef<[u8]> for Kept<K> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -163,3 +184,28 @@ impl io::Write for WipingBuffer {
 
 /// Enough for the metadata of a secret and a small version.
 const USUAL_ANSWER_BYTES: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_an_answer_is_kept_with_is_there_until_its_bytes_are_gone() {
+        let kept = Arc::new(());
+        let with = Arc::clone(&kept);
+        let response = JsonAnswer(["a"]).kept_with(|| with);
+        let mut body = response.into_body();
+        let frame = body.frame().await.unwrap().unwrap();
+        assert!(body.frame().await.is_none());
+        drop(body);
+        // The transport has taken the bytes, and sends them in parts.
+        let mut bytes = frame.into_data().unwrap();
+        let rest = bytes.split_off(1);
+        drop(bytes);
+        assert_eq!((&rest[..], Arc::strong_count(&kept)), (&br#""a"]"#[..], 2));
+        drop(rest);
+        assert_eq!(Arc::strong_count(&kept), 1);
+    }
+}

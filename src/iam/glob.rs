@@ -42,6 +42,11 @@ impl Glob {
         self.pieces.first().map_or("", String::as_str)
     }
 
+    /// Whether it stands for every text that begins with its [prefix](Self::prefix).
+    pub(super) fn is_prefix(&self) -> bool {
+        !self.is_literal() && self.pieces.iter().skip(1).all(String::is_empty)
+    }
+
     /// Whether it stands for one text only.
     pub(super) fn is_literal(&self) -> bool {
         self.pieces.len() < 2

@@ -10,7 +10,7 @@ use super::{
 use crate::domain::{Error, IdentityKind, IdentityUrn, OkmsId};
 
 /// A policy: what some identities may or must not do with some resources.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     name: String,
     description: String,
@@ -23,7 +23,7 @@ pub struct Policy {
 }
 
 /// Something with the line of the document on which it stands; the first line is 1.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Located<T> {
     pub(super) value: T,
     pub(super) line: usize,

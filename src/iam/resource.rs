@@ -86,6 +86,17 @@ impl ResourcePattern {
         }
     }
 
+    /// The beginning of paths that it stands for, each and all; `None` where it stands for other paths.
+    pub(super) fn whole_prefix(&self) -> Option<&str> {
+        match &self.extent {
+            Extent::All => Some(""),
+            Extent::Below(glob) if glob.is_prefix() => {
+                Some(glob.prefix().strip_prefix(SECRET).unwrap_or_default())
+            }
+            Extent::Below(_) | Extent::Nothing => None,
+        }
+    }
+
     /// Whether it stands for nothing that this server has.
     pub(super) fn is_empty(&self) -> bool {
         self.extent == Extent::Nothing

@@ -84,6 +84,31 @@ pub(super) fn merge(mut ranges: Vec<PathRange>) -> Vec<PathRange> {
     merged
 }
 
+/// What of some ranges lies outside of others. Both are in ascending order and apart from each other, and so is
+/// what is left.
+pub(super) fn without(ranges: Vec<PathRange>, holes: &[PathRange]) -> Vec<PathRange> {
+    let mut holes = holes.iter().peekable();
+    let mut left = Vec::new();
+    for mut range in ranges {
+        while holes.next_if(|hole| hole.to <= range.from).is_some() {}
+        while let Some(hole) = holes.peek().filter(|hole| hole.from < range.to) {
+            if range.from < hole.from {
+                left.push(PathRange { from: range.from, to: hole.from.clone() });
+            }
+            range.from = hole.to.clone();
+            if range.to <= range.from {
+                // The hole may reach into the next range.
+                break;
+            }
+            holes.next();
+        }
+        if range.from < range.to {
+            left.push(range);
+        }
+    }
+    left
+}
+
 /// Comes before every character of a path (the first is `-`), so that a text with this behind it is
 /// the least after that text.
 const BEFORE_ALL: &str = "!";
@@ -116,6 +141,7 @@ mod tests {
         #[test]
         fn ranges_hold_what_they_say(
             prefixes in prop::collection::vec("[-./a-cz]{0,3}", 0..4),
+            holes in prop::collection::vec("[-./a-cz]{0,3}", 0..4),
             exact in prop::collection::vec("[-./a-cz]{1,3}", 0..3),
             path in "[-a-cz][-./a-cz]{0,3}[-a-cz]",
             after in "[-a-cz][-./a-cz]{0,3}[-a-cz]",
@@ -133,6 +159,13 @@ mod tests {
                 || exact.contains(&path);
             prop_assert_eq!(merged.iter().any(|range| holds(range, &path)), expected);
             prop_assert!(merged.windows(2).all(|pair| pair[0].to < pair[1].from));
+            let is_hidden = holes.iter().any(|hole| path.starts_with(hole.as_str()));
+            let holes = holes.iter().map(|hole| PathRange::of_prefix(hole)).collect();
+            let left = without(merged.clone(), &merge(holes));
+            let is_left = left.iter().any(|range| holds(range, &path));
+            prop_assert_eq!(is_left, expected && !is_hidden);
+            prop_assert!(left.windows(2).all(|pair| pair[0].to <= pair[1].from));
+            prop_assert!(left.iter().all(|range| range.from < range.to));
             if let Ok(after) = SecretPath::parse(&after) {
                 let rest: Vec<_> =
                     merged.into_iter().filter_map(|range| range.after(&after)).collect();

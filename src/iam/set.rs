@@ -6,7 +6,7 @@ use super::{
     action::Action,
     policy::{Located, Policy, ROOT},
     resource::{ResourcePattern, below},
-    scope::{ListScope, PathRange, merge},
+    scope::{ListScope, PathRange, merge, without},
 };
 use crate::domain::{IdentityKind, IdentityUrn, NotedDecision, OkmsId, SecretPath};
 
@@ -21,14 +21,14 @@ pub struct PolicySet {
 }
 
 /// What somebody may do in one domain.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Rights<'s> {
     is_root: bool,
     policies: Vec<Applicable<'s>>,
 }
 
 /// A policy that names the caller, with those of its resources that are in the domain.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Applicable<'s> {
     policy: &'s Policy,
     identity_line: usize,
@@ -186,18 +186,23 @@ impl<'s> Rights<'s> {
         allowed.map_or(Decision::NoPolicy, Decision::Allowed)
     }
 
-    /// Among which paths there may be secrets with which an action may be done.
+    /// Among which paths there may be secrets with which an action may be done. What is denied by the beginning
+    /// of its path is left out, so that a list skips it and takes no longer because of it.
     pub fn scope(&self, action: Action) -> ListScope {
         if self.is_root {
             return ListScope::All;
         }
+        let denying = self.policies.iter().filter(|policy| policy.policy.denies(action).is_some());
+        let denied = denying.flat_map(|policy| &policy.resources);
+        let denied = denied.filter_map(|resource| resource.value.whole_prefix());
+        let denied = merge(denied.map(PathRange::of_prefix).collect());
         let allowing = self.policies.iter().filter(|policy| policy.allows(action).is_some());
         let resources = allowing.flat_map(|policy| &policy.resources);
         let prefixes = resources.filter_map(|resource| resource.value.path_prefix());
         let ranges = prefixes.map(|(prefix, is_whole)| {
             if is_whole { PathRange::of_path(prefix) } else { PathRange::of_prefix(prefix) }
         });
-        ListScope::Ranges(merge(ranges.collect()))
+        ListScope::Ranges(without(merge(ranges.collect()), &denied))
     }
 
     /// Why the policies that name the caller did not allow something that none of them denies.

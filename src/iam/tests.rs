@@ -278,7 +278,27 @@ fn scopes_are_the_prefixes_of_what_is_allowed() {
         assert_eq!(scope(&[policy("p", &[everything], get.clone())]), "[,{)", "{everything}");
     }
     let some = ["/secret/prod%2F*", "/secret/b", "/secret/prod/a*x", "/secret/az*"];
-    assert_eq!(scope(&[policy("p", &some, get)]), "[az,a{)[b,b!)[prod/,prod0)");
+    assert_eq!(scope(&[policy("p", &some, get.clone())]), "[az,a{)[b,b!)[prod/,prod0)");
+    // What is denied by the beginning of its path is not looked through.
+    let denied = |action: &str, below: &[&str]| {
+        let deny = json!({"deny": [{"action": action}]});
+        scope(&[policy("p", &some, get.clone()), policy("q", below, deny)])
+    };
+    for (below, expected) in [
+        (
+            &["/secret/prod/b*", "/secret/prod/h/*"][..],
+            "[az,a{)[b,b!)[prod/,prod/b)[prod/c,prod/h/)[prod/h0,prod0)",
+        ),
+        (&["/secret/a*", "/secret/pr**", "/secret/x*"], "[b,b!)"),
+        (&["/secret/az%2F*", "/secret/prod/*"], "[az,az/)[az0,a{)[b,b!)"),
+        (&["/secret/*/b", "/secret/b", "/secret/prod/*x*"], "[az,a{)[b,b!)[prod/,prod0)"),
+        (&["/sec*"], ""),
+        (&[""], ""),
+        (&["/serviceKey/*"], "[az,a{)[b,b!)[prod/,prod0)"),
+    ] {
+        assert_eq!(denied("okms:apikms:secret/*", below), expected, "{below:?}");
+        assert_eq!(denied("*/delete", below), denied("*/get", &["/serviceKey/*"]), "{below:?}");
+    }
 }
 
 /// A decision by the words of the rules alone, over the documents as JSON: every URN is written out in

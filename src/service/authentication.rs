@@ -1,6 +1,6 @@
 //! Whether a certificate's credential, or a token, counts for this request.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
@@ -77,31 +77,42 @@ pub struct Authenticated {
     standing: Standing,
 }
 
-/// How the rights of a caller are found anew.
-#[derive(Debug, Clone)]
+/// What a caller is found out by, now and again.
+#[derive(Clone)]
 struct Standing {
-    policies: Arc<PolicyCache>,
-    /// Those of the caller itself, without the groups that it is a member of.
-    identities: Arc<[String]>,
+    authentication: Authentication,
+    connection: ConnectionInfo,
+    presented: Presented,
+    /// Whether it was found out before that it counts.
+    is_known: bool,
 }
 
 impl Authenticated {
-    /// The same caller with its groups and rights as of now.
+    /// The same caller as of now, found out as if its request had just come.
     ///
     /// # Errors
     ///
-    /// When storage fails.
+    /// [`Error::Unauthenticated`] where it does not count any more; or when storage fails.
     pub(super) async fn renewed(&self) -> Result<Self, Error> {
-        let Standing { policies: cache, identities } = &self.standing;
-        let iam = cache.revision().await?;
-        if iam == self.policies.revision() {
-            return Ok(self.clone());
+        let standing = Standing { is_known: true, ..self.standing.clone() };
+        standing.ask().await
+    }
+}
+
+impl Standing {
+    async fn ask(&self) -> Result<Authenticated, Error> {
+        match &self.presented {
+            Presented::Nothing => self.authentication.certificate(self).await,
+            _ if !self.authentication.takes_tokens => Err(Error::TokensOff),
+            Presented::Unreadable(why) => Err(Error::Unauthenticated(why)),
+            Presented::Token(token) => self.authentication.token(token, self).await,
         }
-        let policies = cache.at(iam, identities).await?;
-        let identity_urns = policies.with_groups(identities.to_vec());
-        let principal = Principal { identity_urns, ..Principal::clone(&self.principal) };
-        let revisions = Revisions { iam, ..self.revisions };
-        Ok(Self { principal: Arc::new(principal), revisions, policies, ..self.clone() })
+    }
+}
+
+impl fmt::Debug for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Standing").finish_non_exhaustive()
     }
 }
 
@@ -141,12 +152,9 @@ impl Authentication {
         connection: &ConnectionInfo,
         presented: &Presented,
     ) -> Result<Authenticated, Error> {
-        match presented {
-            Presented::Nothing => self.certificate(connection).await,
-            _ if !self.takes_tokens => Err(Error::TokensOff),
-            Presented::Unreadable(why) => Err(Error::Unauthenticated(why)),
-            Presented::Token(token) => self.token(token, connection).await,
-        }
+        let (connection, presented) = (connection.clone(), presented.clone());
+        let authentication = self.clone();
+        Standing { authentication, connection, presented, is_known: false }.ask().await
     }
 
     /// A token: that it is known, neither revoked nor expired, and comes with the certificate that it is
@@ -154,11 +162,11 @@ impl Authentication {
     async fn token(
         &self,
         presented: &PresentedToken,
-        connection: &ConnectionInfo,
+        standing: &Standing,
     ) -> Result<Authenticated, Error> {
         let refuse = |why| Err(Error::Unauthenticated(why));
         // Found by the hash of what was sent: the time that it takes tells nothing of other tokens.
-        let Some(found) = self.find_token(presented.hash, connection).await? else {
+        let Some(found) = self.find_token(presented.hash, standing).await? else {
             return refuse("unknown token");
         };
         let token = found.token;
@@ -172,8 +180,8 @@ impl Authentication {
             tracing::error!(token.id = %token.id, "the stored row of a token does not verify");
             return refuse("token whose row does not verify");
         }
-        let certificate = match &connection.peer {
-            Some(_) => Some(self.certificate(connection).await?),
+        let certificate = match &standing.connection.peer {
+            Some(_) => Some(self.certificate(standing).await?),
             None => None,
         };
         let fingerprint =
@@ -206,7 +214,7 @@ impl Authentication {
             region: found.region,
             identity_urns: token.identity_urns.clone(),
         };
-        let authenticated = self.with_rights(principal, found.revisions).await?;
+        let authenticated = self.with_rights(principal, found.revisions, standing).await?;
         Ok(Authenticated { token: Some(Arc::new(token)), ..authenticated })
     }
 
@@ -215,10 +223,11 @@ impl Authentication {
     async fn find_token(
         &self,
         hash: TokenHash,
-        connection: &ConnectionInfo,
+        standing: &Standing,
     ) -> Result<Option<FoundToken>, Error> {
-        let _turn = match connection.peer {
+        let _turn = match standing.connection.peer {
             Some(_) => None,
+            None if standing.is_known => None,
             None => {
                 let turn = tokio::time::timeout(LOOKUP_TIME, self.lookups.acquire()).await;
                 let busy = |_| Error::Unavailable("too many tokens to look up".into());
@@ -237,15 +246,17 @@ impl Authentication {
     /// # Errors
     ///
     /// [`Error::Unauthenticated`], or when storage fails.
-    async fn certificate(&self, connection: &ConnectionInfo) -> Result<Authenticated, Error> {
-        let Some(peer) = &connection.peer else {
+    async fn certificate(&self, standing: &Standing) -> Result<Authenticated, Error> {
+        let Some(peer) = &standing.connection.peer else {
             return Err(Error::Unauthenticated("no client certificate and no token"));
         };
         let now = self.clock.now();
         let certificate = peer.certificate(now).map_err(Error::Unauthenticated)?;
         match &certificate.claim {
-            Claim::Issued(id) => self.issued(&certificate, *id, now).await,
-            Claim::External(identities) => self.external(&certificate, identities, now).await,
+            Claim::Issued(id) => self.issued(&certificate, *id, now, standing).await,
+            Claim::External(identities) => {
+                self.external(&certificate, identities, now, standing).await
+            }
         }
     }
 
@@ -256,6 +267,7 @@ impl Authentication {
         certificate: &PeerCertificate,
         id: CredentialId,
         now: Timestamp,
+        standing: &Standing,
     ) -> Result<Authenticated, Error> {
         let refuse = |why| Err(Error::Unauthenticated(why));
         let found = self.store.find_credential(id).await?;
@@ -281,7 +293,7 @@ impl Authentication {
                     region: found.region,
                     identity_urns: credential.identity_urns,
                 };
-                let authenticated = self.with_rights(principal, found.revisions).await?;
+                let authenticated = self.with_rights(principal, found.revisions, standing).await?;
                 let credential_expires_at = Some(credential.expires_at);
                 Ok(Authenticated { credential_expires_at, ..authenticated })
             }
@@ -297,6 +309,7 @@ impl Authentication {
         certificate: &PeerCertificate,
         identities: &[String],
         now: Timestamp,
+        standing: &Standing,
     ) -> Result<Authenticated, Error> {
         let refuse = |why| Err(Error::Unauthenticated(why));
         let (okms_id, fingerprint) = (certificate.okms_id, certificate.fingerprint);
@@ -331,7 +344,7 @@ impl Authentication {
             region,
             identity_urns,
         };
-        let authenticated = self.with_rights(principal, found.revisions).await?;
+        let authenticated = self.with_rights(principal, found.revisions, standing).await?;
         Ok(Authenticated { credential_expires_at, ..authenticated })
     }
 
@@ -340,11 +353,10 @@ impl Authentication {
         &self,
         principal: Principal,
         revisions: Revisions,
+        standing: &Standing,
     ) -> Result<Authenticated, Error> {
         let own = principal.identity_urns;
         let policies = self.policies.at(revisions.iam, &own).await?;
-        let identities = Arc::from(own.as_slice());
-        let standing = Standing { policies: Arc::clone(&self.policies), identities };
         let principal = Principal { identity_urns: policies.with_groups(own), ..principal };
         Ok(Authenticated {
             principal: Arc::new(principal),
@@ -352,7 +364,7 @@ impl Authentication {
             policies,
             token: None,
             credential_expires_at: None,
-            standing,
+            standing: standing.clone(),
         })
     }
 }

@@ -64,15 +64,16 @@ impl Caller {
         self.authenticated.revisions
     }
 
-    /// The same caller with its groups and rights as of now.
+    /// The same caller as of now: whether it still counts, with the groups and rights that it has.
     ///
     /// # Errors
     ///
-    /// When storage fails.
+    /// [`Error::Unauthenticated`] or [`Error::DomainNotFound`] where it does not count here any more; or when
+    /// storage fails.
     pub(super) async fn renewed(&self) -> Result<Self, Error> {
         let authenticated = self.authenticated.renewed().await?;
         self.trail.note_principal(Arc::clone(&authenticated.principal));
-        Ok(Self { authenticated, trail: Arc::clone(&self.trail) })
+        Self::enter(authenticated, self.okms_id(), Arc::clone(&self.trail))
     }
 
     /// Where to note what the request turns out to be.

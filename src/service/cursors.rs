@@ -75,7 +75,7 @@ impl List<'_> {
 
 /// The credential; where there is none, the token; else the certificate itself. So a token that was given to
 /// a credential goes on with that one's lists, and two tokens beside one certificate are two callers.
-fn caller_name(caller: &Caller) -> Vec<u8> {
+pub(super) fn caller_name(caller: &Caller) -> Vec<u8> {
     let principal = caller.principal();
     match (principal.credential_id, principal.token_id) {
         (Some(id), _) => [b"credential\0", &id.as_bytes()[..]].concat(),

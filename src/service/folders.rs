@@ -5,18 +5,18 @@
 //! shows, however much there is. Names are not verified row by row; whoever asks for one of them finds out
 //! whether the secret behind it is whole.
 
-use std::{collections::BTreeSet, sync::Arc};
-
-use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Caller, Page, Secrets,
     cursors::List,
-    listing::{more_than, noted, turn},
+    listing::more_than,
+    sight::Sight,
+    turns::{Attempt, Attempts, Stop, Turn},
 };
 use crate::{
     domain::{Error, SecretPath},
-    iam::{Action, ListScope, PathRange, Rights},
+    iam::PathRange,
 };
 
 /// What stands in a folder, or a page of it.
@@ -25,7 +25,21 @@ pub struct Folder {
     /// Names of secrets, and of folders with a slash behind them.
     pub page: Page<String>,
     /// Very long lists are few at a time, until they are written out.
-    _turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Turn>,
+}
+
+/// What a very long list that is written out is kept with until it is sent, so that its caller has no more of
+/// them.
+#[derive(Debug)]
+pub struct Unsent(
+    #[expect(dead_code, reason = "it is there until it is dropped")] Option<OwnedSemaphorePermit>,
+);
+
+impl Folder {
+    /// Says that the list is written out.
+    pub fn written(self) -> Unsent {
+        Unsent(self.turn.map(Turn::leave_to_others))
+    }
 }
 
 impl Secrets {
@@ -35,7 +49,8 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// [`Error::Malformed`] where the cursor does not count here; or when storage fails.
+    /// [`Error::Malformed`] where the cursor does not count here; [`Error::Unauthenticated`] where the caller
+    /// counts no more after the list has waited; or when storage fails.
     pub async fn list_folder(
         &self,
         caller: &Caller,
@@ -45,52 +60,58 @@ impl Secrets {
     ) -> Result<Folder, Error> {
         caller.note_resource(None);
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-        let list = List::Folder(&prefix);
         let mut whole = PathRange::of_prefix(&prefix);
         if let Some(cursor) = cursor {
-            let last = self.keyring.open_cursor(caller, list, cursor).await?;
+            let last = self.keyring.open_cursor(caller, List::Folder(&prefix), cursor).await?;
             whole.from = behind(&prefix, &last);
         }
-        let (turn, renewed) = self.first_turn(caller).await?;
-        let caller = renewed.as_ref().unwrap_or(caller);
-        let rights = caller.rights();
-        let (ranges, is_root) = match rights.scope(Action::SecretGet) {
-            ListScope::All => (vec![PathRange::all()], true),
-            ListScope::Ranges(ranges) => (ranges, false),
-        };
-        let allowed = !ranges.is_empty();
+        let mut attempts = Attempts::of(caller);
+        loop {
+            let folder = self.try_list_folder(attempts.caller(), &prefix, &whole, size).await;
+            if let Some(folder) = attempts.end(folder)? {
+                return Ok(folder);
+            }
+        }
+    }
+
+    async fn try_list_folder(
+        &self,
+        caller: &Caller,
+        prefix: &str,
+        whole: &PathRange,
+        size: Option<u32>,
+    ) -> Result<Folder, Stop> {
         let mut walk = Walk {
             secrets: self,
             caller,
-            rights: &rights,
-            first_turn: Some(turn),
-            prefix: &prefix,
+            sight: Sight::of(caller),
+            attempt: Attempt::new(self, caller),
+            prefix,
             // One more than asked for tells whether a next page has anything in it.
             wanted: size.map_or(usize::MAX, |size| size as usize + 1),
             found: Vec::new(),
             long_turn: None,
-            deciding: BTreeSet::new(),
         };
-        for range in ranges {
+        for range in walk.sight.ranges() {
             // A folder that was found is not gone into again by the next range.
             let rest = match walk.found.last() {
-                Some(last) => PathRange { from: behind(&prefix, last), to: whole.to.clone() },
+                Some(last) => PathRange { from: behind(prefix, last), to: whole.to.clone() },
                 None => whole.clone(),
             };
             if let Some(range) = range.within(&rest) {
                 walk.along(range).await?;
             }
         }
-        caller.trail().note_decision(noted(&walk.deciding, allowed, is_root));
-        let (mut items, long_turn) = (walk.found, walk.long_turn);
+        let (mut items, turn) = (walk.found, walk.long_turn);
         let mut next = None;
         if let Some(size) = size.map(|size| size as usize).filter(|size| items.len() > *size) {
             items.truncate(size);
             if let Some(last) = items.last() {
-                next = Some(self.keyring.seal_cursor(caller, list, last).await?);
+                let sealed = self.keyring.seal_cursor(caller, List::Folder(prefix), last);
+                next = Some(sealed.await?);
             }
         }
-        Ok(Folder { page: Page { items, next }, _turn: long_turn })
+        Ok(Folder { page: Page { items, next }, turn })
     }
 }
 
@@ -98,23 +119,20 @@ impl Secrets {
 struct Walk<'a> {
     secrets: &'a Secrets,
     caller: &'a Caller,
-    rights: &'a Rights<'a>,
-    /// The first turn, until it is used.
-    first_turn: Option<SemaphorePermit<'a>>,
+    sight: Sight<'a>,
+    attempt: Attempt<'a>,
     /// The folder with its slash.
     prefix: &'a str,
     /// How many names are enough.
     wanted: usize,
     found: Vec<String>,
     /// There once the list is a very long one.
-    long_turn: Option<OwnedSemaphorePermit>,
-    /// What allows what was found: the names of policies, or root.
-    deciding: BTreeSet<&'a str>,
+    long_turn: Option<Turn>,
 }
 
 impl Walk<'_> {
     /// Finds what stands in the folder along a range of its paths.
-    async fn along(&mut self, range: PathRange) -> Result<(), Error> {
+    async fn along(&mut self, range: PathRange) -> Result<(), Stop> {
         let mut rest = Some(range);
         let (mut limit, mut unreadable) = (FIRST_PATHS, 0);
         while let Some(mut range) = rest.take().filter(|_| self.found.len() < self.wanted) {
@@ -122,15 +140,10 @@ impl Walk<'_> {
             let asked = limit + unreadable;
             let sql_limit = u32::try_from(asked).unwrap_or(u32::MAX);
             if self.found.len() > MANY_NAMES && self.long_turn.is_none() {
-                let turn = Arc::clone(&self.secrets.long_lists).acquire_owned().await;
-                let closed = |_| Error::Internal("nobody closes the semaphore".into());
-                self.long_turn = Some(turn.map_err(closed)?);
+                self.long_turn = Some(self.attempt.grow_long().await?);
             }
             // One fetch at a time, so that a walk past many hidden paths holds up nobody else's list.
-            let turn = match self.first_turn.take() {
-                Some(turn) => turn,
-                None => turn(&self.secrets.lists).await?,
-            };
+            let turn = self.attempt.look().await?;
             let paths = self.secrets.store.list_paths(okms_id, &range, sql_limit).await?;
             drop(turn);
             let is_last = paths.len() < asked;
@@ -165,12 +178,10 @@ impl Walk<'_> {
 
     /// Looks at a path, and tells from where on to go on.
     fn pass(&mut self, path: &SecretPath) -> String {
-        let decision = self.rights.decide(Action::SecretGet, Some(path));
         let name = path.as_str().strip_prefix(self.prefix).unwrap_or_default();
-        if !decision.is_allowed() || name.is_empty() {
+        if name.is_empty() || !self.sight.sees(path) {
             return behind("", path.as_str());
         }
-        self.deciding.extend(decision.decided_by());
         let name = match name.split_once('/') {
             Some((folder, _)) => format!("{folder}/"),
             None => name.to_owned(),
@@ -194,5 +205,3 @@ const MOST_PATHS: usize = 2_000;
 /// From so many names on a list waits until few others are as long: a million of them, which is what a list
 /// without pages may come to, take some 100 MB.
 const MANY_NAMES: usize = 20_000;
-/// Lists that long at a time.
-pub(super) const CONCURRENT_LONG_LISTS: usize = 2;

@@ -2,13 +2,13 @@
 //! there or not, data is merged, versions are brought into a state several at a time, and what cannot be
 //! changed is passed over.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
     Caller, SecretView, Secrets, VersionView,
     changes::NewData,
-    listing::turn,
     secrets::{action_of, unexpected, view},
+    turns::{Attempt, Attempts, Stop},
 };
 use crate::{
     domain::{
@@ -59,15 +59,14 @@ impl Secrets {
         let rights = caller.authorize_either(Action::SecretCreate, Action::VersionCreate, &path)?;
         let (may_create, may_add) = rights;
         let now = self.clock.now();
-        // Stays empty where nothing was found out; storage may ask again, and what it says last counts.
-        let needed = Arc::new(Mutex::new(None));
-        let found_out = Arc::clone(&needed);
+        let needed = Needed::of(caller, &path);
+        let found_out = Arc::clone(&needed.action);
         let decide = move |snapshot: &SecretSnapshot, path: &SecretPath| {
             let (action, allowed) = match snapshot.secret {
                 Some(_) => (Action::VersionCreate, may_add),
                 None => (Action::SecretCreate, may_create),
             };
-            *found_out.lock().unwrap_or_else(PoisonError::into_inner) = Some(action);
+            *lock(&found_out) = Some(action);
             if !allowed {
                 return Err(Error::Forbidden(action.as_str()));
             }
@@ -75,9 +74,6 @@ impl Secrets {
         };
         let data = NewData::Whole(data);
         let changed = self.change(caller, path.clone(), Wanted::Nothing, data, decide).await;
-        if let Some(action) = *needed.lock().unwrap_or_else(PoisonError::into_inner) {
-            caller.note_decision(action, &path);
-        }
         new_version(changed?.1)
     }
 
@@ -142,18 +138,33 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`], [`Error::SecretNotFound`], or when storage fails.
+    /// [`Error::Forbidden`], [`Error::SecretNotFound`], [`Error::Unauthenticated`] where the caller counts no
+    /// more after it has waited; or when storage fails.
     pub async fn metadata(
         &self,
         caller: &Caller,
         path: &SecretPath,
     ) -> Result<(Secret, Vec<VersionView>), Error> {
+        let mut attempts = Attempts::of(caller);
+        loop {
+            let metadata = self.try_metadata(attempts.caller(), path).await;
+            if let Some(metadata) = attempts.end(metadata)? {
+                return Ok(metadata);
+            }
+        }
+    }
+
+    async fn try_metadata(
+        &self,
+        caller: &Caller,
+        path: &SecretPath,
+    ) -> Result<(Secret, Vec<VersionView>), Stop> {
         caller.authorize(Action::SecretGet, Some(path))?;
         let now = self.clock.now();
         let mut found = self.first_versions(caller, path, FEW_VERSIONS).await?;
         if found.1.len() >= FEW_VERSIONS as usize {
             // A few such requests at a time, as of lists.
-            let _turn = turn(&self.lists).await?;
+            let _turn = Attempt::new(self, caller).look().await?;
             found = self.first_versions(caller, path, MAX_VERSION).await?;
         }
         let (secret, versions) = found;
@@ -273,6 +284,33 @@ impl Secrets {
             None => Err(rules::closed(&secret, &version)),
         }
     }
+}
+
+/// What a write at a path needs a right for: the decision about it is noted when the write ends, in whatever way.
+struct Needed<'a> {
+    caller: &'a Caller,
+    path: &'a SecretPath,
+    /// Stays empty where nothing was found out; storage may ask again, and what it says last counts.
+    action: Arc<Mutex<Option<Action>>>,
+}
+
+impl<'a> Needed<'a> {
+    fn of(caller: &'a Caller, path: &'a SecretPath) -> Self {
+        Self { caller, path, action: Arc::default() }
+    }
+}
+
+impl Drop for Needed<'_> {
+    fn drop(&mut self) {
+        // It would have been one of them.
+        let either = [Action::SecretCreate, Action::VersionCreate];
+        let needed = lock(&self.action).map_or(either.to_vec(), |action| vec![action]);
+        needed.into_iter().for_each(|action| self.caller.note_decision(action, self.path));
+    }
+}
+
+fn lock(action: &Mutex<Option<Action>>) -> MutexGuard<'_, Option<Action>> {
+    action.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn new_version(change: SecretChange) -> Result<NewVersionView, Error> {

@@ -13,6 +13,8 @@
 //! | `changes` | how a secret is changed and read under keys that change meanwhile |
 //! | `listing` | the secrets that a caller may see, by pages |
 //! | `folders` | what stands in a folder of paths, as KV2 lists it |
+//! | `turns` | how lists wait for each other, and what counts of their callers after it |
+//! | `sight` | what a caller sees in a list |
 //! | `policies` | what operators do with policies and groups |
 //! | `policy_cache` | the policies and groups in memory, by which requests are decided |
 //! | `cursors` | cursors of lists, bound to caller and list |
@@ -44,17 +46,19 @@ mod policy_cache;
 mod rewrapping;
 mod rows;
 mod secrets;
+mod sight;
 mod store_key;
 mod token_key;
 mod tokens;
 mod troubles;
+mod turns;
 
 pub use self::{
     authentication::{Authenticated, Authentication, Presented, PresentedToken},
     caller::Caller,
     credentials::{Credentials, IssuedCredential, NewCredential, NewRegistration},
     domains::Domains,
-    folders::Folder,
+    folders::{Folder, Unsent},
     keyring::Keyring,
     keys::{KeyStatus, Keys, OtherRootKey, RewrapReport, RootKeyStatus},
     kv2::{NewVersionView, OpenedVersion},

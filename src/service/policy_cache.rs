@@ -62,15 +62,6 @@ impl PolicyCache {
             .map_err(|_| Error::Internal("policies or groups cannot be read, as was logged".into()))
     }
 
-    /// The revision of policies and groups in the store.
-    ///
-    /// # Errors
-    ///
-    /// When storage fails.
-    pub(super) async fn revision(&self) -> Result<i64, Error> {
-        self.store.iam_revision().await
-    }
-
     /// How often reading policies and groups was begun.
     pub fn readings(&self) -> u64 {
         self.state().begun

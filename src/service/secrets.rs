@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use super::{
-    Caller, Keyring, changes::NewData, cursors::List, folders::CONCURRENT_LONG_LISTS,
-    listing::CONCURRENT_LISTS,
+    Caller, Keyring,
+    changes::NewData,
+    cursors::List,
+    turns::{
+        CONCURRENT_LONG_LISTS, CONCURRENT_LONG_LISTS_OF_A_CALLER, CONCURRENT_LOOKS,
+        CONCURRENT_LOOKS_OF_A_CALLER, Turns,
+    },
 };
 use crate::{
     domain::{
@@ -24,10 +27,10 @@ pub struct Secrets {
     pub(super) store: Store,
     pub(super) keyring: Arc<Keyring>,
     pub(super) clock: Arc<dyn Clock>,
-    /// Permits to list.
-    pub(super) lists: Arc<Semaphore>,
-    /// Permits to make very long lists, taken besides.
-    pub(super) long_lists: Arc<Semaphore>,
+    /// Turns to look at rows for a list.
+    pub(super) lists: Arc<Turns>,
+    /// Turns to make a very long list, taken besides.
+    pub(super) long_lists: Arc<Turns>,
 }
 
 /// One page of a list, and how to come to the next one.
@@ -71,8 +74,9 @@ pub struct Written {
 impl Secrets {
     /// Works on `store`, with the keys of `keyring`.
     pub fn new(store: Store, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
-        let lists = Arc::new(Semaphore::new(CONCURRENT_LISTS));
-        let long_lists = Arc::new(Semaphore::new(CONCURRENT_LONG_LISTS));
+        let lists = Turns::new(CONCURRENT_LOOKS, CONCURRENT_LOOKS_OF_A_CALLER);
+        let long_lists = Turns::new(CONCURRENT_LONG_LISTS, CONCURRENT_LONG_LISTS_OF_A_CALLER);
+        let (lists, long_lists) = (Arc::new(lists), Arc::new(long_lists));
         Self { store, keyring, clock, lists, long_lists }
     }
 

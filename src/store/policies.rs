@@ -54,19 +54,6 @@ impl Store {
         Ok(found)
     }
 
-    /// How often policies and groups have changed.
-    ///
-    /// # Errors
-    ///
-    /// When storage fails.
-    pub async fn iam_revision(&self) -> Result<i64, Error> {
-        let sql = "SELECT iam FROM revisions WHERE id = 1";
-        let row = self
-            .read(|connection| Box::pin(async move { fetch_optional!(connection, (i64,), sql) }))
-            .await?;
-        row.map(|(iam,)| iam).ok_or_else(|| Error::Internal("the row of revisions".into()))
-    }
-
     /// All policies, those too whose row holds no text.
     ///
     /// # Errors

@@ -193,8 +193,9 @@ async fn answer_list(
         return Err(Error::SecretNotFound.into());
     }
     let keys = std::mem::take(&mut listed.page.items);
-    let answer = Answer::new(request_id, Keys { keys });
-    Ok(with_next(JsonAnswer(answer).into_response(), listed.page.next.as_deref()))
+    let next = listed.page.next.take();
+    let answer = JsonAnswer(Answer::new(request_id, Keys { keys }));
+    Ok(with_next(answer.kept_with(|| listed.written()), next.as_deref()))
 }
 
 fn answer_warnings(request_id: RequestId, warnings: &[String]) -> Response {

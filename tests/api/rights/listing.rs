@@ -13,6 +13,7 @@ both_engines!(
     versions_are_listed_with_the_right_to_their_secret_only,
     folders_are_those_that_lead_to_what_the_caller_may_get,
     a_folder_of_hidden_secrets_is_as_one_that_is_not_there,
+    what_a_deny_hides_whole_is_not_looked_at,
 );
 
 /// `apps/{a|b}/sNN`, `other/NN`, 90 in all.
@@ -236,4 +237,32 @@ async fn a_folder_of_hidden_secrets_is_as_one_that_is_not_there(server: Server) 
     assert_eq!(names(&nobody, &domain, "", 10).await, [Vec::<String>::new()]);
     let answer = nobody.get(&domain.kv("metadata/team?list=true")).await;
     answer.error(404, crate::codes::SECRET_NOT_FOUND);
+}
+
+async fn what_a_deny_hides_whole_is_not_looked_at(server: Server) {
+    let domain = server.domain().await;
+    for path in ["a", "t/b", "t/h/i", "t/z"] {
+        domain.create(path, "{}").await;
+    }
+    // More rows than a list passes over that cannot be read: it would fail if it looked at them.
+    let damaged = "INSERT INTO secrets (okms_id, path, cas_required, max_versions, \
+                   deactivate_version_after, custom_metadata, current_version, oldest_version, \
+                   created_at, updated_at, incarnation) \
+                   WITH RECURSIVE numbers (n) AS (SELECT 10000 UNION ALL SELECT n + 1 FROM numbers \
+                   WHERE n < 24999) \
+                   SELECT okms_id, 't/h/ ' || n, 0, 0, '0s', '[', 0, 0, created_at, updated_at, \
+                   incarnation FROM secrets, numbers WHERE path = 'a'";
+    assert_eq!(server.database.execute(damaged).await, 15_000);
+    let deny = ["/secret/t/h/*", "/secret/x*", "/secret/a*z"];
+    let client = seeing(&server, &domain, "most", &[""], &deny).await;
+    assert_eq!(paths(&client, &domain, 10).await, [["a", "t/b", "t/z"]]);
+    assert_eq!(names(&client, &domain, "t", 10).await, [["b", "z"]]);
+    assert_eq!(names(&client, &domain, "", 10).await, [["a", "t/"]]);
+    for hidden in ["t/h", "t/h/i", "t/none", "x"] {
+        let answer = client.get(&domain.kv(&format!("metadata/{hidden}?list=true"))).await;
+        answer.error(404, crate::codes::SECRET_NOT_FOUND);
+    }
+    // Whoever may see them does look.
+    let answer = domain.client.get(&domain.kv("metadata/t?list=true")).await;
+    answer.error(500, crate::codes::INTERNAL);
 }

@@ -8,6 +8,7 @@ mod listing;
 mod table;
 mod trail;
 mod turns;
+mod waiting;
 
 use okmsd::{
     domain::{IdentityUrn, OkmsId},

@@ -12,11 +12,15 @@ use okmsd::{
     service::{Authentication, Caller, Keyring, PolicyCache, Presented, Secrets},
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use serde_json::json;
 
-use super::{GET, GET_DATA, apply, identified, resource, user};
-use crate::support::{Domain, Server, both_engines};
+use super::{GET, GET_DATA, apply, client_of, identified, resource, user};
+use crate::support::{Answer, Domain, Server, both_engines};
 
-both_engines!(each_decision_is_noted_with_what_it_was_about);
+both_engines!(
+    each_decision_is_noted_with_what_it_was_about,
+    what_decided_is_recorded_of_what_fails_midway,
+);
 
 /// A client whose certificate an authority vouches for.
 #[derive(Debug)]
@@ -57,17 +61,28 @@ impl UseCases {
         domain: &Domain,
         certificate: &PeerCertificate,
     ) -> (Caller, Arc<RequestTrail>) {
-        let connection = ConnectionInfo {
-            peer_address: "127.0.0.1:1".parse().expect("an address"),
-            peer: Some(Arc::new(Known(Arc::new(certificate.clone())))),
-        };
+        self.enter_by(domain, Arc::new(Known(Arc::new(certificate.clone())))).await
+    }
+
+    pub(super) async fn enter_by(
+        &self,
+        domain: &Domain,
+        peer: Arc<dyn Peer>,
+    ) -> (Caller, Arc<RequestTrail>) {
+        self.present(domain, Some(peer), &Presented::Nothing).await
+    }
+
+    pub(super) async fn present(
+        &self,
+        domain: &Domain,
+        peer: Option<Arc<dyn Peer>>,
+        presented: &Presented,
+    ) -> (Caller, Arc<RequestTrail>) {
+        let peer_address = "127.0.0.1:1".parse().expect("an address");
+        let connection = ConnectionInfo { peer_address, peer };
         let trail = Arc::new(RequestTrail::default());
-        let authenticated = self
-            .authentication
-            .authenticate(&connection, &Presented::Nothing)
-            .await
-            .expect("a caller");
-        let caller = Caller::enter(authenticated, domain.okms_id, trail.clone());
+        let authenticated = self.authentication.authenticate(&connection, presented).await;
+        let caller = Caller::enter(authenticated.expect("a caller"), domain.okms_id, trail.clone());
         (caller.expect("the domain"), trail)
     }
 }
@@ -148,4 +163,40 @@ async fn each_decision_is_noted_with_what_it_was_about(server: Server) {
     let by_root = Some("root");
     let expected = [(GET, true, by_root), ("okms:apikms:secretConfig/get", true, by_root)];
     assert_eq!(decisions(&trail.read()), expected);
+}
+
+async fn what_decided_is_recorded_of_what_fails_midway(server: Server) {
+    let domain = server.domain().await;
+    domain.create("t/a", "{}").await;
+    let here = [resource(domain.okms_id, "/secret/t/*")];
+    apply(&server, "team", &user("a"), &here, &[("allow", &["*"])]).await;
+    let never = [("deny", &["okms:apikms:secret/create"][..])];
+    apply(&server, "never", &user("a"), &here, &never).await;
+    let client = client_of(&server, domain.okms_id, &[&user("a")]).await;
+    let recorded = |answer: Answer| {
+        assert!(answer.status >= 500, "{}", answer.status);
+        let id = answer.header("x-request-id").expect("an id");
+        let record = server.records().into_iter().find(|record| record["request_id"] == id);
+        record.expect("a record")["decisions"].clone()
+    };
+    // More rows that cannot be read than a list passes over, behind one that the caller sees.
+    let damaged = "INSERT INTO secrets (okms_id, path, cas_required, max_versions, \
+                   deactivate_version_after, custom_metadata, current_version, oldest_version, \
+                   created_at, updated_at, incarnation) \
+                   WITH RECURSIVE numbers (n) AS (SELECT 10000 UNION ALL SELECT n + 1 FROM numbers \
+                   WHERE n < 24999) \
+                   SELECT okms_id, 't/h ' || n, 0, 0, '0s', '[', 0, 0, created_at, updated_at, \
+                   incarnation FROM secrets, numbers WHERE path = 't/a'";
+    assert_eq!(server.database.execute(damaged).await, 15_000);
+    let by_team = json!([{"action": GET, "allowed": true, "decided_by": "team"}]);
+    for list in [domain.secret(""), domain.kv("metadata/t?list=true")] {
+        assert_eq!(recorded(client.get(&list).await), by_team, "{list}");
+    }
+    server.database.execute("ALTER TABLE secrets RENAME TO hidden").await;
+    let put = client.put(&domain.kv("data/t/a"), r#"{"data":{}}"#).await;
+    let either = json!([
+        {"action": "okms:apikms:secret/create", "allowed": false, "decided_by": "never"},
+        {"action": "okms:apikms:secret/version/create", "allowed": true, "decided_by": "team"},
+    ]);
+    assert_eq!(recorded(put), either);
 }

@@ -11,6 +11,7 @@ both_engines!(
     a_secret_that_does_not_verify_can_be_deleted_and_made_anew,
     a_secret_whose_row_cannot_even_be_read_can_be_deleted_and_made_anew,
     a_list_passes_over_rows_that_cannot_be_read_wherever_they_stand,
+    thousands_of_rows_that_cannot_be_read_at_the_end_of_a_list_end_it,
     a_damaged_key_is_an_error_and_no_false_answer,
 );
 
@@ -107,6 +108,23 @@ async fn a_list_passes_over_rows_that_cannot_be_read_wherever_they_stand(server:
             healthy.into_iter().map(|path| String::from_utf8(path).expect("UTF-8")).collect();
         assert_eq!(listed, healthy, "{damaged}");
     }
+}
+
+async fn thousands_of_rows_that_cannot_be_read_at_the_end_of_a_list_end_it(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    // So many that the next attempt to get past them would be one too many.
+    let damaged = "INSERT INTO secrets (okms_id, path, cas_required, max_versions, \
+                   deactivate_version_after, custom_metadata, current_version, oldest_version, \
+                   created_at, updated_at, incarnation) \
+                   WITH RECURSIVE numbers (n) AS (SELECT 10000 UNION ALL SELECT n + 1 FROM numbers \
+                   WHERE n < 14999) \
+                   SELECT okms_id, 'h/' || n, 0, 0, '0s', '[', 0, 0, created_at, updated_at, \
+                   incarnation FROM secrets, numbers WHERE path = 'a'";
+    assert_eq!(server.database.execute(damaged).await, 5_000);
+    let list = domain.client.get(&domain.secret("")).await;
+    assert_eq!(list.ok().as_array().expect("a list").len(), 1);
+    assert_eq!(list.header("x-pagination-cursor-next"), None);
 }
 
 /// The keys in memory go on serving; a process that starts then says what is wrong.
