@@ -62,5 +62,5 @@ pub use self::{
     policy_cache::{PolicyCache, Snapshot},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
     store_key::RootKeySource,
-    tokens::{IssuedToken, NewToken, Tokens},
+    tokens::{IssuedToken, ListedToken, NewToken, Tokens},
 };

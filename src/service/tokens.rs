@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::{Caller, Keyring, PresentedToken};
 use crate::{
-    crypto::{TokenKind, TokenText},
+    crypto::{TokenHash, TokenKind, TokenText},
     domain::{Clock, Error, OkmsId, Timestamp, Token, TokenBinding, TokenId},
-    store::Store,
+    store::{FoundToken, Store, UnreadableToken},
 };
 
 /// The use cases of tokens.
@@ -40,6 +40,16 @@ pub struct IssuedToken {
     pub text: TokenText,
 }
 
+/// A token in a list.
+#[derive(Debug, Clone)]
+pub struct ListedToken {
+    /// Its id, as it stands in the store.
+    pub id: String,
+    /// What is known of it; nothing where somebody changed what is stored, so that it does not count and none of it
+    /// is to be believed. A token that is revoked never counts again, and is not proven any more.
+    pub token: Option<Token>,
+}
+
 impl Tokens {
     /// Works on `store`, with the key of tokens of `keyring`.
     pub fn new(store: Store, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
@@ -65,21 +75,47 @@ impl Tokens {
             binding: None,
         };
         let text = generate(TokenKind::Personal)?;
-        let mac = self.keyring.first_token_key().await?.sign(&token, &text.hash());
-        self.store.insert_token(token.clone(), text.hash(), mac).await?;
+        self.insert(&token, text.hash()).await?;
         Ok(IssuedToken { token, text })
     }
 
-    /// The tokens of a domain.
+    /// Writes a new token; `false` where its credential was revoked.
+    async fn insert(&self, token: &Token, hash: TokenHash) -> Result<bool, Error> {
+        let insert = |proof| self.store.insert_token(token.clone(), hash, proof);
+        self.keyring.write_token(token, hash, insert).await
+    }
+
+    /// The tokens of a domain, the oldest first.
     ///
     /// # Errors
     ///
     /// [`Error::DomainNotFound`], or when storage fails.
-    pub async fn list(&self, okms_id: OkmsId) -> Result<Vec<Token>, Error> {
+    pub async fn list(&self, okms_id: OkmsId) -> Result<Vec<ListedToken>, Error> {
         if self.store.find_domain(okms_id).await?.is_none() {
             return Err(Error::DomainNotFound);
         }
-        self.store.list_tokens(okms_id).await
+        let mut listed = Vec::new();
+        for row in self.store.list_tokens(okms_id).await? {
+            listed.push(match row {
+                Err(UnreadableToken(id)) => ListedToken { id, token: None },
+                Ok(found) => {
+                    let (id, revoked) = (found.token.id.to_string(), found.token.revoked_at);
+                    let stands = revoked.is_some() || self.is_proven(&found).await?;
+                    ListedToken { id, token: stands.then_some(found.token) }
+                }
+            });
+        }
+        Ok(listed)
+    }
+
+    async fn is_proven(&self, found: &FoundToken) -> Result<bool, Error> {
+        if let Some(proven) = self.keyring.proves_token(found).await? {
+            return Ok(proven);
+        }
+        // The key may have been replaced since the row was read.
+        let Some(again) = self.store.find_token(found.hash).await? else { return Ok(false) };
+        let is_same = again.token.id == found.token.id;
+        Ok(is_same && self.keyring.proves_token(&again).await? == Some(true))
     }
 
     /// Revokes a token: it no longer counts from the next request on. `false` where there is none of that
@@ -118,8 +154,7 @@ impl Tokens {
             binding: Some(TokenBinding { fingerprint, credential_id: principal.credential_id }),
         };
         let text = generate(TokenKind::Login)?;
-        let mac = self.keyring.first_token_key().await?.sign(&token, &text.hash());
-        if !self.store.insert_token(token.clone(), text.hash(), mac).await? {
+        if !self.insert(&token, text.hash()).await? {
             return Err(Error::Unauthenticated("revoked credential"));
         }
         Ok(IssuedToken { token, text })
@@ -144,8 +179,9 @@ impl Tokens {
         }
         let expires_at = end_of_login(token.created_at, self.clock.now(), caller);
         let renewed = Token { expires_at: token.expires_at.max(expires_at), ..token.clone() };
-        let mac = self.keyring.token_key().await?.sign(&renewed, &presented.hash());
-        if !self.store.prolong_token(token.id, renewed.expires_at, mac).await? {
+        let (id, end) = (renewed.id, renewed.expires_at);
+        let prolong = |proof| self.store.prolong_token(id, end, proof);
+        if !self.keyring.write_token(&renewed, presented.hash(), prolong).await? {
             return Err(Error::Unauthenticated("revoked token"));
         }
         Ok(renewed)

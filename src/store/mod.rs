@@ -19,7 +19,7 @@
 //! | `key_uses` | what is under which key of a domain; sealing it anew |
 //! | `secret_rows` | rows of secrets and versions, which prove themselves to whoever has keys |
 //! | `unproven` | rows of a time before they did |
-//! | `domains`, `keys`, `root_keys`, `credentials`, `tokens`, `policies`, `secrets`, `secret_changes` | statements, one file per resource |
+//! | `domains`, `keys`, `root_keys`, `credentials`, `tokens`, `token_keys`, `policies`, `secrets`, `secret_changes` | statements, one file per resource |
 
 mod cleaning;
 mod connection;
@@ -34,6 +34,7 @@ mod root_keys;
 mod secret_changes;
 mod secret_rows;
 mod secrets;
+mod token_keys;
 mod tokens;
 mod transaction;
 mod unproven;
@@ -52,7 +53,8 @@ pub use self::{
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secret_changes::{Decision, SecretProof, VersionProof},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
-    tokens::FoundToken,
+    token_keys::{StoredTokenKey, TokenKeyChange},
+    tokens::{FoundToken, TokenProof, TokenWrite, UnreadableToken},
     unproven::{NewProof, UnprovenPage, UnprovenSecret, UnprovenVersion},
 };
 use crate::{crypto::KeyId, domain};
