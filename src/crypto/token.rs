@@ -36,7 +36,7 @@ pub enum TokenKind {
 }
 
 /// SHA-256 of a token: what is stored of it, and looked up.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 32]);
 
 /// The key of the MACs of tokens.

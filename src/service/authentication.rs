@@ -1,15 +1,13 @@
 //! Whether a certificate's credential, or a token, counts for this request.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
-use super::{Keyring, PolicyCache};
+use super::{Keyring, PolicyCache, lookups::Lookups};
 use crate::{
     crypto::{TokenHash, TokenText},
     domain::{
         Claim, Clock, ConnectionInfo, CredentialId, CredentialStatus, Error, PeerCertificate,
-        Principal, Revisions, Timestamp, Token,
+        Principal, RequestTrail, Revisions, Timestamp, Token,
     },
     iam::PolicySet,
     store::{FoundToken, Store},
@@ -23,8 +21,8 @@ pub struct Authentication {
     policies: Arc<PolicyCache>,
     clock: Arc<dyn Clock>,
     takes_tokens: bool,
-    /// Permits to look up tokens that come without a certificate.
-    lookups: Arc<Semaphore>,
+    /// Turns to look up tokens that come without a certificate.
+    lookups: Arc<Lookups>,
 }
 
 /// What a request says of its caller, beside the certificate of its connection.
@@ -113,7 +111,7 @@ impl Authentication {
         policies: Arc<PolicyCache>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let lookups = Arc::new(Semaphore::new(CONCURRENT_LOOKUPS));
+        let lookups = Arc::new(Lookups::new());
         Self { store, keyring, policies, clock, takes_tokens: true, lookups }
     }
 
@@ -131,7 +129,8 @@ impl Authentication {
     /// The principal behind a request, as of now.
     ///
     /// A token says what is allowed, and a certificate beside it must not contradict it: it has to count,
-    /// and be of the same domain. Nothing that is wrong with either falls back on the other.
+    /// and be of the same domain. Nothing that is wrong with either falls back on the other. A token that
+    /// is known and refused is noted on the trail.
     ///
     /// # Errors
     ///
@@ -140,12 +139,13 @@ impl Authentication {
         &self,
         connection: &ConnectionInfo,
         presented: &Presented,
+        trail: &RequestTrail,
     ) -> Result<Authenticated, Error> {
         match presented {
             Presented::Nothing => self.certificate(connection).await,
             _ if !self.takes_tokens => Err(Error::TokensOff),
             Presented::Unreadable(why) => Err(Error::Unauthenticated(why)),
-            Presented::Token(token) => self.token(token, connection).await,
+            Presented::Token(token) => self.token(token, connection, trail).await,
         }
     }
 
@@ -155,26 +155,43 @@ impl Authentication {
         &self,
         presented: &PresentedToken,
         connection: &ConnectionInfo,
+        trail: &RequestTrail,
     ) -> Result<Authenticated, Error> {
-        for _ in 0..TOKEN_KEY_TRIES {
+        let mut tries_left = TOKEN_KEY_TRIES;
+        loop {
             // Found by the hash of what was sent: the time that it takes tells nothing of other tokens.
             let Some(found) = self.find_token(presented.hash, connection).await? else {
                 return Err(Error::Unauthenticated("unknown token"));
             };
-            match found.token.status(self.clock.now()) {
-                CredentialStatus::Ready => {}
-                CredentialStatus::Expired => return Err(Error::Unauthenticated("expired token")),
-                CredentialStatus::Revoked => return Err(Error::Unauthenticated("revoked token")),
+            tries_left -= 1;
+            let id = found.token.id;
+            let refused = match found.token.status(self.clock.now()) {
+                CredentialStatus::Expired => Some("expired token"),
+                CredentialStatus::Revoked => Some("revoked token"),
+                CredentialStatus::Ready => match self.keyring.proves_token(&found).await? {
+                    Some(true) => None,
+                    // The key may have been replaced since the row was read.
+                    None if tries_left > 0 => continue,
+                    Some(false) | None => {
+                        tracing::error!(token.id = %id, "the stored row of a token does not verify");
+                        Some("token whose row does not verify")
+                    }
+                },
+            };
+            let admitted = match refused {
+                Some(why) => Err(Error::Unauthenticated(why)),
+                None => self.admit(found, connection).await,
+            };
+            match &admitted {
+                Ok(_) => self.lookups.remember(presented.hash),
+                Err(Error::Unauthenticated(_)) => {
+                    self.lookups.forget(presented.hash);
+                    trail.note_refused_token(id);
+                }
+                Err(_) => {}
             }
-            match self.keyring.proves_token(&found).await? {
-                Some(true) => return self.admit(found, connection).await,
-                Some(false) => break,
-                // The key was replaced since the row was read, or the row is not in order.
-                None => {}
-            }
+            return admitted;
         }
-        tracing::error!("the stored row of a token does not verify");
-        Err(Error::Unauthenticated("token whose row does not verify"))
     }
 
     /// The principal of a token that counts, with the certificate that it comes with.
@@ -223,8 +240,7 @@ impl Authentication {
         Ok(Authenticated { token: Some(Arc::new(token)), ..authenticated })
     }
 
-    /// Looks a token up. Where there is no certificate it may be made up by anyone, so that few such look-ups
-    /// go at a time: those of others are not kept waiting.
+    /// Looks a token up. Where there is no certificate, anyone may have made it up.
     async fn find_token(
         &self,
         hash: TokenHash,
@@ -232,11 +248,7 @@ impl Authentication {
     ) -> Result<Option<FoundToken>, Error> {
         let _turn = match connection.peer {
             Some(_) => None,
-            None => {
-                let turn = tokio::time::timeout(LOOKUP_TIME, self.lookups.acquire()).await;
-                let busy = |_| Error::Unavailable("too many tokens to look up".into());
-                Some(turn.map_err(busy)?)
-            }
+            None => self.lookups.turn(hash, connection.peer_address.ip()).await?,
         };
         self.store.find_token(hash).await
     }
@@ -373,8 +385,3 @@ impl Authentication {
 /// How often a token is looked up whose MAC is of a key that was replaced meanwhile; nobody does that a third time at
 /// once.
 const TOKEN_KEY_TRIES: usize = 3;
-/// Look-ups of tokens without a certificate at a time: a part of the connections that read, and each takes a
-/// fraction of a millisecond.
-const CONCURRENT_LOOKUPS: usize = 2;
-/// How long one waits for its turn.
-const LOOKUP_TIME: Duration = Duration::from_secs(2);

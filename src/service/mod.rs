@@ -12,6 +12,7 @@
 //! | `kv2` | the same where the KV2 API set has rules of its own |
 //! | `changes` | how a secret is changed and read under keys that change meanwhile |
 //! | `listing` | the secrets that a caller may see, by pages |
+//! | `lookups` | turns to look tokens up that anybody may have made up |
 //! | `folders` | what stands in a folder of paths, as KV2 lists it |
 //! | `policies` | what operators do with policies and groups |
 //! | `policy_cache` | the policies and groups in memory, by which requests are decided |
@@ -38,6 +39,7 @@ mod keyring;
 mod keys;
 mod kv2;
 mod listing;
+mod lookups;
 mod old_rows;
 mod policies;
 mod policy_cache;
@@ -62,5 +64,5 @@ pub use self::{
     policy_cache::{PolicyCache, Snapshot},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
     store_key::RootKeySource,
-    tokens::{IssuedToken, ListedToken, NewToken, Tokens},
+    tokens::{IssuedToken, Lifetime, ListedToken, NewToken, Tokens},
 };

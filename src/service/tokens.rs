@@ -50,6 +50,27 @@ pub struct ListedToken {
     pub token: Option<Token>,
 }
 
+/// How long a token counts, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// As it was given.
+    pub first: u64,
+    /// Whatever its renewals.
+    pub longest: u64,
+}
+
+impl Lifetime {
+    /// That of a token.
+    pub fn of(token: &Token) -> Self {
+        let present = token.created_at.seconds_until(token.expires_at);
+        match token.binding {
+            // It ended with its credential if that was sooner, and then it still does.
+            Some(_) => Self { first: present.min(LOGIN_SECONDS), longest: MAX_LOGIN_SECONDS },
+            None => Self { first: present, longest: present },
+        }
+    }
+}
+
 impl Tokens {
     /// Works on `store`, with the key of tokens of `keyring`.
     pub fn new(store: Store, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
@@ -75,6 +96,7 @@ impl Tokens {
             binding: None,
         };
         let text = generate(TokenKind::Personal)?;
+        self.store.remove_ended_personal_tokens(now.minus_seconds(RETENTION_SECONDS)).await?;
         self.insert(&token, text.hash()).await?;
         Ok(IssuedToken { token, text })
     }
@@ -157,6 +179,7 @@ impl Tokens {
         if !self.insert(&token, text.hash()).await? {
             return Err(Error::Unauthenticated("revoked credential"));
         }
+        caller.trail().note_issued_token(token.id);
         Ok(IssuedToken { token, text })
     }
 
@@ -200,8 +223,7 @@ impl Tokens {
 
     /// Seconds from now until a point in time.
     pub fn seconds_until(&self, end: Timestamp) -> u64 {
-        let millis = end.as_millis().saturating_sub(self.clock.now().as_millis());
-        u64::try_from(millis).unwrap_or_default() / 1_000
+        self.clock.now().seconds_until(end)
     }
 
     /// The present.
@@ -222,6 +244,9 @@ fn generate(kind: TokenKind) -> Result<TokenText, Error> {
         .map_err(|_| Error::Unavailable("the system has no randomness to give".into()))
 }
 
+/// Seconds for which a personal token stays in the list after it ended or was revoked: 30 days, in which people may
+/// ask what became of it. The audit log tells it afterwards.
+const RETENTION_SECONDS: u32 = 30 * 86_400;
 const NO_TOKEN: &str =
     "the request has no token; a certificate is neither renewed nor revoked here";
 /// Seconds for which a token counts that a certificate asked for: an hour, so that one that was left

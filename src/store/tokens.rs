@@ -241,6 +241,25 @@ impl Store {
         .await
     }
 
+    /// Removes personal tokens that ended or were revoked before `before`.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn remove_ended_personal_tokens(&self, before: Timestamp) -> Result<(), Error> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                tx.wrote = true;
+                // All are looked at: this happens when somebody makes one by hand.
+                let sql = "DELETE FROM tokens WHERE bound_fingerprint IS NULL \
+                           AND (expires_at < $1 OR revoked_at < $1)";
+                execute!(&mut tx.connection, sql, before.as_millis())?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Removes bound tokens that ended before `before`, and gives how many there were.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ impl UseCases {
         let trail = Arc::new(RequestTrail::default());
         let authenticated = self
             .authentication
-            .authenticate(&connection, &Presented::Nothing)
+            .authenticate(&connection, &Presented::Nothing, &trail)
             .await
             .expect("a caller");
         let caller = Caller::enter(authenticated, domain.okms_id, trail.clone());
