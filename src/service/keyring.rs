@@ -21,7 +21,7 @@ use quick_cache::sync::Cache;
 
 use super::{
     store_key::{OpenStoreKey, RootKeySource},
-    token_key::OpenTokenKey,
+    token_key::KnownTokenKey,
 };
 use crate::{
     crypto::{
@@ -38,9 +38,8 @@ pub struct Keyring {
     store_key: Arc<OpenStoreKey>,
     domains: Cache<OkmsId, Arc<DomainKeys>>,
     locks: Cache<OkmsId, Arc<DomainLocks>>,
-    /// The key of the MACs of tokens, such as this process knows it. Nobody waits for who reads it but those who need
-    /// another one than that.
-    pub(super) token_key: tokio::sync::RwLock<Option<Arc<OpenTokenKey>>>,
+    /// The key of the MACs of tokens, such as this process knows it.
+    pub(super) token_key: KnownTokenKey,
 }
 
 /// What goes one at a time in a domain. Where the cache has dropped a lock that somebody holds, a second
@@ -112,7 +111,7 @@ impl Keyring {
     ) -> Result<Self, Error> {
         let (domains, locks) = (Cache::new(CACHED_DOMAINS), Cache::new(CACHED_DOMAINS));
         let store_key = Arc::new(store_key);
-        let token_key = tokio::sync::RwLock::default();
+        let token_key = KnownTokenKey::default();
         let keyring = Self { store, clock, store_key, domains, locks, token_key };
         let (mut opened, mut refused) = (Vec::new(), None);
         for okms_id in keyring.store.list_okms_ids().await? {

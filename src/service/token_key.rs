@@ -3,7 +3,7 @@
 //! What is here of it is a cache. Each token says which key its MAC is of, so a process that meets another name than
 //! the one it knows reads the key anew.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Keyring;
 use crate::{
@@ -12,8 +12,16 @@ use crate::{
     store::{FoundToken, KeyInsertion, StoredTokenKey, TokenKeyChange, TokenProof, TokenWrite},
 };
 
+/// The key, such as this process knows it.
+#[derive(Default)]
+pub(super) struct KnownTokenKey {
+    key: RwLock<Option<Arc<OpenTokenKey>>>,
+    /// One reads it at a time, which may take a root key. Those wait who need another one than is known.
+    reading: tokio::sync::Mutex<()>,
+}
+
 /// The key, unwrapped.
-pub(super) struct OpenTokenKey {
+struct OpenTokenKey {
     id: TokenKeyId,
     key: TokenKey,
 }
@@ -27,11 +35,7 @@ impl Keyring {
     /// [`Error::Unavailable`] where there is no key or it does not open; or when storage fails.
     pub(super) async fn proves_token(&self, found: &FoundToken) -> Result<Option<bool>, Error> {
         let is_named = |key: &OpenTokenKey| key.id == found.proof.key_id;
-        let known = self.token_key.read().await.clone().filter(|key| is_named(key));
-        let key = match known {
-            Some(key) => key,
-            None => self.read_token_key(is_named, false).await?,
-        };
+        let key = self.known_token_key(is_named, false).await?;
         Ok(is_named(&key).then(|| key.proves(found)))
     }
 
@@ -47,18 +51,14 @@ impl Keyring {
         hash: TokenHash,
         write: impl Fn(TokenProof) -> W,
     ) -> Result<bool, Error> {
-        let known = self.token_key.read().await.clone();
-        let mut key = match known {
-            Some(key) => key,
-            None => self.read_token_key(|_| true, true).await?,
-        };
+        let mut key = self.known_token_key(|_| true, true).await?;
         for _ in 0..TRIES {
             let mac = key.key.sign(token, &hash);
             match write(TokenProof { key_id: key.id.clone(), mac }).await? {
                 TokenWrite::Done => return Ok(true),
                 TokenWrite::Refused => return Ok(false),
                 TokenWrite::KeyReplaced => {
-                    key = self.read_token_key(|known| known.id != key.id, true).await?;
+                    key = self.known_token_key(|known| known.id != key.id, true).await?;
                 }
             }
         }
@@ -72,23 +72,28 @@ impl Keyring {
     /// [`Error::Unavailable`] where it does not open; or when storage fails.
     pub(super) async fn open_token_key(&self) -> Result<(), Error> {
         if self.store.find_token_key().await?.is_some() {
-            self.read_token_key(|_| true, false).await?;
+            self.known_token_key(|_| true, false).await?;
         }
         Ok(())
     }
 
-    /// Reads the key from the store, unless another caller has read one meanwhile that will do.
-    async fn read_token_key(
+    /// The key that is known, where it will do; else the one that the store has.
+    async fn known_token_key(
         &self,
         will_do: impl Fn(&OpenTokenKey) -> bool,
         make: bool,
     ) -> Result<Arc<OpenTokenKey>, Error> {
-        let mut known = self.token_key.write().await;
-        if let Some(key) = known.as_ref().filter(|key| will_do(key)) {
-            return Ok(Arc::clone(key));
+        let known = || self.token_key.get().filter(|key| will_do(key));
+        if let Some(key) = known() {
+            return Ok(key);
+        }
+        let _reading = self.token_key.reading.lock().await;
+        // Whoever had the lock before may have read it.
+        if let Some(key) = known() {
+            return Ok(key);
         }
         let key = Arc::new(self.load_token_key(make).await?);
-        *known = Some(Arc::clone(&key));
+        self.token_key.set(Arc::clone(&key));
         Ok(key)
     }
 
@@ -111,6 +116,17 @@ impl Keyring {
             self.renew_store_key().await?;
         }
         Err(again_and_again())
+    }
+}
+
+impl KnownTokenKey {
+    fn get(&self) -> Option<Arc<OpenTokenKey>> {
+        // It is replaced as a whole, so a panic elsewhere leaves nothing half done.
+        self.key.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, key: Arc<OpenTokenKey>) {
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
     }
 }
 
