@@ -38,6 +38,9 @@ pub(super) async fn authenticate(
         Err(ApiError::Domain(Error::Unauthenticated(why))) if asks_about_token => {
             ApiError::TokenRefused(why).into_response()
         }
+        Err(ApiError::Domain(Error::TokensOff)) if asks_about_token => {
+            ApiError::NoTokens.into_response()
+        }
         Err(error) => error.into_response(),
     }
 }
@@ -54,10 +57,10 @@ pub(super) async fn authenticate_now(
     let presented = extensions.get::<Presented>();
     let presented =
         presented.ok_or_else(|| Error::Internal("the headers were not looked at".into()))?;
-    let authenticated = state.authentication.authenticate(connection, presented).await?;
-    if let Some(trail) = extensions.get::<Arc<RequestTrail>>() {
-        trail.note_principal(Arc::clone(&authenticated.principal));
-    }
+    let trail = extensions.get::<Arc<RequestTrail>>();
+    let trail = trail.ok_or_else(|| Error::Internal("the request has no trail".into()))?;
+    let authenticated = state.authentication.authenticate(connection, presented, trail).await?;
+    trail.note_principal(Arc::clone(&authenticated.principal));
     extensions.insert(authenticated);
     Ok(())
 }

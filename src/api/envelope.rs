@@ -181,6 +181,17 @@ fn render(response: &mut Response, request_id: &str) -> Option<i32> {
     if let Some(allow) = allow {
         response.headers_mut().insert(header::ALLOW, allow);
     }
+    match response.status() {
+        // The other way is a certificate, which HTTP has no scheme for.
+        StatusCode::UNAUTHORIZED => {
+            let challenge = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        StatusCode::TOO_MANY_REQUESTS => {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        _ => {}
+    }
     if matches!(error, ApiError::BodyTooLarge | ApiError::BodyTimeout) {
         // The rest of the body is not wanted; over HTTP/2 the header has no meaning.
         let close = HeaderValue::from_static("close");
@@ -217,6 +228,9 @@ fn add_headers(response: &mut Response, request_id: &str) {
 /// How long a request may take in all: longer than body and database together may, shorter than the
 /// time after which a silent connection is closed.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
+
+/// Seconds after which to try again: those who wait now have had their answers by then.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

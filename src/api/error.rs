@@ -18,6 +18,8 @@ pub enum ApiError {
     WithData(Error, Box<serde_json::Value>),
     /// The token that a request asks about does not count. The text is for the log.
     TokenRefused(&'static str),
+    /// The request asks for a token, or about one, and the operator turned tokens off.
+    NoTokens,
     /// A path of the key management API.
     KeyManagement,
     /// No such route.
@@ -181,6 +183,12 @@ impl ApiError {
                 REST_AUTH | AUTHORIZATION | 1,
                 "permission denied: the token does not count",
             ),
+            Self::NoTokens => (
+                403,
+                "no_tokens",
+                REST_AUTH | AUTHORIZATION | 2,
+                "permission denied: this server takes and gives no tokens",
+            ),
             Self::KeyManagement => (
                 404,
                 "key_management",
@@ -245,6 +253,12 @@ fn render_domain(error: &Error) -> Rendering {
             "tokens_off",
             REST_AUTH | AUTHENTICATION | 4,
             "this server takes no tokens: send a client certificate, and no token",
+        ),
+        Error::TooManyRequests => (
+            429,
+            "too_many_requests",
+            REST | UNAVAILABLE | 3,
+            "too many requests of this address, try again",
         ),
         Error::Forbidden(action) => {
             let text = format!("not allowed: {action} is needed");

@@ -23,6 +23,12 @@ pub struct RequestRecord {
     /// The id of the token that the caller sent, which is not the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     token_id: Option<String>,
+    /// The id of a token that the caller sent and that does not count: who used it is not known by that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused_token_id: Option<String>,
+    /// The id of the token that the caller was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_id: Option<String>,
     /// SHA-256 of the client's certificate, hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<String>,
@@ -200,6 +206,8 @@ impl RequestRecord {
             self.identities =
                 principal.identity_urns.iter().take(MAX_LISTED).map(|urn| bounded(urn)).collect();
         }
+        self.refused_token_id = noted.refused_token.map(|id| id.to_string());
+        self.issued_token_id = noted.issued_token.map(|id| id.to_string());
         self.left_out += noted.decisions.len().saturating_sub(MAX_LISTED);
         self.decisions = noted.decisions.into_iter().take(MAX_LISTED).map(Decision::from).collect();
         self.resource_urn = noted.resource_urn.as_deref().map(bounded);

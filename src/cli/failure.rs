@@ -44,6 +44,7 @@ impl Failure {
             | Error::Unavailable(text)
             | Error::Internal(text) => text.as_str(),
             Error::Unauthenticated(why) => why,
+            Error::TooManyRequests => "too many requests",
             Error::TokensOff => "tokens are turned off",
             Error::Forbidden(_) => "not allowed",
             Error::DomainNotFound => "there is no such domain",

@@ -43,7 +43,7 @@ pub use self::{
         VersionRecord,
     },
     store_key::{StoreKey, StoreKeyId, WrappedKey},
-    token::{TokenHash, TokenKey, TokenKind, TokenMac, TokenText},
+    token::{TokenHash, TokenKey, TokenKeyId, TokenKind, TokenMac, TokenText},
 };
 
 /// Something did not seal or open: a wrong key, or bytes that were changed or moved.

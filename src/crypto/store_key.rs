@@ -157,7 +157,7 @@ impl StoreKey {
     ///
     /// When the system has no randomness to give.
     pub fn generate_token_key(&self) -> Result<WrappedKey, CryptoError> {
-        self.wrap_token_key(&random_key()?)
+        WrappedKey::seal(TOKEN_KEY_FORMAT, &self.bytes.bytes(), &random_key()?, TOKEN_KEY_CONTEXT)
     }
 
     /// Opens what [`StoreKey::generate_token_key`] gave.
@@ -166,28 +166,8 @@ impl StoreKey {
     ///
     /// When this is not the store key that wrapped it, or it was changed.
     pub fn unwrap_token_key(&self, wrapped: &WrappedKey) -> Result<TokenKey, CryptoError> {
-        TokenKey::new(&self.open_token_key(wrapped)?)
-    }
-
-    /// Wraps the key of tokens, as it is, under this key instead of `old`.
-    ///
-    /// # Errors
-    ///
-    /// When `old` does not open it, or the system has no randomness to give.
-    pub fn rewrap_token_key(
-        &self,
-        old: &Self,
-        wrapped: &WrappedKey,
-    ) -> Result<WrappedKey, CryptoError> {
-        self.wrap_token_key(&old.open_token_key(wrapped)?)
-    }
-
-    fn wrap_token_key(&self, key: &KeyBytes) -> Result<WrappedKey, CryptoError> {
-        WrappedKey::seal(TOKEN_KEY_FORMAT, &self.bytes.bytes(), key, TOKEN_KEY_CONTEXT)
-    }
-
-    fn open_token_key(&self, wrapped: &WrappedKey) -> Result<KeyBytes, CryptoError> {
-        wrapped.open(TOKEN_KEY_FORMAT, &self.bytes.bytes(), TOKEN_KEY_CONTEXT)
+        let key = wrapped.open(TOKEN_KEY_FORMAT, &self.bytes.bytes(), TOKEN_KEY_CONTEXT)?;
+        TokenKey::new(&key)
     }
 
     fn wrap_domain_key(
@@ -390,19 +370,19 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_tokens_opens_under_its_store_key_and_is_the_same_under_another() {
-        let (old, new, fields) = (store(), store(), Fields::of(b"x"));
-        let wrapped = old.generate_token_key().unwrap();
-        let rewrapped = new.rewrap_token_key(&old, &wrapped).unwrap();
-        let key = old.unwrap_token_key(&wrapped).unwrap();
-        let again = new.unwrap_token_key(&rewrapped).unwrap();
-        assert!(again.0.verify(&fields, &key.0.sign(&fields)).is_ok());
-        assert!(new.unwrap_token_key(&wrapped).is_err());
-        assert!(new.rewrap_token_key(&new, &wrapped).is_err());
+    fn a_key_of_tokens_opens_under_its_store_key_alone_and_no_two_are_the_same() {
+        let (key, other, fields) = (store(), store(), Fields::of(b"x"));
+        let wrapped = key.generate_token_key().unwrap();
+        let tokens = key.unwrap_token_key(&wrapped).unwrap();
+        let again = key.unwrap_token_key(&wrapped).unwrap();
+        assert!(again.0.verify(&fields, &tokens.0.sign(&fields)).is_ok());
+        let next = key.unwrap_token_key(&key.generate_token_key().unwrap()).unwrap();
+        assert!(next.0.verify(&fields, &tokens.0.sign(&fields)).is_err());
+        assert!(other.unwrap_token_key(&wrapped).is_err());
         for changed in every_changed_bit(&wrapped) {
-            assert!(old.unwrap_token_key(&changed).is_err());
+            assert!(key.unwrap_token_key(&changed).is_err());
         }
-        assert!(old.unwrap_domain_key(&wrapped, domain(1), FIRST).is_err());
+        assert!(key.unwrap_domain_key(&wrapped, domain(1), FIRST).is_err());
     }
 
     #[test]

@@ -10,7 +10,10 @@
 //! attacker can try the likely ones; of 2^256 equally likely texts none is found by trying, and looking a
 //! hash up tells by its time nothing that helps to guess a token.
 
+use std::fmt;
+
 use aws_lc_rs::{digest, rand};
+use uuid::Uuid;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
@@ -33,7 +36,7 @@ pub enum TokenKind {
 }
 
 /// SHA-256 of a token: what is stored of it, and looked up.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 32]);
 
 /// The key of the MACs of tokens.
@@ -41,6 +44,10 @@ pub struct TokenHash([u8; 32]);
 /// What is stored of a token says who its owner is, and the hash beside it proves nothing: whoever can write to
 /// the database could store the hash of a token of their own making. The MAC is what they cannot make.
 pub struct TokenKey(pub(super) MacKey);
+
+/// Names a key of the MACs of tokens without telling anything about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenKeyId(String);
 
 /// The MAC of what is stored of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +75,24 @@ impl TokenKey {
         mac: &TokenMac,
     ) -> Result<(), CryptoError> {
         self.0.verify(&fields(token, hash), &mac.0)
+    }
+}
+
+impl TokenKeyId {
+    /// A new name. It is no part of what a MAC or the wrapping of the key is about: a row with the name of
+    /// another key does not verify under that one.
+    pub fn generate() -> Self {
+        Self(Uuid::new_v4().to_string())
+    }
+
+    /// Takes back an id that [`TokenKeyId::as_str`] gave out.
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -162,7 +187,22 @@ impl TokenKind {
     }
 }
 
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash(..)")
+    }
+}
+
 impl TokenHash {
+    /// Takes back what [`TokenHash::as_bytes`] gave out.
+    ///
+    /// # Errors
+    ///
+    /// Where it has another length.
+    pub fn from_stored(bytes: &[u8]) -> Result<Self, CryptoError> {
+        bytes.try_into().map(Self).map_err(|_| CryptoError)
+    }
+
     /// The bytes to store.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -20,6 +20,8 @@ pub enum Error {
     Unauthenticated(&'static str),
     /// The caller sent a token to a server whose operator turned tokens off.
     TokensOff,
+    /// Others of the caller's address keep it waiting for too long.
+    TooManyRequests,
     /// The caller may not do this: it needs the action named here, such as `okms:apikms:secret/get`.
     Forbidden(&'static str),
     /// No OKMS domain of that id that the caller could know of.
@@ -92,6 +94,7 @@ impl fmt::Debug for Error {
             Self::Malformed(text) => write!(f, "malformed: {text}"),
             Self::Argument(argument, text) => write!(f, "bad argument {argument:?}: {text}"),
             Self::Unauthenticated(why) => write!(f, "unauthenticated: {why}"),
+            Self::TooManyRequests => f.write_str("too many requests of one address"),
             Self::TokensOff => f.write_str("tokens are turned off"),
             Self::Forbidden(action) => write!(f, "forbidden: {action}"),
             Self::DomainNotFound => f.write_str("domain not found"),

@@ -41,6 +41,11 @@ impl Timestamp {
         0 <= seconds && seconds <= LAST_RFC3339_SECOND
     }
 
+    /// Whole seconds from this point to a later one; 0 to an earlier one.
+    pub fn seconds_until(self, end: Self) -> u64 {
+        u64::try_from(end.0.saturating_sub(self.0)).unwrap_or_default() / 1_000
+    }
+
     /// RFC 3339 in UTC with whole seconds, the form of the v2 API: `2026-11-23T09:30:00Z`.
     pub fn to_rfc3339_seconds(self) -> String {
         // The clamp makes the conversion and the formatting infallible: RFC 3339 ends at year 9999.

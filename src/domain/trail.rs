@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Principal, VersionId};
+use super::{Principal, TokenId, VersionId};
 
 /// The trail of one request: who made it, what was decided about it, which version it was about.
 ///
@@ -17,6 +17,10 @@ pub struct RequestTrail(Mutex<Noted>);
 pub struct Noted {
     /// The caller, once it is known.
     pub principal: Option<Arc<Principal>>,
+    /// A token that the caller sent and that does not count.
+    pub refused_token: Option<TokenId>,
+    /// A token that the caller was given.
+    pub issued_token: Option<TokenId>,
     /// Every decision about the caller's rights, in the order in which they were made.
     pub decisions: Vec<NotedDecision>,
     /// The resource that the request is about, as a URN.
@@ -40,6 +44,16 @@ impl RequestTrail {
     /// Notes who calls.
     pub fn note_principal(&self, principal: Arc<Principal>) {
         self.noted().principal = Some(principal);
+    }
+
+    /// Notes a token that is known and does not count.
+    pub fn note_refused_token(&self, id: TokenId) {
+        self.noted().refused_token = Some(id);
+    }
+
+    /// Notes a token that the caller was given.
+    pub fn note_issued_token(&self, id: TokenId) {
+        self.noted().issued_token = Some(id);
     }
 
     /// Notes what the request is about.

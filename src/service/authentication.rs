@@ -1,15 +1,13 @@
 //! Whether a certificate's credential, or a token, counts for this request.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use tokio::sync::Semaphore;
-
-use super::{Keyring, PolicyCache};
+use super::{Keyring, PolicyCache, lookups::Lookups};
 use crate::{
     crypto::{TokenHash, TokenText},
     domain::{
         Claim, Clock, ConnectionInfo, CredentialId, CredentialStatus, Error, PeerCertificate,
-        Principal, Revisions, Timestamp, Token,
+        Principal, RequestTrail, Revisions, Timestamp, Token,
     },
     iam::PolicySet,
     store::{FoundToken, Store},
@@ -23,8 +21,8 @@ pub struct Authentication {
     policies: Arc<PolicyCache>,
     clock: Arc<dyn Clock>,
     takes_tokens: bool,
-    /// Permits to look up tokens that come without a certificate.
-    lookups: Arc<Semaphore>,
+    /// Turns to look up tokens that come without a certificate.
+    lookups: Arc<Lookups>,
 }
 
 /// What a request says of its caller, beside the certificate of its connection.
@@ -83,8 +81,8 @@ struct Standing {
     authentication: Authentication,
     connection: ConnectionInfo,
     presented: Presented,
-    /// Whether it was found out before that it counts.
-    is_known: bool,
+    /// Where to note what becomes of a token.
+    trail: Arc<RequestTrail>,
 }
 
 impl Authenticated {
@@ -94,8 +92,7 @@ impl Authenticated {
     ///
     /// [`Error::Unauthenticated`] where it does not count any more; or when storage fails.
     pub(super) async fn renewed(&self) -> Result<Self, Error> {
-        let standing = Standing { is_known: true, ..self.standing.clone() };
-        standing.ask().await
+        self.standing.ask().await
     }
 }
 
@@ -124,7 +121,7 @@ impl Authentication {
         policies: Arc<PolicyCache>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let lookups = Arc::new(Semaphore::new(CONCURRENT_LOOKUPS));
+        let lookups = Arc::new(Lookups::new());
         Self { store, keyring, policies, clock, takes_tokens: true, lookups }
     }
 
@@ -142,7 +139,8 @@ impl Authentication {
     /// The principal behind a request, as of now.
     ///
     /// A token says what is allowed, and a certificate beside it must not contradict it: it has to count,
-    /// and be of the same domain. Nothing that is wrong with either falls back on the other.
+    /// and be of the same domain. Nothing that is wrong with either falls back on the other. A token that
+    /// is known and refused is noted on the trail.
     ///
     /// # Errors
     ///
@@ -151,10 +149,11 @@ impl Authentication {
         &self,
         connection: &ConnectionInfo,
         presented: &Presented,
+        trail: &Arc<RequestTrail>,
     ) -> Result<Authenticated, Error> {
         let (connection, presented) = (connection.clone(), presented.clone());
-        let authentication = self.clone();
-        Standing { authentication, connection, presented, is_known: false }.ask().await
+        let (authentication, trail) = (self.clone(), Arc::clone(trail));
+        Standing { authentication, connection, presented, trail }.ask().await
     }
 
     /// A token: that it is known, neither revoked nor expired, and comes with the certificate that it is
@@ -164,22 +163,51 @@ impl Authentication {
         presented: &PresentedToken,
         standing: &Standing,
     ) -> Result<Authenticated, Error> {
+        let mut tries_left = TOKEN_KEY_TRIES;
+        loop {
+            // Found by the hash of what was sent: the time that it takes tells nothing of other tokens.
+            let Some(found) = self.find_token(presented.hash, standing).await? else {
+                return Err(Error::Unauthenticated("unknown token"));
+            };
+            tries_left -= 1;
+            let id = found.token.id;
+            let refused = match found.token.status(self.clock.now()) {
+                CredentialStatus::Expired => Some("expired token"),
+                CredentialStatus::Revoked => Some("revoked token"),
+                CredentialStatus::Ready => match self.keyring.proves_token(&found).await? {
+                    Some(true) => None,
+                    // The key may have been replaced since the row was read.
+                    None if tries_left > 0 => continue,
+                    Some(false) | None => {
+                        tracing::error!(token.id = %id, "the stored row of a token does not verify");
+                        Some("token whose row does not verify")
+                    }
+                },
+            };
+            let admitted = match refused {
+                Some(why) => Err(Error::Unauthenticated(why)),
+                None => self.admit(found, standing).await,
+            };
+            match &admitted {
+                Ok(_) => self.lookups.remember(presented.hash),
+                Err(Error::Unauthenticated(_)) => {
+                    self.lookups.forget(presented.hash);
+                    standing.trail.note_refused_token(id);
+                }
+                Err(_) => {}
+            }
+            return admitted;
+        }
+    }
+
+    /// The principal of a token that counts, with the certificate that it comes with.
+    async fn admit(
+        &self,
+        found: FoundToken,
+        standing: &Standing,
+    ) -> Result<Authenticated, Error> {
         let refuse = |why| Err(Error::Unauthenticated(why));
-        // Found by the hash of what was sent: the time that it takes tells nothing of other tokens.
-        let Some(found) = self.find_token(presented.hash, standing).await? else {
-            return refuse("unknown token");
-        };
         let token = found.token;
-        match token.status(self.clock.now()) {
-            CredentialStatus::Ready => {}
-            CredentialStatus::Expired => return refuse("expired token"),
-            CredentialStatus::Revoked => return refuse("revoked token"),
-        }
-        let proven = self.keyring.token_key().await?.verify(&token, &presented.hash, &found.mac);
-        if proven.is_err() {
-            tracing::error!(token.id = %token.id, "the stored row of a token does not verify");
-            return refuse("token whose row does not verify");
-        }
         let certificate = match &standing.connection.peer {
             Some(_) => Some(self.certificate(standing).await?),
             None => None,
@@ -218,8 +246,7 @@ impl Authentication {
         Ok(Authenticated { token: Some(Arc::new(token)), ..authenticated })
     }
 
-    /// Looks a token up. Where there is no certificate it may be made up by anyone, so that few such look-ups
-    /// go at a time: those of others are not kept waiting.
+    /// Looks a token up. Where there is no certificate, anyone may have made it up.
     async fn find_token(
         &self,
         hash: TokenHash,
@@ -227,12 +254,7 @@ impl Authentication {
     ) -> Result<Option<FoundToken>, Error> {
         let _turn = match standing.connection.peer {
             Some(_) => None,
-            None if standing.is_known => None,
-            None => {
-                let turn = tokio::time::timeout(LOOKUP_TIME, self.lookups.acquire()).await;
-                let busy = |_| Error::Unavailable("too many tokens to look up".into());
-                Some(turn.map_err(busy)?)
-            }
+            None => self.lookups.turn(hash, standing.connection.peer_address.ip()).await?,
         };
         self.store.find_token(hash).await
     }
@@ -369,8 +391,6 @@ impl Authentication {
     }
 }
 
-/// Look-ups of tokens without a certificate at a time: a part of the connections that read, and each takes a
-/// fraction of a millisecond.
-const CONCURRENT_LOOKUPS: usize = 2;
-/// How long one waits for its turn.
-const LOOKUP_TIME: Duration = Duration::from_secs(2);
+/// How often a token is looked up whose MAC is of a key that was replaced meanwhile; nobody does that a third time at
+/// once.
+const TOKEN_KEY_TRIES: usize = 3;

@@ -19,11 +19,13 @@ use std::{
 
 use quick_cache::sync::Cache;
 
-use super::store_key::{OpenStoreKey, RootKeySource};
+use super::{
+    store_key::{OpenStoreKey, RootKeySource},
+    token_key::KnownTokenKey,
+};
 use crate::{
     crypto::{
-        DomainKey, Generation, KeyId, RootKey, RootKeyId, SealedData, StoreKey, TokenKey,
-        VersionPlace,
+        DomainKey, Generation, KeyId, RootKey, RootKeyId, SealedData, StoreKey, VersionPlace,
     },
     domain::{Clock, Error, OkmsId},
     store::{DomainKeyring, KeyInsertion, NewKey, Store, StoredKey},
@@ -36,8 +38,8 @@ pub struct Keyring {
     store_key: Arc<OpenStoreKey>,
     domains: Cache<OkmsId, Arc<DomainKeys>>,
     locks: Cache<OkmsId, Arc<DomainLocks>>,
-    /// The key of the MACs of tokens, once it was needed.
-    pub(super) token_key: tokio::sync::OnceCell<Arc<TokenKey>>,
+    /// The key of the MACs of tokens, such as this process knows it.
+    pub(super) token_key: KnownTokenKey,
 }
 
 /// What goes one at a time in a domain. Where the cache has dropped a lock that somebody holds, a second
@@ -76,7 +78,7 @@ impl Keyring {
     ///
     /// [`Error::Unavailable`] where the store has another root key, or it has domains and the keys of none
     /// open: better not to start than to find out at the first read. Where those of some do not open, the
-    /// log says so, and the others are served.
+    /// log says so, and the others are served. Also where there is a key of tokens that does not open.
     pub async fn open(
         root_key: RootKey,
         store: Store,
@@ -109,7 +111,7 @@ impl Keyring {
     ) -> Result<Self, Error> {
         let (domains, locks) = (Cache::new(CACHED_DOMAINS), Cache::new(CACHED_DOMAINS));
         let store_key = Arc::new(store_key);
-        let token_key = tokio::sync::OnceCell::new();
+        let token_key = KnownTokenKey::default();
         let keyring = Self { store, clock, store_key, domains, locks, token_key };
         let (mut opened, mut refused) = (Vec::new(), None);
         for okms_id in keyring.store.list_okms_ids().await? {
@@ -126,6 +128,7 @@ impl Keyring {
             return Err(error);
         }
         keyring.prove_old_rows(&opened).await?;
+        keyring.open_token_key().await?;
         Ok(keyring)
     }
 

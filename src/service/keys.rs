@@ -9,15 +9,13 @@ use std::{collections::HashSet, sync::Arc};
 
 use futures_util::future::join_all;
 
-use super::Keyring;
+use super::{Keyring, token_key::change_token_key};
 use crate::{
-    crypto::{
-        CryptoError, Generation, KeyId, RootKey, RootKeyId, StoreKey, StoreKeyId, WrappedKey,
-    },
+    crypto::{CryptoError, Generation, KeyId, RootKey, RootKeyId, StoreKey, StoreKeyId},
     domain::{Clock, Error, OkmsId, SecretPath, Timestamp, VersionId},
     store::{
         KeyUse, RewrappedVersions, Rewrapping, RootKeyRotation, RootKeySlot, Store, StoredKey,
-        WrappedStoreKey,
+        StoredTokenKey, WrappedStoreKey,
     },
 };
 
@@ -164,8 +162,8 @@ impl Keys {
         Ok(report)
     }
 
-    /// Replaces the root key that is configured here, and the store key with it: whoever had the old root
-    /// key and a copy of the store could have the store key.
+    /// Replaces the root key that is configured here, and with it the store key and the key of tokens: whoever
+    /// had the old root key and a copy of the store could have those.
     ///
     /// A domain with a damaged key stands in the way, and is named. Its key is not carried over as it is:
     /// once the old store key is gone, the row that a backup still has would open no more.
@@ -194,15 +192,7 @@ impl Keys {
         let rotation = RootKeyRotation { before, old_store_key: old_id, after };
         let (old_store_key, store_key) = (Arc::new(old_store_key), Arc::new(store_key));
         let (old, new) = (Arc::clone(&old_store_key), Arc::clone(&store_key));
-        let rewrap_tokens = move |wrapped: &WrappedKey| {
-            new.rewrap_token_key(&old, wrapped).map_err(|_| {
-                Error::Unavailable(
-                    "the key of tokens does not open: put the row of token_keys back from a backup, or \
-                     remove it with all tokens"
-                        .into(),
-                )
-            })
-        };
+        let change_tokens = move |key: &StoredTokenKey| change_token_key(key, &old, &new);
         let rewrap = move |okms_id: OkmsId, key: &StoredKey| {
             let (wrapped, generation) = (&key.wrapped_key, key.generation);
             let rewrapped =
@@ -215,7 +205,7 @@ impl Keys {
                 ))
             })
         };
-        match self.store.rotate_root_key(rotation, self.clock.now(), rewrap, rewrap_tokens).await? {
+        match self.store.rotate_root_key(rotation, self.clock.now(), rewrap, change_tokens).await? {
             true => Ok(()),
             false => malformed(CHANGED.into()),
         }

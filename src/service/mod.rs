@@ -12,6 +12,7 @@
 //! | `kv2` | the same where the KV2 API set has rules of its own |
 //! | `changes` | how a secret is changed and read under keys that change meanwhile |
 //! | `listing` | the secrets that a caller may see, by pages |
+//! | `lookups` | turns to look tokens up that anybody may have made up |
 //! | `folders` | what stands in a folder of paths, as KV2 lists it |
 //! | `turns` | how lists wait for each other, and what counts of their callers after it |
 //! | `sight` | what a caller sees in a list |
@@ -40,6 +41,7 @@ mod keyring;
 mod keys;
 mod kv2;
 mod listing;
+mod lookups;
 mod old_rows;
 mod policies;
 mod policy_cache;
@@ -66,5 +68,5 @@ pub use self::{
     policy_cache::{PolicyCache, Snapshot},
     secrets::{Page, SecretView, Secrets, VersionView, Written},
     store_key::RootKeySource,
-    tokens::{IssuedToken, NewToken, Tokens},
+    tokens::{IssuedToken, Lifetime, ListedToken, NewToken, Tokens},
 };

@@ -1,58 +1,178 @@
-//! The key of the MACs of tokens: one for the store, made when the first token is.
+//! The key of the MACs of tokens: one for the store, made when the first token is, and replaced with the store key.
 //!
-//! It stays the same when root key and store key are replaced, which wrap it anew; so what is in memory of it
-//! never grows old.
+//! What is here of it is a cache. Each token says which key its MAC is of, so a process that meets another name than
+//! the one it knows reads the key anew.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Keyring;
-use crate::{crypto::TokenKey, domain::Error, store::KeyInsertion};
+use crate::{
+    crypto::{StoreKey, TokenHash, TokenKey, TokenKeyId},
+    domain::{Error, Token},
+    store::{FoundToken, KeyInsertion, StoredTokenKey, TokenKeyChange, TokenProof, TokenWrite},
+};
+
+/// The key, such as this process knows it.
+#[derive(Default)]
+pub(super) struct KnownTokenKey {
+    key: RwLock<Option<Arc<OpenTokenKey>>>,
+    /// One reads it at a time, which may take a root key. Those wait who need another one than is known.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// The key, unwrapped.
+struct OpenTokenKey {
+    id: TokenKeyId,
+    key: TokenKey,
+}
 
 impl Keyring {
-    /// The key, to verify a token with.
+    /// Whether the row of a token is such as it was written; `None` where its MAC is of no key that there is, which
+    /// the row of a moment ago may be.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] where there is none or it does not open; or when storage fails.
-    pub(super) async fn token_key(&self) -> Result<Arc<TokenKey>, Error> {
-        self.token_key.get_or_try_init(|| self.load_token_key(false)).await.map(Arc::clone)
+    /// [`Error::Unavailable`] where there is no key or it does not open; or when storage fails.
+    pub(super) async fn proves_token(&self, found: &FoundToken) -> Result<Option<bool>, Error> {
+        let is_named = |key: &OpenTokenKey| key.id == found.proof.key_id;
+        let key = self.known_token_key(is_named, false).await?;
+        Ok(is_named(&key).then(|| key.proves(found)))
     }
 
-    /// The key, to make a token with; made where there is none.
+    /// Writes a token with the proof of it, under the key that there is then; `false` where what it depends on is
+    /// revoked or gone. Where the store has no key yet, it is given one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] where the key does not open; or what `write` fails with.
+    pub(super) async fn write_token<W: Future<Output = Result<TokenWrite, Error>>>(
+        &self,
+        token: &Token,
+        hash: TokenHash,
+        write: impl Fn(TokenProof) -> W,
+    ) -> Result<bool, Error> {
+        let mut key = self.known_token_key(|_| true, true).await?;
+        for _ in 0..TRIES {
+            let mac = key.key.sign(token, &hash);
+            match write(TokenProof { key_id: key.id.clone(), mac }).await? {
+                TokenWrite::Done => return Ok(true),
+                TokenWrite::Refused => return Ok(false),
+                TokenWrite::KeyReplaced => {
+                    key = self.known_token_key(|known| known.id != key.id, true).await?;
+                }
+            }
+        }
+        Err(again_and_again())
+    }
+
+    /// Opens the key if there is one, so that a damaged one is found out before it is needed.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`] where it does not open; or when storage fails.
-    pub(super) async fn first_token_key(&self) -> Result<Arc<TokenKey>, Error> {
-        self.token_key.get_or_try_init(|| self.load_token_key(true)).await.map(Arc::clone)
+    pub(super) async fn open_token_key(&self) -> Result<(), Error> {
+        if self.store.find_token_key().await?.is_some() {
+            self.known_token_key(|_| true, false).await?;
+        }
+        Ok(())
     }
 
-    async fn load_token_key(&self, make: bool) -> Result<Arc<TokenKey>, Error> {
+    /// The key that is known, where it will do; else the one that the store has.
+    async fn known_token_key(
+        &self,
+        will_do: impl Fn(&OpenTokenKey) -> bool,
+        make: bool,
+    ) -> Result<Arc<OpenTokenKey>, Error> {
+        let known = || self.token_key.get().filter(|key| will_do(key));
+        if let Some(key) = known() {
+            return Ok(key);
+        }
+        let _reading = self.token_key.reading.lock().await;
+        // Whoever had the lock before may have read it.
+        if let Some(key) = known() {
+            return Ok(key);
+        }
+        let key = Arc::new(self.load_token_key(make).await?);
+        self.token_key.set(Arc::clone(&key));
+        Ok(key)
+    }
+
+    async fn load_token_key(&self, make: bool) -> Result<OpenTokenKey, Error> {
         for _ in 0..TRIES {
             let store_key = self.store_key();
-            let Some((wrapped_by, wrapped)) = self.store.find_token_key().await? else {
+            let Some(stored) = self.store.find_token_key().await? else {
                 if !make {
                     return Err(Error::Unavailable("the key of tokens is gone".into()));
                 }
-                let made = store_key.generate_token_key();
-                let made =
-                    made.map_err(|_| Error::Unavailable("the system gives no randomness".into()))?;
-                let inserted = self.store.insert_token_key(store_key.id().clone(), made).await?;
+                let inserted = self.store.insert_token_key(new_token_key(&store_key)?).await?;
                 if inserted == KeyInsertion::StoreKeyReplaced {
                     self.renew_store_key().await?;
                 }
                 continue;
             };
-            if wrapped_by == *store_key.id() {
-                let key = store_key.unwrap_token_key(&wrapped);
-                let refused = |_| Error::Unavailable("the key of tokens does not open".into());
-                return key.map(Arc::new).map_err(refused);
+            if stored.store_key_id == *store_key.id() {
+                return open(&store_key, stored);
             }
             self.renew_store_key().await?;
         }
-        Err(Error::Unavailable("the store key changes again and again".into()))
+        Err(again_and_again())
     }
 }
 
-/// One to make the key and one to read it, and as many for a store key that is replaced meanwhile.
+impl KnownTokenKey {
+    fn get(&self) -> Option<Arc<OpenTokenKey>> {
+        // It is replaced as a whole, so a panic elsewhere leaves nothing half done.
+        self.key.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, key: Arc<OpenTokenKey>) {
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
+    }
+}
+
+impl OpenTokenKey {
+    fn proves(&self, found: &FoundToken) -> bool {
+        self.key.verify(&found.token, &found.hash, &found.proof.mac).is_ok()
+    }
+}
+
+/// What follows the key of tokens when the store key `old` is replaced by `new`.
+pub(super) fn change_token_key(
+    stored: &StoredTokenKey,
+    old: &StoreKey,
+    new: &StoreKey,
+) -> Result<TokenKeyChange, Error> {
+    let before = open(old, stored.clone())?;
+    let made = new_token_key(new)?;
+    let after = open(new, made.clone())?;
+    let sign_anew = move |found: &FoundToken| {
+        before.proves(found).then(|| after.key.sign(&found.token, &found.hash))
+    };
+    Ok(TokenKeyChange { new: made, sign_anew: Box::new(sign_anew) })
+}
+
+fn new_token_key(store_key: &StoreKey) -> Result<StoredTokenKey, Error> {
+    let wrapped = store_key
+        .generate_token_key()
+        .map_err(|_| Error::Unavailable("the system gives no randomness".into()))?;
+    let store_key_id = store_key.id().clone();
+    Ok(StoredTokenKey { id: TokenKeyId::generate(), store_key_id, wrapped })
+}
+
+fn open(store_key: &StoreKey, stored: StoredTokenKey) -> Result<OpenTokenKey, Error> {
+    let key = store_key.unwrap_token_key(&stored.wrapped).map_err(|_| {
+        Error::Unavailable(
+            "the key of tokens does not open: put the row of token_keys back from a backup, or remove it \
+             with all tokens"
+                .into(),
+        )
+    })?;
+    Ok(OpenTokenKey { id: stored.id, key })
+}
+
+fn again_and_again() -> Error {
+    Error::Unavailable("the key of tokens is replaced again and again".into())
+}
+
+/// One to make the key and one to read it, and as many for one that is replaced meanwhile.
 const TRIES: usize = 4;

@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::{Caller, Keyring, PresentedToken};
 use crate::{
-    crypto::{TokenKind, TokenText},
+    crypto::{TokenHash, TokenKind, TokenText},
     domain::{Clock, Error, OkmsId, Timestamp, Token, TokenBinding, TokenId},
-    store::Store,
+    store::{FoundToken, Store, UnreadableToken},
 };
 
 /// The use cases of tokens.
@@ -40,6 +40,37 @@ pub struct IssuedToken {
     pub text: TokenText,
 }
 
+/// A token in a list.
+#[derive(Debug, Clone)]
+pub struct ListedToken {
+    /// Its id, as it stands in the store.
+    pub id: String,
+    /// What is known of it; nothing where somebody changed what is stored, so that it does not count and none of it
+    /// is to be believed. A token that is revoked never counts again, and is not proven any more.
+    pub token: Option<Token>,
+}
+
+/// How long a token counts, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// As it was given.
+    pub first: u64,
+    /// Whatever its renewals.
+    pub longest: u64,
+}
+
+impl Lifetime {
+    /// That of a token.
+    pub fn of(token: &Token) -> Self {
+        let present = token.created_at.seconds_until(token.expires_at);
+        match token.binding {
+            // It ended with its credential if that was sooner, and then it still does.
+            Some(_) => Self { first: present.min(LOGIN_SECONDS), longest: MAX_LOGIN_SECONDS },
+            None => Self { first: present, longest: present },
+        }
+    }
+}
+
 impl Tokens {
     /// Works on `store`, with the key of tokens of `keyring`.
     pub fn new(store: Store, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
@@ -65,21 +96,48 @@ impl Tokens {
             binding: None,
         };
         let text = generate(TokenKind::Personal)?;
-        let mac = self.keyring.first_token_key().await?.sign(&token, &text.hash());
-        self.store.insert_token(token.clone(), text.hash(), mac).await?;
+        self.store.remove_ended_personal_tokens(now.minus_seconds(RETENTION_SECONDS)).await?;
+        self.insert(&token, text.hash()).await?;
         Ok(IssuedToken { token, text })
     }
 
-    /// The tokens of a domain.
+    /// Writes a new token; `false` where its credential was revoked.
+    async fn insert(&self, token: &Token, hash: TokenHash) -> Result<bool, Error> {
+        let insert = |proof| self.store.insert_token(token.clone(), hash, proof);
+        self.keyring.write_token(token, hash, insert).await
+    }
+
+    /// The tokens of a domain, the oldest first.
     ///
     /// # Errors
     ///
     /// [`Error::DomainNotFound`], or when storage fails.
-    pub async fn list(&self, okms_id: OkmsId) -> Result<Vec<Token>, Error> {
+    pub async fn list(&self, okms_id: OkmsId) -> Result<Vec<ListedToken>, Error> {
         if self.store.find_domain(okms_id).await?.is_none() {
             return Err(Error::DomainNotFound);
         }
-        self.store.list_tokens(okms_id).await
+        let mut listed = Vec::new();
+        for row in self.store.list_tokens(okms_id).await? {
+            listed.push(match row {
+                Err(UnreadableToken(id)) => ListedToken { id, token: None },
+                Ok(found) => {
+                    let (id, revoked) = (found.token.id.to_string(), found.token.revoked_at);
+                    let stands = revoked.is_some() || self.is_proven(&found).await?;
+                    ListedToken { id, token: stands.then_some(found.token) }
+                }
+            });
+        }
+        Ok(listed)
+    }
+
+    async fn is_proven(&self, found: &FoundToken) -> Result<bool, Error> {
+        if let Some(proven) = self.keyring.proves_token(found).await? {
+            return Ok(proven);
+        }
+        // The key may have been replaced since the row was read.
+        let Some(again) = self.store.find_token(found.hash).await? else { return Ok(false) };
+        let is_same = again.token.id == found.token.id;
+        Ok(is_same && self.keyring.proves_token(&again).await? == Some(true))
     }
 
     /// Revokes a token: it no longer counts from the next request on. `false` where there is none of that
@@ -118,10 +176,10 @@ impl Tokens {
             binding: Some(TokenBinding { fingerprint, credential_id: principal.credential_id }),
         };
         let text = generate(TokenKind::Login)?;
-        let mac = self.keyring.first_token_key().await?.sign(&token, &text.hash());
-        if !self.store.insert_token(token.clone(), text.hash(), mac).await? {
+        if !self.insert(&token, text.hash()).await? {
             return Err(Error::Unauthenticated("revoked credential"));
         }
+        caller.trail().note_issued_token(token.id);
         Ok(IssuedToken { token, text })
     }
 
@@ -144,8 +202,9 @@ impl Tokens {
         }
         let expires_at = end_of_login(token.created_at, self.clock.now(), caller);
         let renewed = Token { expires_at: token.expires_at.max(expires_at), ..token.clone() };
-        let mac = self.keyring.token_key().await?.sign(&renewed, &presented.hash());
-        if !self.store.prolong_token(token.id, renewed.expires_at, mac).await? {
+        let (id, end) = (renewed.id, renewed.expires_at);
+        let prolong = |proof| self.store.prolong_token(id, end, proof);
+        if !self.keyring.write_token(&renewed, presented.hash(), prolong).await? {
             return Err(Error::Unauthenticated("revoked token"));
         }
         Ok(renewed)
@@ -164,8 +223,7 @@ impl Tokens {
 
     /// Seconds from now until a point in time.
     pub fn seconds_until(&self, end: Timestamp) -> u64 {
-        let millis = end.as_millis().saturating_sub(self.clock.now().as_millis());
-        u64::try_from(millis).unwrap_or_default() / 1_000
+        self.clock.now().seconds_until(end)
     }
 
     /// The present.
@@ -186,6 +244,9 @@ fn generate(kind: TokenKind) -> Result<TokenText, Error> {
         .map_err(|_| Error::Unavailable("the system has no randomness to give".into()))
 }
 
+/// Seconds for which a personal token stays in the list after it ended or was revoked: 30 days, in which people may
+/// ask what became of it. The audit log tells it afterwards.
+const RETENTION_SECONDS: u32 = 30 * 86_400;
 const NO_TOKEN: &str =
     "the request has no token; a certificate is neither renewed nor revoked here";
 /// Seconds for which a token counts that a certificate asked for: an hour, so that one that was left

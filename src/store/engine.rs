@@ -362,6 +362,20 @@ pub(super) async fn lock_root_keys(connection: &mut Connection<'_>) -> Result<()
     Ok(())
 }
 
+/// Whether a statement finds a row, which then nobody changes until the transaction ends. Others may hold the same
+/// row so at the same time, and nothing is written; SQLite has one writer, who holds everything.
+macro_rules! holds_row {
+    ($connection:expr, $sql:literal, $($argument:expr),+) => {{
+        let sql = match $connection {
+            $crate::store::Connection::Sqlite(_) => $sql,
+            $crate::store::Connection::Postgres(_) => concat!($sql, " FOR SHARE"),
+        };
+        fetch_optional!($connection, (String,), sql, $($argument),+).map(|row| row.is_some())
+    }};
+}
+
+pub(super) use holds_row;
+
 fn migrations(files: &[(i64, &'static str, &'static str)]) -> Migrator {
     let migrations = files.iter().map(|(version, name, sql)| {
         let sql = sqlx::SqlSafeStr::into_sql_str(*sql);
@@ -388,7 +402,7 @@ macro_rules! migration {
     };
 }
 
-const SQLITE_MIGRATIONS: [(i64, &str, &str); 7] = [
+const SQLITE_MIGRATIONS: [(i64, &str, &str); 8] = [
     migration!("sqlite", 1, "0001_domains_credentials_secrets"),
     migration!("sqlite", 2, "0002_revisions"),
     migration!("sqlite", 3, "0003_policies"),
@@ -396,8 +410,9 @@ const SQLITE_MIGRATIONS: [(i64, &str, &str); 7] = [
     migration!("sqlite", 5, "0005_registered_certificates"),
     migration!("sqlite", 6, "0006_row_authentication"),
     migration!("sqlite", 7, "0007_tokens"),
+    migration!("sqlite", 8, "0008_token_key_ids"),
 ];
-const POSTGRES_MIGRATIONS: [(i64, &str, &str); 7] = [
+const POSTGRES_MIGRATIONS: [(i64, &str, &str); 8] = [
     migration!("postgres", 1, "0001_domains_credentials_secrets"),
     migration!("postgres", 2, "0002_revisions"),
     migration!("postgres", 3, "0003_policies"),
@@ -405,6 +420,7 @@ const POSTGRES_MIGRATIONS: [(i64, &str, &str); 7] = [
     migration!("postgres", 5, "0005_registered_certificates"),
     migration!("postgres", 6, "0006_row_authentication"),
     migration!("postgres", 7, "0007_tokens"),
+    migration!("postgres", 8, "0008_token_key_ids"),
 ];
 
 /// Readers of SQLite do not wait for each other; each costs a thread and a page cache. Four are

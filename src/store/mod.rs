@@ -20,7 +20,7 @@
 //! | `secret_rows` | rows of secrets and versions, which prove themselves to whoever has keys |
 //! | `iam_rows` | rows of policies and groups, readable or not |
 //! | `unproven` | rows of a time before they did |
-//! | `domains`, `keys`, `root_keys`, `credentials`, `tokens`, `policies`, `secrets`, `secret_changes` | statements, one file per resource |
+//! | `domains`, `keys`, `root_keys`, `credentials`, `tokens`, `token_keys`, `policies`, `secrets`, `secret_changes` | statements, one file per resource |
 
 mod cleaning;
 mod connection;
@@ -36,6 +36,7 @@ mod root_keys;
 mod secret_changes;
 mod secret_rows;
 mod secrets;
+mod token_keys;
 mod tokens;
 mod transaction;
 mod unproven;
@@ -55,7 +56,8 @@ pub use self::{
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secret_changes::{Decision, SecretProof, VersionProof},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
-    tokens::FoundToken,
+    token_keys::{StoredTokenKey, TokenKeyChange},
+    tokens::{FoundToken, TokenProof, TokenWrite, UnreadableToken},
     unproven::{NewProof, UnprovenPage, UnprovenSecret, UnprovenVersion},
 };
 use crate::{crypto::KeyId, domain};

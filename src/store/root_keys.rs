@@ -12,7 +12,7 @@ use super::{
     domains::stored_u32,
     engine::lock_root_keys,
     keys::{add_key_revision, list_all_keys},
-    tokens::rewrap_token_key,
+    token_keys::{StoredTokenKey, TokenKeyChange, replace_token_key},
     transaction::Tx,
 };
 use crate::{
@@ -117,11 +117,11 @@ impl Store {
         .await
     }
 
-    /// Replaces root keys and the store key, and wraps the keys of all domains anew, as one whole;
-    /// `false`, and nothing done, where the root keys are not as `rotation` says that they were.
+    /// Replaces root keys, the store key and the key of tokens, and wraps the keys of all domains anew, as one
+    /// whole; `false`, and nothing done, where the root keys are not as `rotation` says that they were.
     ///
-    /// `rewrap` wraps the key of a domain anew, and `rewrap_tokens` that of tokens; both may be asked more than
-    /// once.
+    /// `rewrap` wraps the key of a domain anew, and `change_tokens` says what follows the key of tokens; both may
+    /// be asked more than once.
     ///
     /// # Errors
     ///
@@ -131,23 +131,23 @@ impl Store {
         rotation: RootKeyRotation,
         now: Timestamp,
         rewrap: F,
-        rewrap_tokens: T,
+        change_tokens: T,
     ) -> Result<bool, Error>
     where
         F: Fn(OkmsId, &StoredKey) -> Result<WrappedKey, Error> + Send + Sync + 'static,
-        T: Fn(&WrappedKey) -> Result<WrappedKey, Error> + Send + Sync + 'static,
+        T: Fn(&StoredTokenKey) -> Result<TokenKeyChange, Error> + Send + Sync + 'static,
     {
-        let unit = std::sync::Arc::new((rotation, rewrap, rewrap_tokens));
+        let unit = std::sync::Arc::new((rotation, rewrap, change_tokens));
         self.write(move |tx| {
             let unit = std::sync::Arc::clone(&unit);
             Box::pin(async move {
-                let (rotation, rewrap, rewrap_tokens) = &*unit;
+                let (rotation, rewrap, change_tokens) = &*unit;
                 if locked_slots(&mut tx.connection).await? != rotation.before {
                     return Ok(false);
                 }
                 // What the old root key opened must leave the files of the engine too.
                 (tx.wrote, tx.deleted) = (true, true);
-                rotate(tx, rotation, now, rewrap, rewrap_tokens).await?;
+                rotate(tx, rotation, now, rewrap, change_tokens).await?;
                 Ok(true)
             })
         })
@@ -253,7 +253,7 @@ async fn rotate(
     rotation: &RootKeyRotation,
     now: Timestamp,
     rewrap: &(impl Fn(OkmsId, &StoredKey) -> Result<WrappedKey, Error> + Send + Sync),
-    rewrap_tokens: &(impl Fn(&WrappedKey) -> Result<WrappedKey, Error> + Send + Sync),
+    change_tokens: &(impl Fn(&StoredTokenKey) -> Result<TokenKeyChange, Error> + Send + Sync),
 ) -> Result<(), StoreError> {
     let absent = || Error::Internal("a rotation to no root key".into());
     let new = &rotation.after.first().ok_or_else(absent)?.1.id;
@@ -262,7 +262,7 @@ async fn rotate(
         let wrapped = rewrap(okms_id, &key)?;
         update_wrapped(&mut tx.connection, &key, new, &wrapped).await?;
     }
-    rewrap_token_key(&mut tx.connection, new, rewrap_tokens).await?;
+    replace_token_key(&mut tx.connection, change_tokens).await?;
     let created = |id: &RootKeyId| {
         let before = rotation.before.iter().find(|slot| slot.root_key_id == *id);
         before.map_or(now, |slot| slot.created_at)

@@ -3,12 +3,13 @@
 use sqlx::FromRow;
 
 use super::{
-    Connection, KeyInsertion, Store, StoreError,
+    Store,
     connection::{execute, fetch_all, fetch_optional},
-    root_keys::has_store_key,
+    engine::holds_row,
+    token_keys::hold_token_key,
 };
 use crate::{
-    crypto::{StoreKeyId, TokenHash, TokenMac, WrappedKey},
+    crypto::{TokenHash, TokenKeyId, TokenMac},
     domain::{Error, OkmsId, Revisions, Timestamp, Token, TokenBinding, TokenId},
 };
 
@@ -17,20 +18,47 @@ use crate::{
 pub struct FoundToken {
     /// The token.
     pub token: Token,
+    /// The hash that it is looked up by.
+    pub hash: TokenHash,
     /// The proof of it: nothing of the token may be used before it is verified.
-    pub mac: TokenMac,
+    pub proof: TokenProof,
     /// The region of its domain.
     pub region: String,
     /// As of now.
     pub revisions: Revisions,
 }
 
+/// The proof of what is stored of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenProof {
+    /// The key that the MAC is of.
+    pub key_id: TokenKeyId,
+    /// The MAC.
+    pub mac: TokenMac,
+}
+
+/// A row that no token can be read of: its id as it stands there.
+#[derive(Debug, Clone)]
+pub struct UnreadableToken(pub String);
+
+/// What became of a token that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenWrite {
+    /// It is written.
+    Done,
+    /// It is not: what it depends on is revoked, or gone.
+    Refused,
+    /// It is not: its MAC is of a key that was replaced.
+    KeyReplaced,
+}
+
 /// The statement for rows of [`TokenRow`].
 macro_rules! select_tokens {
     ($which:literal) => {
         concat!(
-            "SELECT t.token_id, t.okms_id, t.identity_urns, t.description, t.created_at, \
-             t.expires_at, t.revoked_at, t.bound_fingerprint, t.credential_id, t.mac, d.region, \
+            "SELECT t.token_id, t.okms_id, t.token_hash, t.identity_urns, t.description, \
+             t.created_at, t.expires_at, t.revoked_at, t.bound_fingerprint, t.credential_id, \
+             t.token_key_id, t.mac, d.region, \
              r.iam AS iam_revision, r.keys AS keys_revision \
              FROM tokens t JOIN domains d ON d.okms_id = t.okms_id \
              JOIN revisions r ON r.id = 1 ",
@@ -39,8 +67,10 @@ macro_rules! select_tokens {
     };
 }
 
+pub(super) use select_tokens;
+
 impl Store {
-    /// Makes a token. One of a credential is not made where that is revoked by then: `false`.
+    /// Makes a token. One of a credential is not made where that is revoked by then.
     ///
     /// # Errors
     ///
@@ -49,29 +79,33 @@ impl Store {
         &self,
         token: Token,
         hash: TokenHash,
-        mac: TokenMac,
-    ) -> Result<bool, Error> {
+        proof: TokenProof,
+    ) -> Result<TokenWrite, Error> {
         let identity_urns = serde_json::to_string(&token.identity_urns)
             .map_err(|_| Error::Internal("identity URNs cannot be written as JSON".into()))?;
         self.write(move |tx| {
-            let (token, identity_urns, mac) = (token.clone(), identity_urns.clone(), mac.clone());
+            let (token, identity_urns) = (token.clone(), identity_urns.clone());
+            let proof = proof.clone();
             Box::pin(async move {
-                tx.wrote = true;
+                if !hold_token_key(&mut tx.connection, &proof.key_id).await? {
+                    return Ok(TokenWrite::KeyReplaced);
+                }
                 let binding = token.binding.as_ref();
                 let credential = binding.and_then(|binding| binding.credential_id);
                 let credential = credential.map(|id| id.to_string());
                 if let Some(credential) = &credential {
-                    // A write, so that a revocation comes before or after, never between.
-                    let rows = execute!(
+                    // Held, so that a revocation comes before or after, never between.
+                    let stands = holds_row!(
                         &mut tx.connection,
-                        "UPDATE credentials SET revoked_at = NULL \
+                        "SELECT credential_id FROM credentials \
                          WHERE credential_id = $1 AND revoked_at IS NULL",
                         credential
                     )?;
-                    if rows == 0 {
-                        return Ok(false);
+                    if !stands {
+                        return Ok(TokenWrite::Refused);
                     }
                 }
+                tx.wrote = true;
                 if let Some(binding) = binding {
                     // Whoever asks for one again and again leaves no more than these behind.
                     execute!(
@@ -87,9 +121,9 @@ impl Store {
                 let rows = execute!(
                     &mut tx.connection,
                     "INSERT INTO tokens (token_id, okms_id, token_hash, identity_urns, description, \
-                     created_at, expires_at, bound_fingerprint, credential_id, mac) \
+                     created_at, expires_at, bound_fingerprint, credential_id, token_key_id, mac) \
                      SELECT $1, okms_id, $3, $4, $5, CAST($6 AS BIGINT), CAST($7 AS BIGINT), $8, $9, \
-                     $10 FROM domains WHERE okms_id = $2",
+                     $10, $11 FROM domains WHERE okms_id = $2",
                     token.id.to_string(),
                     token.okms_id.to_string(),
                     &hash.as_bytes()[..],
@@ -99,9 +133,10 @@ impl Store {
                     token.expires_at.as_millis(),
                     binding.map(|binding| binding.fingerprint.to_vec()),
                     &credential,
-                    &mac.as_bytes()[..],
+                    proof.key_id.as_str(),
+                    &proof.mac.as_bytes()[..],
                 )?;
-                if rows == 0 { Err(Error::DomainNotFound.into()) } else { Ok(true) }
+                if rows == 0 { Err(Error::DomainNotFound.into()) } else { Ok(TokenWrite::Done) }
             })
         })
         .await
@@ -129,14 +164,21 @@ impl Store {
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn list_tokens(&self, okms_id: OkmsId) -> Result<Vec<Token>, Error> {
+    pub async fn list_tokens(
+        &self,
+        okms_id: OkmsId,
+    ) -> Result<Vec<Result<FoundToken, UnreadableToken>>, Error> {
         let sql = select_tokens!("WHERE t.okms_id = $1 ORDER BY t.created_at, t.token_id");
         let rows = self
             .read(move |connection| {
                 Box::pin(async move { fetch_all!(connection, TokenRow, sql, okms_id.to_string()) })
             })
             .await?;
-        rows.into_iter().map(|row| row.into_token().map(|found| found.token)).collect()
+        let read = |row: TokenRow| {
+            let id = row.token_id.clone();
+            row.into_token().map_err(|_| UnreadableToken(id))
+        };
+        Ok(rows.into_iter().map(read).collect())
     }
 
     /// Revokes a token, once: a second revocation keeps the time of the first. `false` where there is
@@ -164,8 +206,7 @@ impl Store {
         .await
     }
 
-    /// Lets a bound token that is not revoked end later, with its new MAC; never earlier. `false` where there is
-    /// none.
+    /// Lets a bound token that is not revoked end later, with its new proof; never earlier.
     ///
     /// # Errors
     ///
@@ -174,66 +215,46 @@ impl Store {
         &self,
         id: TokenId,
         expires_at: Timestamp,
-        mac: TokenMac,
-    ) -> Result<bool, Error> {
+        proof: TokenProof,
+    ) -> Result<TokenWrite, Error> {
         self.write(move |tx| {
-            let mac = mac.clone();
+            let proof = proof.clone();
             Box::pin(async move {
+                if !hold_token_key(&mut tx.connection, &proof.key_id).await? {
+                    return Ok(TokenWrite::KeyReplaced);
+                }
                 tx.wrote = true;
                 let rows = execute!(
                     &mut tx.connection,
                     "UPDATE tokens SET mac = CASE WHEN expires_at > $2 THEN mac ELSE $3 END, \
                      expires_at = CASE WHEN expires_at > $2 THEN expires_at ELSE $2 END \
-                     WHERE token_id = $1 AND revoked_at IS NULL AND bound_fingerprint IS NOT NULL",
+                     WHERE token_id = $1 AND token_key_id = $4 AND revoked_at IS NULL \
+                     AND bound_fingerprint IS NOT NULL",
                     id.to_string(),
                     expires_at.as_millis(),
-                    &mac.as_bytes()[..]
+                    &proof.mac.as_bytes()[..],
+                    proof.key_id.as_str()
                 )?;
-                Ok(rows > 0)
+                Ok(if rows == 0 { TokenWrite::Refused } else { TokenWrite::Done })
             })
         })
         .await
     }
 
-    /// The key of the MACs of tokens and the store key that wraps it, once there is one.
+    /// Removes personal tokens that ended or were revoked before `before`.
     ///
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn find_token_key(&self) -> Result<Option<(StoreKeyId, WrappedKey)>, Error> {
-        let row = self
-            .read(|connection| {
-                Box::pin(async move { fetch_optional!(connection, WrappedRow, SELECT_TOKEN_KEY) })
-            })
-            .await?;
-        Ok(row.map(wrapped_key))
-    }
-
-    /// Gives the store the key of the MACs of tokens, unless it has one.
-    ///
-    /// # Errors
-    ///
-    /// When storage fails.
-    pub async fn insert_token_key(
-        &self,
-        store_key_id: StoreKeyId,
-        wrapped: WrappedKey,
-    ) -> Result<KeyInsertion, Error> {
+    pub async fn remove_ended_personal_tokens(&self, before: Timestamp) -> Result<(), Error> {
         self.write(move |tx| {
-            let (store_key_id, wrapped) = (store_key_id.clone(), wrapped.clone());
             Box::pin(async move {
-                if !has_store_key(&mut tx.connection, &store_key_id).await? {
-                    return Ok(KeyInsertion::StoreKeyReplaced);
-                }
                 tx.wrote = true;
-                let rows = execute!(
-                    &mut tx.connection,
-                    "INSERT INTO token_keys (id, store_key_id, wrapped_key) VALUES (1, $1, $2) \
-                     ON CONFLICT DO NOTHING",
-                    store_key_id.as_str(),
-                    wrapped.as_bytes()
-                )?;
-                Ok(if rows == 0 { KeyInsertion::Exists } else { KeyInsertion::Done })
+                // All are looked at: this happens when somebody makes one by hand.
+                let sql = "DELETE FROM tokens WHERE bound_fingerprint IS NULL \
+                           AND (expires_at < $1 OR revoked_at < $1)";
+                execute!(&mut tx.connection, sql, before.as_millis())?;
+                Ok(())
             })
         })
         .await
@@ -257,39 +278,14 @@ impl Store {
     }
 }
 
-/// Wraps the key of tokens anew, when the store key is replaced.
-pub(super) async fn rewrap_token_key(
-    connection: &mut Connection<'_>,
-    store_key_id: &StoreKeyId,
-    rewrap: impl Fn(&WrappedKey) -> Result<WrappedKey, Error>,
-) -> Result<(), StoreError> {
-    let row = fetch_optional!(&mut *connection, WrappedRow, SELECT_TOKEN_KEY)?;
-    let Some((_, wrapped)) = row.map(wrapped_key) else { return Ok(()) };
-    let rewrapped = rewrap(&wrapped)?;
-    execute!(
-        connection,
-        "UPDATE token_keys SET store_key_id = $1, wrapped_key = $2",
-        store_key_id.as_str(),
-        rewrapped.as_bytes()
-    )?;
-    Ok(())
-}
-
-const SELECT_TOKEN_KEY: &str = "SELECT store_key_id, wrapped_key FROM token_keys";
-
-type WrappedRow = (String, Vec<u8>);
-
-fn wrapped_key((store_key_id, wrapped): WrappedRow) -> (StoreKeyId, WrappedKey) {
-    (StoreKeyId::from_stored(store_key_id), WrappedKey::from_stored(wrapped))
-}
-
 /// Tokens that one certificate has at a time: a client needs one, and many processes may share a certificate.
 const MAX_BOUND_TOKENS: u32 = 100;
 
 #[derive(FromRow)]
-struct TokenRow {
-    token_id: String,
+pub(super) struct TokenRow {
+    pub(super) token_id: String,
     okms_id: String,
+    token_hash: Vec<u8>,
     identity_urns: String,
     description: String,
     created_at: i64,
@@ -297,6 +293,7 @@ struct TokenRow {
     revoked_at: Option<i64>,
     bound_fingerprint: Option<Vec<u8>>,
     credential_id: Option<String>,
+    token_key_id: String,
     mac: Vec<u8>,
     region: String,
     iam_revision: i64,
@@ -304,7 +301,7 @@ struct TokenRow {
 }
 
 impl TokenRow {
-    fn into_token(self) -> Result<FoundToken, Error> {
+    pub(super) fn into_token(self) -> Result<FoundToken, Error> {
         let broken = |what: &str| Error::Internal(format!("stored token: {what}"));
         let credential_id = self.credential_id.map(|id| id.parse()).transpose();
         let credential_id = credential_id.map_err(|_| broken("credential id"))?;
@@ -329,7 +326,9 @@ impl TokenRow {
             binding,
         };
         let revisions = Revisions { iam: self.iam_revision, keys: self.keys_revision };
+        let hash = TokenHash::from_stored(&self.token_hash).map_err(|_| broken("hash"))?;
         let mac = TokenMac::from_stored(&self.mac).map_err(|_| broken("MAC"))?;
-        Ok(FoundToken { token, mac, region: self.region, revisions })
+        let proof = TokenProof { key_id: TokenKeyId::from_stored(self.token_key_id), mac };
+        Ok(FoundToken { token, hash, proof, region: self.region, revisions })
     }
 }

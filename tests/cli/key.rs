@@ -369,6 +369,11 @@ async fn killed_at_any_time(mut trial: Trial, server_flags: &[&str]) {
     };
     let [new, old] = ["root.key.new", "root.key.old"].map(|name| trial.data(name));
     let id = trial.variable("OKMS_ID").to_owned();
+    let identity = "urn:v1:eu:identity:account:dev";
+    let create = ["token", "create", "--domain", &id, "--identity", identity, "--format", "json"];
+    let made = command(&create).output().expect("the binary runs").stdout;
+    let made: serde_json::Value = serde_json::from_slice(&made).expect("JSON");
+    let token = made["token"].as_str().expect("a token").to_owned();
     // How long each takes when nothing kills it.
     let begun = Instant::now();
     assert!(command(&["key", "rewrap"]).output().expect("the binary runs").status.success());
@@ -399,6 +404,10 @@ async fn killed_at_any_time(mut trial: Trial, server_flags: &[&str]) {
         }
         // By the server that was there all the time, and by a process that begins now.
         assert_eq!(everything(&trial).await, before, "after {time}: {arguments:?}");
+        let (headers, body) = ([("x-vault-token", &*token)], bytes::Bytes::new());
+        let nobody = trial.client_with(None);
+        let answer = nobody.send(hyper::Method::GET, &trial.secrets(), &headers, body).await;
+        assert_eq!(answer.status, 200, "after {time}: {arguments:?}: {}", answer.text());
         let status = command(&STATUS).output().expect("the binary runs");
         assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
     }

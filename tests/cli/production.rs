@@ -95,7 +95,16 @@ async fn from_nothing_to_a_secret() {
     let text = format!("{}\n[tls]\nclient_certificate = \"required\"\n", read(&config));
     fs::write(&config, text).unwrap();
     let server = production.serve(&["--log-format", "json", "--log-level", "debug"]);
-    production.client(Some((&cert, &key))).get(&secrets).await.ok();
+    let client = production.client(Some((&cert, &key)));
+    client.get(&secrets).await.ok();
+    // A token does not make up for it, and counts beside it.
+    let create = ["token", "create", "--domain", id, "--identity", urn];
+    let made = json(cwd, &[&create[..], &data].concat());
+    let token = [("x-vault-token", made["token"].as_str().unwrap())];
+    let (get, body) = (hyper::Method::GET, bytes::Bytes::new());
+    client.send(get.clone(), &secrets, &token, body.clone()).await.ok();
+    let refused = production.client(None).try_send(get, &secrets, &token, body).await;
+    assert!(refused.is_err(), "{refused:?}");
     let log = read(&production.cwd.path().join("log"));
     for line in log.lines() {
         let line: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");

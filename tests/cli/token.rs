@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use bytes::Bytes;
 use hyper::Method;
 use serde_json::{Value, json};
+use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
     client::Answer,
@@ -75,12 +76,47 @@ async fn a_token_is_shown_once_and_counts_until_it_is_revoked() {
         .find(|line| line["operation"] == "token create" && line["stage"] == "ended")
         .unwrap();
     assert_eq!(ended["about"]["tokenId"], id);
+    assert_eq!(ended["about"]["expiresAt"], made["expiredAt"]);
     for file in crate::harness::files_below(cwd) {
         let bytes = std::fs::read(&file).unwrap();
         let found = bytes.windows(token.len()).any(|bytes| bytes == token.as_bytes());
         assert!(!found, "the token is in {}", file.display());
     }
     assert!(!trial.printed().contains(token));
+}
+
+#[tokio::test]
+async fn a_list_says_of_each_token_whether_it_counts() {
+    let trial = Trial::start();
+    let description = ["--identity", ACCOUNT, "--description", "said"];
+    let made: Vec<_> = (0..4).map(|_| create(&trial, &description)).collect();
+    let ids: Vec<_> = made.iter().map(|made| made["id"].as_str().unwrap()).collect();
+    succeed(trial.cwd.path(), &["token", "revoke", ids[0]]);
+    let options = SqliteConnectOptions::new().filename(trial.data("okmsd.db"));
+    let mut store = SqliteConnection::connect_with(&options).await.unwrap();
+    for (id, change) in
+        [(ids[1], "description = 'x' || char(27) || '[2J'"), (ids[2], "identity_urns = 'none'")]
+    {
+        let sql = format!("UPDATE tokens SET {change} WHERE token_id = '{id}'");
+        store.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+    }
+    store.close().await.unwrap();
+    for (made, status) in made.iter().zip([401, 401, 500, 200]) {
+        let token = made["token"].as_str().unwrap();
+        assert_eq!(ask(&trial, token).await.status, status);
+    }
+    let list = ["token", "list", "--domain", trial.variable("OKMS_ID")];
+    let listed = run_json(trial.cwd.path(), &list);
+    let text = succeed(trial.cwd.path(), &list);
+    assert!(!text.contains('\u{1b}'), "nothing of what somebody wrote: {text}");
+    for (id, status) in ids.iter().zip(["REVOKED", "TAMPERED", "TAMPERED", "READY"]) {
+        let row = listed.as_array().unwrap().iter().find(|row| row["id"] == *id).unwrap();
+        assert_eq!(row["status"], status);
+        assert_eq!(row["description"].is_null(), status == "TAMPERED", "{row}");
+        let line = text.lines().find(|line| line.contains(id)).unwrap();
+        assert!(line.contains(status), "{line}");
+        assert_eq!(line.contains("said"), status != "TAMPERED", "{line}");
+    }
 }
 
 #[test]

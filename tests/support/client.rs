@@ -75,6 +75,19 @@ impl Client {
         Self { base: base.to_owned(), http }
     }
 
+    /// One that connects from an address of this machine.
+    pub fn from_address(base: &str, tls: ClientConfig, address: [u8; 4]) -> Self {
+        let mut connector = connector();
+        connector.set_local_address(Some(address.into()));
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_only()
+            .enable_all_versions()
+            .wrap_connector(connector);
+        let http = legacy::Client::builder(TokioExecutor::new()).build(https);
+        Self { base: base.to_owned(), http }
+    }
+
     /// The same over HTTP/1.1 alone.
     pub fn http1(base: &str, tls: ClientConfig) -> Self {
         let https = HttpsConnectorBuilder::new()

@@ -18,7 +18,7 @@ use crate::{
         token::OwnToken,
     },
     domain::{Error, Timestamp, Token},
-    service::Caller,
+    service::{Caller, Lifetime},
 };
 
 /// What is known of the caller's token. Where a certificate speaks for itself, it is described as the token
@@ -29,11 +29,13 @@ pub(super) struct LookupSelfData {
     accessor: String,
     /// Seconds since 1970.
     creation_time: i64,
+    /// Seconds for which it counted when it was given.
     creation_ttl: u64,
     display_name: String,
     entity_id: &'static str,
     #[schema(format = DateTime, example = "2026-11-23T09:30:00.123000000Z")]
     expire_time: Option<String>,
+    /// Seconds from its creation after which no renewal lets it count any more; 0 for a certificate.
     explicit_max_ttl: u64,
     /// The token that the caller sent. Empty for a certificate.
     #[serde(serialize_with = "wiped_text")]
@@ -100,16 +102,20 @@ pub(super) async fn lookup_self(
     let token = caller.token();
     let end = token.map(|token| token.expires_at).or(caller.credential_expires_at());
     let created_at = token.map_or_else(|| state.tokens.now(), |token| token.created_at);
-    let lifetime = end.map_or(0, |end| seconds_between(created_at, end));
+    let lifetime = match token {
+        Some(token) => Lifetime::of(token),
+        // Without a token there is nothing that could be prolonged.
+        None => Lifetime { first: end.map_or(0, |end| created_at.seconds_until(end)), longest: 0 },
+    };
     let own = own.map_or_else(String::new, |own| own.expose().to_owned());
     let data = LookupSelfData {
         accessor: token.map_or_else(String::new, |token| token.id.to_string()),
         creation_time: created_at.as_millis().div_euclid(1_000),
-        creation_ttl: lifetime,
+        creation_ttl: lifetime.first,
         display_name: token.map_or_else(String::new, |token| token.description.clone()),
         entity_id: "",
         expire_time: end.map(Timestamp::to_rfc3339_nanos),
-        explicit_max_ttl: 0,
+        explicit_max_ttl: lifetime.longest,
         id: Zeroizing::new(own),
         meta: metadata(&caller),
         num_uses: 0,
@@ -192,7 +198,7 @@ pub(super) async fn login(
     id: RequestId,
 ) -> Result<JsonAnswer<TokenAnswer>, ApiError> {
     if !state.authentication.takes_tokens() {
-        return Err(Error::TokensOff.into());
+        return Err(ApiError::NoTokens);
     }
     let issued = state.tokens.login(&caller).await?;
     let auth = token_auth(&state, &caller, &issued.token, issued.text.expose());
@@ -220,11 +226,6 @@ fn metadata(caller: &Caller) -> BTreeMap<&'static str, String> {
     let mut metadata = BTreeMap::from([("okms_id", caller.okms_id().to_string())]);
     metadata.extend(caller.principal().credential_id.map(|id| ("credential_id", id.to_string())));
     metadata
-}
-
-fn seconds_between(start: Timestamp, end: Timestamp) -> u64 {
-    let millis = end.as_millis().saturating_sub(start.as_millis());
-    u64::try_from(millis).unwrap_or_default() / 1_000
 }
 
 /// Writes a text that is wiped when it is dropped; the buffer that it is written to is so too.

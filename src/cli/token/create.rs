@@ -59,6 +59,7 @@ impl Create {
             let issued =
                 issued.map_err(|error| Failure::refused("cannot make the token", &error))?;
             services.notes.add("tokenId", issued.token.id);
+            services.notes.add("expiresAt", issued.token.expires_at.to_rfc3339_seconds());
             let has_rights = services.has_rights(&issued.token.identity_urns).await;
             Ok((issued, has_rights))
         })?;

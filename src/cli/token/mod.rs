@@ -18,6 +18,7 @@ use crate::{
     clock::SystemClock,
     config::Environment,
     domain::{Argument, Clock, Error, OkmsId, Timestamp, Token, TokenId},
+    service::ListedToken,
 };
 
 /// What to do with tokens.
@@ -74,20 +75,31 @@ impl List {
             },
         )?;
         let now = SystemClock.now();
-        let row = |token: &Token| {
-            [
+        let row = |listed: &ListedToken| match &listed.token {
+            Some(token) => [
                 token.id.to_string(),
                 kind(token).to_owned(),
                 token.status(now).as_str().to_owned(),
                 token.expires_at.to_rfc3339_seconds(),
                 token.description.clone(),
-            ]
+            ],
+            // Whoever changed it may have written anything.
+            None => {
+                let id = listed.id.escape_debug().to_string();
+                [id, String::new(), TAMPERED.to_owned(), String::new(), String::new()]
+            }
         };
         let rows: Vec<_> = tokens.iter().map(row).collect();
         output::answer(
             self.format,
             || output::table(["ID", "KIND", "STATUS", "EXPIRES", "DESCRIPTION"], &rows),
-            || tokens.iter().map(|token| json(token, now)).collect(),
+            || {
+                let json = |listed: &ListedToken| match &listed.token {
+                    Some(token) => json(token, now),
+                    None => json!({"id": listed.id, "status": TAMPERED}),
+                };
+                tokens.iter().map(json).collect()
+            },
         )
     }
 }
@@ -113,6 +125,9 @@ fn token_id(text: &str) -> Result<TokenId, Failure> {
         Failure::refused("cannot revoke the token", &Error::argument(Argument::FieldRequired, rule))
     })
 }
+
+/// The status of a token whose row does not prove itself: it does not count.
+const TAMPERED: &str = "TAMPERED";
 
 const fn kind(token: &Token) -> &'static str {
     if token.binding.is_some() { "login" } else { "personal" }

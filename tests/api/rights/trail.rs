@@ -81,7 +81,7 @@ impl UseCases {
         let peer_address = "127.0.0.1:1".parse().expect("an address");
         let connection = ConnectionInfo { peer_address, peer };
         let trail = Arc::new(RequestTrail::default());
-        let authenticated = self.authentication.authenticate(&connection, presented).await;
+        let authenticated = self.authentication.authenticate(&connection, presented, &trail).await;
         let caller = Caller::enter(authenticated.expect("a caller"), domain.okms_id, trail.clone());
         (caller.expect("the domain"), trail)
     }

@@ -26,27 +26,28 @@ both_engines!(
     a_certificate_has_nothing_to_renew_or_revoke,
     each_caller_looks_itself_up,
     ended_tokens_of_logins_do_not_fill_the_store,
+    personal_tokens_are_kept_for_a_month_after_they_ended,
     logins_without_end_leave_a_hundred_tokens,
     a_bound_token_that_lost_its_binding_in_the_store_does_not_count,
     a_certificate_of_another_authority_gets_a_token_and_keeps_the_rights_it_has_at_each_request,
     a_slow_body_of_a_login_does_not_bring_back_what_was_revoked,
 );
 
-fn address(domain: &Domain, below: &str) -> String {
+pub(super) fn address(domain: &Domain, below: &str) -> String {
     format!("/api/{}/v1/{below}", domain.okms_id)
 }
 
-async fn log_in(client: &Client, domain: &Domain) -> Answer {
+pub(super) async fn log_in(client: &Client, domain: &Domain) -> Answer {
     client.post(&address(domain, "auth/cert/login"), r#"{"name":"any"}"#).await
 }
 
 /// A token of a login.
-async fn token_of(domain: &Domain) -> String {
+pub(super) async fn token_of(domain: &Domain) -> String {
     let answer = log_in(&domain.client, domain).await.ok();
     answer["auth"]["client_token"].as_str().expect("a token").to_owned()
 }
 
-async fn with_token(
+pub(super) async fn with_token(
     client: &Client,
     method: Method,
     domain: &Domain,
@@ -64,7 +65,8 @@ async fn renew(domain: &Domain, token: &str) -> Answer {
 async fn a_certificate_gets_a_token_that_counts_with_it_alone(server: Server) {
     let domain = server.domain().await;
     domain.create("a", "{}").await;
-    let answer = log_in(&domain.client, &domain).await.ok();
+    let given = log_in(&domain.client, &domain).await;
+    let answer = given.ok();
     let auth = &answer["auth"];
     for (field, value) in [
         ("lease_duration", json!(3_600)),
@@ -96,6 +98,10 @@ async fn a_certificate_gets_a_token_that_counts_with_it_alone(server: Server) {
     let record = records.iter().find(|record| record["request_id"] == id).expect("a record");
     assert_eq!(record["credential_id"], domain.credential.id.to_string());
     assert_eq!(record["token_id"], auth["accessor"]);
+    let id = given.header("x-request-id").expect("an id");
+    let record = records.iter().find(|record| record["request_id"] == id).expect("a record");
+    assert_eq!(record["issued_token_id"], auth["accessor"]);
+    assert_eq!(record.get("token_id"), None);
 }
 
 async fn a_login_needs_a_certificate_and_a_domain_of_its_own(server: Server) {
@@ -136,7 +142,11 @@ async fn a_revoked_credential_ends_its_tokens_at_once(server: Server) {
     }
     renew(&domain, &token).await.error(403, TOKEN_REFUSED);
     let tokens = server.tokens.list(domain.okms_id).await.expect("a list");
-    assert!(tokens.len() == 1 && tokens[0].revoked_at.is_some(), "{tokens:?}");
+    assert!(
+        tokens.len() == 1
+            && tokens[0].token.as_ref().is_some_and(|token| token.revoked_at.is_some()),
+        "{tokens:?}"
+    );
 }
 
 async fn an_expired_credential_ends_its_tokens(server: Server) {
@@ -223,6 +233,7 @@ async fn each_caller_looks_itself_up(server: Server) {
         ("type", json!("service")),
         ("ttl", json!(86_400)),
         ("creation_ttl", json!(86_400)),
+        ("explicit_max_ttl", json!(86_400)),
         ("expire_time", json!(end)),
         ("renewable", json!(false)),
         ("policies", json!([])),
@@ -234,11 +245,20 @@ async fn each_caller_looks_itself_up(server: Server) {
     let data = &data["data"];
     assert_eq!((&data["ttl"], &data["renewable"]), (&json!(3_600), &json!(true)));
     assert_eq!(data["meta"]["credential_id"], domain.credential.id.to_string());
+    // A renewal changes when it ends, not how long it was to count at first and will at most.
+    server.clock.advance(Duration::from_secs(600));
+    renew(&domain, &bound).await.ok();
+    let renewed = with_token(&domain.client, Method::GET, &domain, below, &bound).await.ok();
+    for data in [data, &renewed["data"]] {
+        assert_eq!((&data["ttl"], &data["creation_ttl"]), (&json!(3_600), &json!(3_600)));
+        assert_eq!(data["explicit_max_ttl"], 86_400);
+    }
     let data = domain.client.get(&address(&domain, below)).await.ok()["data"].clone();
     assert_eq!((&data["id"], &data["accessor"]), (&json!(""), &json!("")));
     assert_eq!((&data["type"], &data["renewable"]), (&json!("service"), &json!(false)));
     assert_eq!(data["expire_time"], domain.credential.expires_at.to_rfc3339_nanos());
-    assert_eq!(data["ttl"], 365 * 86_400);
+    assert_eq!(data["ttl"], 365 * 86_400 - 600);
+    assert_eq!((&data["creation_ttl"], &data["explicit_max_ttl"]), (&data["ttl"], &json!(0)));
     nobody.get(&address(&domain, below)).await.error(401, UNAUTHENTICATED);
 }
 
@@ -254,6 +274,29 @@ async fn ended_tokens_of_logins_do_not_fill_the_store(server: Server) {
     token_of(&domain).await;
     // The personal one is kept, so that the list tells of it.
     assert_eq!(server.database.number(count).await, 2);
+}
+
+async fn personal_tokens_are_kept_for_a_month_after_they_ended(server: Server) {
+    let (domain, day) = (server.domain().await, Duration::from_secs(86_400));
+    let listed = async || {
+        let listed = server.tokens.list(domain.okms_id).await.expect("a list");
+        listed.into_iter().map(|listed| listed.id).collect::<Vec<_>>()
+    };
+    let made = async |days| {
+        let made = super::token_of(&server, domain.okms_id, &[super::ROOT], days * super::DAY);
+        made.await.token.id.to_string()
+    };
+    let (ends, revoked, stays) = (made(1).await, made(365).await, made(365).await);
+    server.clock.advance(day);
+    assert!(server.tokens.revoke(revoked.parse().expect("an id")).await.expect("a store"));
+    server.clock.advance(30 * day);
+    let next = made(365).await;
+    let mut all = vec![ends, revoked, stays.clone(), next.clone()];
+    all[..3].sort_unstable();
+    assert_eq!(listed().await, all);
+    server.clock.advance(Duration::from_millis(1));
+    let last = made(365).await;
+    assert_eq!(listed().await, [stays, next, last]);
 }
 
 async fn logins_without_end_leave_a_hundred_tokens(server: Server) {

@@ -1,5 +1,8 @@
 //! Tokens: who they say a caller is, and when they do not.
 
+mod beside;
+mod flood;
+mod keys;
 mod late;
 mod login;
 mod off;

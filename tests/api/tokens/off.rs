@@ -1,5 +1,8 @@
 //! A server whose operator turned tokens off.
 
+use bytes::Bytes;
+use hyper::Method;
+
 use super::{get, headers, root_token};
 use crate::{
     codes::*,
@@ -24,11 +27,23 @@ async fn where_tokens_are_off_each_is_refused_and_none_is_given(server: Server) 
             for (name, value) in headers(token) {
                 let answer = get(&client, &domain.secret(""), &[(name, &value)]).await;
                 let text = answer.error(401, TOKENS_OFF);
+                assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
                 assert!(text.contains("takes no tokens"), "{text}");
             }
         }
     }
-    off.client(identity).post(&login, "").await.error(401, TOKENS_OFF);
+    off.client(identity).post(&login, "").await.error(403, NO_TOKENS);
+    for below in ["lookup-self", "renew-self", "revoke-self"] {
+        let address = format!("/api/{}/v1/auth/token/{below}", domain.okms_id);
+        let method = if below == "lookup-self" { Method::GET } else { Method::POST };
+        for (name, value) in headers(&bound) {
+            let headers = [(name, &*value)];
+            let client = off.client(identity);
+            let answer = client.send(method.clone(), &address, &headers, Bytes::new()).await;
+            let text = answer.error(403, NO_TOKENS);
+            assert!(text.contains("takes and gives no tokens"), "{text}");
+        }
+    }
     off.client(None).post(&login, "").await.error(401, UNAUTHENTICATED);
     assert_eq!(server.database.number("SELECT COUNT(*) FROM tokens").await, 2);
 }

@@ -46,10 +46,15 @@ async fn what_is_no_token_is_refused_beside_a_certificate_that_counts_too(server
             let answer = get(client, &domain.secret("a"), &[(name, value)]).await;
             assert_eq!(answer.status, 401, "{name}: {value}");
             answer.error(401, UNAUTHENTICATED);
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
             assert!(!answer.text().contains("okmsd_"), "{}", answer.text());
         }
-        read_a(client, &domain, &text).await.ok();
+        let read = read_a(client, &domain, &text).await;
+        read.ok();
+        assert_eq!(read.header("www-authenticate"), None);
     }
+    let nothing = server.client(None).get(&domain.secret("a")).await;
+    assert_eq!(nothing.header("www-authenticate"), Some("Bearer"));
 }
 
 async fn two_tokens_are_refused(server: Server) {

@@ -18,6 +18,7 @@ both_engines!(
     a_token_has_the_rights_of_its_identities_and_of_nobody_else,
     a_token_of_one_request_does_not_count_for_the_next_on_the_connection,
     a_token_is_recorded_by_its_id,
+    a_refused_token_that_is_known_is_recorded_by_its_id,
     a_token_that_ends_is_refused_from_that_moment_on,
     a_revoked_token_is_refused_on_an_open_connection_and_on_another_replica,
     a_token_counts_in_its_own_domain_only,
@@ -102,6 +103,42 @@ async fn a_token_is_recorded_by_its_id(server: Server) {
         assert_eq!(record["identities"], json!([super::ROOT]));
         assert_eq!(record.get("credential_id"), None, "not its rights: {record}");
         assert_eq!(record.get("certificate").is_some(), certificate, "{record}");
+    }
+}
+
+async fn a_refused_token_that_is_known_is_recorded_by_its_id(server: Server) {
+    let (domain, foreign) = (server.domain().await, server.domain().await);
+    let ended = token_of(&server, domain.okms_id, &[super::ROOT], 60).await;
+    let revoked = root_token(&server, domain.okms_id).await;
+    let changed = root_token(&server, domain.okms_id).await;
+    let good = root_token(&server, domain.okms_id).await;
+    server.clock.advance(Duration::from_secs(60));
+    assert!(server.tokens.revoke(revoked.token.id).await.expect("a store"));
+    let id = changed.token.id;
+    let set = format!("UPDATE tokens SET description = 'x' WHERE token_id = '{id}'");
+    assert_eq!(server.database.execute(&set).await, 1);
+    let nobody = server.client(None);
+    for (client, token, is_known) in [
+        (&nobody, &ended, true),
+        (&nobody, &revoked, true),
+        (&nobody, &changed, true),
+        // The certificate is what is wrong.
+        (&foreign.client, &good, true),
+        (&nobody, &good, false),
+    ] {
+        let answer = read_a(client, &domain, token.text.expose()).await;
+        let id = answer.header("x-request-id").expect("an id");
+        let records = server.records();
+        let record = records.iter().find(|record| record["request_id"] == id).expect("a record");
+        if is_known {
+            assert_eq!(answer.status, 401);
+            assert_eq!(record["refused_token_id"], token.token.id.to_string());
+            assert_eq!(record.get("token_id"), None, "{record}");
+            assert_eq!(record.get("identities"), None, "{record}");
+        } else {
+            assert_eq!(record.get("refused_token_id"), None, "{record}");
+            assert_eq!(record["token_id"], token.token.id.to_string());
+        }
     }
 }
 
