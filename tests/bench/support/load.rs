@@ -1,21 +1,22 @@
 //! Workers that ask: each after its answer, or all together at a fixed rate.
 //!
-//! At a fixed rate, a time is that from when the question was due to its answer: where the server keeps a
-//! worker waiting, the questions that it could not ask meanwhile count as late, as they are for whoever wanted
-//! to ask them. Nothing is left out because the server was slow ("coordinated omission").
+//! At a fixed rate, a time is that from when the question was due to its answer: where the server keeps all
+//! workers waiting, the questions that are due meanwhile count as late, as they are for whoever wanted to ask
+//! them. Nothing is left out because the server was slow ("coordinated omission").
 
 use std::{
-    os::fd::OwnedFd,
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
 use hdrhistogram::Histogram;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinSet,
+    time::sleep_until,
 };
-use tokio::{io::unix::AsyncFd, task::JoinSet, time::sleep_until};
 
 use super::process::Usage;
 
@@ -63,20 +64,20 @@ pub async fn run(
     time: Duration,
     process: Option<u32>,
 ) -> Measured {
-    let count = workers.len();
     // A moment for all tasks to be there.
     let start = Instant::now() + Duration::from_millis(10);
     let window = Window { start, from: start + warm_up, to: start + warm_up + time };
     let mut tasks = JoinSet::new();
-    for (index, worker) in workers.into_iter().enumerate() {
+    let due = match pace {
+        Pace::Closed => None,
+        Pace::Rate(rate) => Some(metronome(window, rate)),
+    };
+    for worker in workers {
+        let due = due.clone();
         tasks.spawn(async move {
-            match pace {
-                Pace::Closed => ask_in_turn(worker, window).await,
-                Pace::Rate(rate) => {
-                    let every = Duration::from_secs_f64(count as f64 / rate);
-                    let first = start + every.mul_f64(index as f64 / count as f64);
-                    ask_on_time(worker, window, first, every).await
-                }
+            match due {
+                None => ask_in_turn(worker, window).await,
+                Some(due) => ask_on_time(worker, window, due).await,
             }
         });
     }
@@ -123,53 +124,43 @@ async fn ask_in_turn(
     }
 }
 
+/// Takes the next question that is due, whoever is free.
 async fn ask_on_time(
     mut worker: Box<dyn Worker>,
     window: Window,
-    first: Instant,
-    every: Duration,
+    due: Due,
 ) -> Result<Histogram<u64>, String> {
-    let (mut times, alarm) = (new_times(), Alarm::new());
-    let mut due = first;
-    while due < window.to {
-        alarm.wait_until(due).await;
+    let mut times = new_times();
+    loop {
+        let next = due.lock().await.recv().await;
+        let Some(due) = next else { return Ok(times) };
         worker.ask().await?;
         if due >= window.from {
             times.saturating_record(micros(due.elapsed()));
         }
-        due += every;
     }
-    Ok(times)
 }
 
-/// A timer of the system: that of the runtime is a millisecond late, which is more than most answers take.
-struct Alarm(AsyncFd<OwnedFd>);
+/// When questions are due, each told when it is.
+type Due = Arc<Mutex<mpsc::UnboundedReceiver<Instant>>>;
 
-impl Alarm {
-    fn new() -> Self {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK);
-        Self(AsyncFd::register(timer.expect("a timer")).expect("a timer of the runtime"))
-    }
-
-    async fn wait_until(&self, due: Instant) {
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let left = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).expect("not long"),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        let timer = Itimerspec { it_interval: never, it_value: left };
-        timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &timer).expect("a timer");
-        loop {
-            let mut ready = self.0.readable().await.expect("a timer");
-            if ready.try_io(|timer| Ok(rustix::io::read(timer, &mut [0; 8])?)).is_ok() {
-                return;
+/// Tells of each question when it is due. In a thread of its own: the timers of the runtime are a millisecond
+/// late, which is more than most answers take.
+fn metronome(window: Window, rate: f64) -> Due {
+    let (told, due) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        for number in 0_u32.. {
+            let due = window.start + Duration::from_secs_f64(f64::from(number) / rate);
+            if due >= window.to {
+                break;
+            }
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if told.send(due).is_err() {
+                break;
             }
         }
-    }
+    });
+    Arc::new(Mutex::new(due))
 }
 
 /// From a microsecond to a minute, to three digits.

@@ -161,5 +161,8 @@ pub fn new_version() -> String {
     format!(r#"{{"data":{DATA}}}"#)
 }
 
+/// The file of the store, in the folder of the server.
+pub const DATABASE: &str = "okmsd.db";
+
 /// The data of all secrets: that of a database's credentials.
 pub const DATA: &str = r#"{"host":"db.example","port":5432,"database":"orders","user":"orders-api","password":"kX3vQ9tB7mZ2pL8sW5nR1cY6hD4fJ0gA"}"#;

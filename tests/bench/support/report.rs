@@ -103,6 +103,12 @@ impl Report {
         Some(spread(row.rounds.iter().map(|round| round.quantity(quantity)).collect()).1)
     }
 
+    /// The worst of what was measured at the closed pace.
+    pub fn worst(&self, case: &str, subject: &str, quantity: Quantity) -> Option<f64> {
+        let row = self.rows.iter().find(|row| row.is(case, subject, CLOSED))?;
+        Some(spread(row.rounds.iter().map(|round| round.quantity(quantity)).collect()).2)
+    }
+
     /// Says how one row stands to another: the median, over the rounds, of their ratio.
     pub fn ratio(
         &mut self,
