@@ -1,6 +1,12 @@
 //! Workers that ask over HTTP, on connections that they keep.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -11,7 +17,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::load::Worker;
@@ -113,6 +119,29 @@ impl Target {
         let mut tls = self.tls.clone();
         tls.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         connect(self.address, Arc::new(tls)).await.expect("a connection")
+    }
+}
+
+/// Asks so many times, many at a time; all must succeed.
+pub async fn repeat(
+    target: &Target,
+    count: u64,
+    question: impl Fn(u64) -> Question + Send + Sync + 'static,
+) {
+    let (asked, turns) = (AtomicU64::new(0), Arc::new(AtomicU64::new(0)));
+    let ask: Ask = Arc::new(move |_| question(asked.fetch_add(1, Ordering::Relaxed)));
+    let protocol = Protocol::Http2 { connections: 4, streams: 64 };
+    let mut tasks = JoinSet::new();
+    for mut worker in target.workers(protocol, &ask).await {
+        let turns = turns.clone();
+        tasks.spawn(async move {
+            while turns.fetch_add(1, Ordering::Relaxed) < count {
+                worker.ask().await.expect("a success");
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("a worker ends");
     }
 }
 

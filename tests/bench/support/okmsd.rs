@@ -3,17 +3,13 @@
 use std::{
     fs,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
     time::{Duration, Instant},
 };
 
 use super::{
     client::{Answer, Client, tls_config},
     harness::{Server, Trial, okmsd},
-    http::{Ask, Protocol, Question, Target},
+    http::{Question, Target, repeat},
 };
 
 /// The program on a disk, with what `okmsd dev` makes: encrypted, audited, each write on the disk before its
@@ -110,7 +106,7 @@ impl Okmsd {
     /// Makes the secrets `bench/0` and following, `count` of them, through the API.
     pub async fn fill(&self, count: u64) {
         let secrets = self.v2("secret");
-        self.repeat(count, move |number| {
+        repeat(&self.target(), count, move |number| {
             let body = format!(r#"{{"path":"{}","version":{{"data":{DATA}}}}}"#, path(number));
             Question::post(&secrets, body)
         })
@@ -124,30 +120,7 @@ impl Okmsd {
         );
         self.answer(&Question::post(self.v2("secret"), body)).await;
         let versions = self.v2(&format!("secret/{path}/version"));
-        self.repeat(count - 1, move |_| Question::post(&versions, new_version())).await;
-    }
-
-    /// Asks so many times, many at a time.
-    async fn repeat(&self, count: u64, question: impl Fn(u64) -> Question + Send + Sync + 'static) {
-        let asked = Arc::new(AtomicU64::new(0));
-        let counter = asked.clone();
-        let ask: Ask = Arc::new(move |_| question(counter.fetch_add(1, Ordering::Relaxed)));
-        let protocol = Protocol::Http2 { connections: 4, streams: 64 };
-        let workers = self.target().workers(protocol, &ask).await;
-        let mut tasks = tokio::task::JoinSet::new();
-        let turns = Arc::new(AtomicU64::new(0));
-        for mut worker in workers {
-            let turns = turns.clone();
-            tasks.spawn(async move {
-                while turns.fetch_add(1, Ordering::Relaxed) < count {
-                    worker.ask().await.expect("a success");
-                }
-            });
-        }
-        while let Some(done) = tasks.join_next().await {
-            done.expect("a worker ends");
-        }
-        assert_eq!(asked.load(Ordering::Relaxed), count);
+        repeat(&self.target(), count - 1, move |_| Question::post(&versions, new_version())).await;
     }
 }
 
