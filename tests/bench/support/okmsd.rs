@@ -17,6 +17,7 @@ use super::{
 pub struct Okmsd {
     trial: Trial,
     server: Option<Server>,
+    arguments: Vec<String>,
     /// How long the last start took.
     pub started_in: Duration,
 }
@@ -27,7 +28,7 @@ impl Okmsd {
         Self::start_with(&[])
     }
 
-    /// Starts it with more arguments of `okmsd dev`.
+    /// Starts it with more arguments.
     pub fn start_with(arguments: &[&str]) -> Self {
         // Not the folder for temporary files, which may be in memory.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
@@ -36,7 +37,9 @@ impl Okmsd {
             trial.again(arguments);
         }
         trial.stop();
-        let mut started = Self { trial, server: None, started_in: Duration::ZERO };
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let started_in = Duration::ZERO;
+        let mut started = Self { trial, server: None, arguments, started_in };
         started.restart();
         started
     }
@@ -45,7 +48,8 @@ impl Okmsd {
     pub fn restart(&mut self) {
         self.stop();
         let config = self.file("okmsd.toml");
-        let arguments = ["serve", "--config", config.to_str().expect("UTF-8")];
+        let mut arguments = vec!["serve", "--config", config.to_str().expect("UTF-8")];
+        arguments.extend(self.arguments.iter().map(String::as_str));
         let (command, log) = (okmsd(self.trial.cwd.path(), &arguments), self.file("serve.log"));
         let started = Instant::now();
         let says_so = || fs::read_to_string(&log).is_ok_and(|log| log.contains(" serving "));
