@@ -51,7 +51,7 @@ async fn bench(options: &Options, report: &mut Report) {
     let read = move |path: &str| Question::get(format!("{base}/{path}?includeData=true"));
     let base = okmsd.v2("secret");
     let write = move |path: &str| Question::post(format!("{base}/{path}/version"), new_version());
-    let cases: [(&str, usize, Arc<dyn Fn(&str) -> Question + Send + Sync>); 2] =
+    let cases: [(&str, usize, AskFor); 2] =
         [("read, 32", 32, Arc::new(read)), ("write, 64", 64, Arc::new(write))];
     for (case, connections, question) in cases {
         if !options.wants(case) {
@@ -74,6 +74,9 @@ async fn bench(options: &Options, report: &mut Report) {
         report.ratio((case, OKMSD), (case, PGBENCH), Quantity::Rate, Target::AtLeast(0.6));
     }
 }
+
+/// Asks for a path.
+type AskFor = Arc<dyn Fn(&str) -> Question + Send + Sync>;
 
 /// Changes settings of PostgreSQL, and waits until they count.
 async fn set(admin: &mut PgConnection, settings: &[(&str, &str)]) {
