@@ -115,7 +115,8 @@ fn find_binaries() -> Option<PathBuf> {
         .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
 }
 
-/// Starts a cluster on a socket in a folder of its own. It ends when this process does: the shell
+/// Starts a cluster on a socket in a folder of its own. What makes it quick and unsafe is in its file, so that a
+/// benchmark can undo it. It ends when this process does: the shell
 /// that started it waits for the end of its input, which this process holds.
 fn start_cluster(binaries: &Path) -> String {
     let folder = PathBuf::from(format!("/tmp/okmsd-test-pg-{}", Uuid::new_v4().simple()));
@@ -125,8 +126,9 @@ fn start_cluster(binaries: &Path) -> String {
     let script = format!(
         "'{bin}/initdb' -D '{dir}/data' -A trust -U okmsd -E UTF8 --locale=C >'{dir}/initdb.log' 2>&1 \
          || exit 1; \
+         printf 'fsync = off\\nfull_page_writes = off\\n' >>'{dir}/data/postgresql.conf'; \
          '{bin}/postgres' -D '{dir}/data' -k '{dir}' -c listen_addresses= -c max_connections=300 \
-         -c fsync=off -c full_page_writes=off >'{dir}/postgres.log' 2>&1 & \
+         >'{dir}/postgres.log' 2>&1 & \
          server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf '{dir}'",
         bin = binaries.display(),
         dir = folder.display()

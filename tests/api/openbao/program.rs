@@ -101,7 +101,7 @@ impl OpenBaoClient {
     }
 }
 
-fn find_program() -> Result<PathBuf, String> {
+pub fn find_program() -> Result<PathBuf, String> {
     let on_path = std::env::var_os("PATH")
         .into_iter()
         .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
