@@ -1,5 +1,7 @@
 //! Statements that read secrets and their versions.
 
+use std::sync::Arc;
+
 use super::{
     SecretWithVersion, Store, StoreError, StoredSecret, StoredVersion,
     connection::{fetch_all, fetch_each, fetch_optional},
@@ -48,6 +50,28 @@ impl Store {
     ///
     /// When storage fails.
     pub async fn find_secret(
+        &self,
+        okms_id: OkmsId,
+        path: &SecretPath,
+        version: Option<VersionId>,
+        with_data: bool,
+    ) -> Result<Option<SecretWithVersion>, Error> {
+        let Some(cache) = self.engine.cache().filter(|_| version.is_none() && with_data) else {
+            return self.read_secret(okms_id, path, version, with_data).await;
+        };
+        let key = (okms_id, path.clone());
+        if let Some(kept) = cache.secret(&key) {
+            return Ok(Some(SecretWithVersion::clone(&kept)));
+        }
+        let as_of = cache.as_of();
+        let found = self.read_secret(okms_id, path, None, true).await?;
+        if let (Some(as_of), Some(found)) = (as_of, &found) {
+            cache.keep_secret(as_of, key, Arc::new(found.clone()));
+        }
+        Ok(found)
+    }
+
+    async fn read_secret(
         &self,
         okms_id: OkmsId,
         path: &SecretPath,
