@@ -1,0 +1,180 @@
+//! Workers that ask over HTTP, on connections that they keep.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::load::Worker;
+
+/// A server, and how its client shows who it is.
+#[derive(Clone)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub tls: ClientConfig,
+}
+
+/// How many ask at a time, and over what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Http1 { connections: usize },
+    Http2 { connections: usize, streams: usize },
+}
+
+/// What is asked.
+pub struct Question {
+    pub method: Method,
+    pub path: String,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Bytes,
+}
+
+impl Question {
+    pub fn get(path: impl Into<String>) -> Self {
+        let (method, body) = (Method::GET, Bytes::new());
+        Self { method, path: path.into(), headers: Vec::new(), body }
+    }
+
+    pub fn post(path: impl Into<String>, json: impl Into<Bytes>) -> Self {
+        let headers = vec![("content-type", "application/json".to_owned())];
+        Self { method: Method::POST, path: path.into(), headers, body: json.into() }
+    }
+
+    #[must_use]
+    pub fn with(mut self, header: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((header, value.into()));
+        self
+    }
+}
+
+/// Makes up what is asked next.
+pub type Ask = Arc<dyn Fn(&mut Random) -> Question + Send + Sync>;
+
+/// Numbers that are the same in each run and for each subject (SplitMix64).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+impl Target {
+    /// Workers on connections that are open.
+    pub async fn workers(&self, protocol: Protocol, ask: &Ask) -> Vec<Box<dyn Worker>> {
+        let mut workers: Vec<Box<dyn Worker>> = Vec::new();
+        let mut add = |sender| {
+            let random = Random::new(workers.len() as u64);
+            let base = format!("https://{NAME}:{}", self.address.port());
+            workers.push(Box::new(HttpWorker { sender, base, random, ask: ask.clone() }));
+        };
+        match protocol {
+            Protocol::Http1 { connections } => {
+                for _ in 0..connections {
+                    let socket = TokioIo::new(self.connect("http/1.1").await);
+                    let (sender, connection) = http1::handshake(socket).await.expect("HTTP/1.1");
+                    tokio::spawn(connection);
+                    add(Sender::Http1(sender));
+                }
+            }
+            Protocol::Http2 { connections, streams } => {
+                for _ in 0..connections {
+                    let socket = TokioIo::new(self.connect("h2").await);
+                    let handshake = http2::handshake(TokioExecutor::new(), socket);
+                    let (sender, connection) = handshake.await.expect("HTTP/2");
+                    tokio::spawn(connection);
+                    for _ in 0..streams {
+                        add(Sender::Http2(sender.clone()));
+                    }
+                }
+            }
+        }
+        workers
+    }
+
+    async fn connect(&self, protocol: &str) -> TlsStream<TcpStream> {
+        let mut tls = self.tls.clone();
+        tls.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        connect(self.address, Arc::new(tls)).await.expect("a connection")
+    }
+}
+
+/// A connection after its handshake.
+pub async fn connect(
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let socket = TcpStream::connect(address).await?;
+    // Small requests must not wait for more to come.
+    socket.set_nodelay(true)?;
+    let name = ServerName::try_from(NAME).expect("a name");
+    TlsConnector::from(tls).connect(name, socket).await
+}
+
+struct HttpWorker {
+    sender: Sender,
+    base: String,
+    random: Random,
+    ask: Ask,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Worker for HttpWorker {
+    fn ask(&mut self) -> BoxFuture<'_, Result<(), String>> {
+        let question = (self.ask)(&mut self.random);
+        Box::pin(async move {
+            let Question { method, path, headers, body } = question;
+            let mut request = Request::builder().method(method.clone());
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            let body = Full::new(body);
+            let response = match &mut self.sender {
+                Sender::Http1(sender) => {
+                    let request = request.uri(&path).header("host", NAME).body(body);
+                    sender.ready().await.map_err(|error| error.to_string())?;
+                    sender.send_request(request.expect("a request")).await
+                }
+                Sender::Http2(sender) => {
+                    let request = request.uri(format!("{}{path}", self.base)).body(body);
+                    sender.ready().await.map_err(|error| error.to_string())?;
+                    sender.send_request(request.expect("a request")).await
+                }
+            };
+            let failed = |error| format!("{method} {path}: {error}");
+            let response = response.map_err(failed)?;
+            let status = response.status();
+            let body = response.into_body().collect().await.map_err(failed)?.to_bytes();
+            match status.is_success() {
+                true => Ok(()),
+                false => {
+                    Err(format!("{method} {path}: {status}: {}", String::from_utf8_lossy(&body)))
+                }
+            }
+        })
+    }
+}
+
+/// What the certificates of our servers are for.
+const NAME: &str = "localhost";

@@ -1,0 +1,53 @@
+//! What benchmarks share: a real server in a process of its own, a load, comparisons and a report.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `options` | how long and how often is measured |
+//! | `load` | workers that ask: each after its answer, or all at a fixed rate |
+//! | `http` | workers that ask over HTTP |
+//! | `okmsd` | okmsd in a process of its own, and what is asked of it |
+//! | `floor` | the same listener, TLS and HTTP in a process that answers always the same |
+//! | `process` | what a process takes of the machine |
+//! | `compare` | measuring subjects in turns |
+//! | `report` | the table and the JSON |
+
+#![allow(dead_code, unused_imports, reason = "each benchmark uses a part of it")]
+
+#[path = "../../support/client.rs"]
+pub mod client;
+pub mod compare;
+pub mod floor;
+#[path = "../../cli/harness.rs"]
+pub mod harness;
+pub mod http;
+pub mod load;
+pub mod okmsd;
+pub mod options;
+pub mod process;
+pub mod report;
+
+use std::{env, path::PathBuf};
+
+pub use self::{
+    client::{Answer, Client, tls_config},
+    options::Options,
+    report::Report,
+};
+
+/// Runs a benchmark, or the server that it has started itself anew for.
+///
+/// Each is a program with one name; what Cargo and a person add on the command line are words that the names
+/// of the cases to run have in them, all of them where there is none.
+pub fn main(name: &str, bench: impl AsyncFnOnce(&Options, &mut Report)) {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [flag, folder] = &arguments[..]
+        && flag == floor::FLAG
+    {
+        return floor::serve(&PathBuf::from(folder));
+    }
+    let options = Options::new(&arguments);
+    let mut report = Report::new(name, &options);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(bench(&options, &mut report));
+    report.finish();
+}

@@ -1,0 +1,168 @@
+//! okmsd in a process of its own, in its default configuration, and what is asked of it.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    client::{Answer, Client, tls_config},
+    harness::{Server, Trial, okmsd},
+    http::{Ask, Protocol, Question, Target},
+};
+
+/// The program on a disk, with what `okmsd dev` makes: encrypted, audited, each write on the disk before its
+/// answer.
+pub struct Okmsd {
+    trial: Trial,
+    server: Option<Server>,
+    /// How long the last start took.
+    pub started_in: Duration,
+}
+
+impl Okmsd {
+    /// Starts it on SQLite.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts it with more arguments of `okmsd dev`.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        // Not the folder for temporary files, which may be in memory.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let mut trial = Trial::start_in(folder);
+        if !arguments.is_empty() {
+            trial.again(arguments);
+        }
+        trial.stop();
+        let mut started = Self { trial, server: None, started_in: Duration::ZERO };
+        started.restart();
+        started
+    }
+
+    /// Ends it, if it runs, and starts it as `okmsd serve`.
+    pub fn restart(&mut self) {
+        self.stop();
+        let config = self.file("okmsd.toml");
+        let arguments = ["serve", "--config", config.to_str().expect("UTF-8")];
+        let (command, log) = (okmsd(self.trial.cwd.path(), &arguments), self.file("serve.log"));
+        let started = Instant::now();
+        let says_so = || fs::read_to_string(&log).is_ok_and(|log| log.contains(" serving "));
+        self.server = Some(Server::start(command, &log, says_so));
+        self.started_in = started.elapsed();
+    }
+
+    /// Ends it, if it runs.
+    pub fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            assert_eq!(server.stop(), Some(0));
+        }
+    }
+
+    pub fn process(&self) -> u32 {
+        self.server.as_ref().expect("it runs").process_id()
+    }
+
+    /// A file of its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.trial.data(name)
+    }
+
+    /// Where it is, with the certificate of the root account.
+    pub fn target(&self) -> Target {
+        let endpoint = self.trial.variable("OKMS_ENDPOINT");
+        let port = endpoint.rsplit_once(':').expect("a port").1;
+        let read = |name| fs::read_to_string(self.trial.variable(name)).expect("a file");
+        let (certificate, key) = (read("OKMS_CERT"), read("OKMS_KEY"));
+        let tls = tls_config(&read("OKMS_CA"), Some((&certificate, &key)));
+        Target { address: format!("127.0.0.1:{port}").parse().expect("an address"), tls }
+    }
+
+    pub fn client(&self) -> Client {
+        self.trial.client()
+    }
+
+    /// What is at a path of the v2 API.
+    pub fn v2(&self, rest: &str) -> String {
+        format!("/api/{}/v2/{rest}", self.trial.variable("OKMS_ID"))
+    }
+
+    /// What is at a path of the KV2 API.
+    pub fn v1(&self, rest: &str) -> String {
+        format!("/api/{}/v1/secret/{rest}", self.trial.variable("OKMS_ID"))
+    }
+
+    /// The answer to a question, which must be a success.
+    pub async fn answer(&self, question: &Question) -> Answer {
+        let headers: Vec<_> =
+            question.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let (method, body) = (question.method.clone(), question.body.clone());
+        let answer = self.client().send(method, &question.path, &headers, body).await;
+        assert!(answer.status < 300, "{}: {}", question.path, answer.text());
+        answer
+    }
+
+    /// Makes the secrets `bench/0` and following, `count` of them, through the API.
+    pub async fn fill(&self, count: u64) {
+        let secrets = self.v2("secret");
+        self.repeat(count, move |number| {
+            let body = format!(r#"{{"path":"{}","version":{{"data":{DATA}}}}}"#, path(number));
+            Question::post(&secrets, body)
+        })
+        .await;
+    }
+
+    /// Makes a secret that has that many versions.
+    pub async fn fill_versions(&self, path: &str, count: u64) {
+        let body = format!(
+            r#"{{"path":"{path}","metadata":{{"max_versions":{count}}},"version":{{"data":{DATA}}}}}"#
+        );
+        self.answer(&Question::post(self.v2("secret"), body)).await;
+        let versions = self.v2(&format!("secret/{path}/version"));
+        self.repeat(count - 1, move |_| Question::post(&versions, new_version())).await;
+    }
+
+    /// Asks so many times, many at a time.
+    async fn repeat(&self, count: u64, question: impl Fn(u64) -> Question + Send + Sync + 'static) {
+        let asked = Arc::new(AtomicU64::new(0));
+        let counter = asked.clone();
+        let ask: Ask = Arc::new(move |_| question(counter.fetch_add(1, Ordering::Relaxed)));
+        let protocol = Protocol::Http2 { connections: 4, streams: 64 };
+        let workers = self.target().workers(protocol, &ask).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        let turns = Arc::new(AtomicU64::new(0));
+        for mut worker in workers {
+            let turns = turns.clone();
+            tasks.spawn(async move {
+                while turns.fetch_add(1, Ordering::Relaxed) < count {
+                    worker.ask().await.expect("a success");
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.expect("a worker ends");
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), count);
+    }
+}
+
+/// The path of a secret that [`Okmsd::fill`] makes.
+pub fn path(number: u64) -> String {
+    format!("bench/{number}")
+}
+
+/// The body that makes a new version through the v2 API; through the KV2 API too.
+pub fn new_version() -> String {
+    format!(r#"{{"data":{DATA}}}"#)
+}
+
+/// The file of the store, in the folder of the server.
+pub const DATABASE: &str = "okmsd.db";
+
+/// The data of all secrets: that of a database's credentials.
+pub const DATA: &str = r#"{"host":"db.example","port":5432,"database":"orders","user":"orders-api","password":"kX3vQ9tB7mZ2pL8sW5nR1cY6hD4fJ0gA"}"#;
