@@ -298,7 +298,7 @@ impl Authentication {
             self.keyring.forget(certificate.okms_id);
             return refuse("unknown credential");
         };
-        let credential = found.credential;
+        let credential = &found.credential;
         if credential.fingerprint != certificate.fingerprint {
             return refuse("another certificate than the credential's own");
         }
@@ -312,8 +312,8 @@ impl Authentication {
                     token_id: None,
                     fingerprint: Some(credential.fingerprint),
                     okms_id: credential.okms_id,
-                    region: found.region,
-                    identity_urns: credential.identity_urns,
+                    region: found.region.clone(),
+                    identity_urns: credential.identity_urns.clone(),
                 };
                 let authenticated = self.with_rights(principal, found.revisions, standing).await?;
                 let credential_expires_at = Some(credential.expires_at);

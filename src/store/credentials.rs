@@ -1,10 +1,13 @@
 //! Statements about credentials.
 
+use std::sync::Arc;
+
 use sqlx::FromRow;
 
 use super::{
     Store,
     connection::{execute, fetch_all, fetch_optional},
+    row_cache::RowCache,
 };
 use crate::domain::{Credential, CredentialId, Error, OkmsId, Revisions, Timestamp};
 
@@ -160,7 +163,12 @@ impl Store {
     pub async fn find_credential(
         &self,
         id: CredentialId,
-    ) -> Result<Option<FoundCredential>, Error> {
+    ) -> Result<Option<Arc<FoundCredential>>, Error> {
+        let cache = self.engine.cache();
+        if let Some(kept) = cache.and_then(|cache| cache.credential(id)) {
+            return Ok(Some(kept));
+        }
+        let as_of = cache.and_then(RowCache::as_of);
         let sql = select_credentials!("WHERE c.credential_id = $1");
         let row = self
             .read(move |connection| {
@@ -169,7 +177,11 @@ impl Store {
                 )
             })
             .await?;
-        row.map(CredentialRow::into_credential).transpose()
+        let found = row.map(CredentialRow::into_credential).transpose()?.map(Arc::new);
+        if let (Some(cache), Some(as_of), Some(found)) = (cache, as_of, &found) {
+            cache.keep_credential(as_of, Arc::clone(found));
+        }
+        Ok(found)
     }
 
     /// The credential of a certificate.

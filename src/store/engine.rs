@@ -1,6 +1,6 @@
 //! Connecting, and all that differs between the engines.
 
-use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
@@ -14,6 +14,7 @@ use super::{
     Connection, Store, StoreError,
     connection::{execute, fetch_optional},
     error::is_disconnect,
+    row_cache::RowCache,
     writer::Writer,
 };
 use crate::domain::Error;
@@ -100,7 +101,7 @@ impl std::error::Error for DatabaseUrlError {}
 
 /// The connections to a database.
 pub(super) enum Engine {
-    Sqlite { readers: SqlitePool, writer: Writer },
+    Sqlite { readers: SqlitePool, writer: Writer, cache: Arc<RowCache> },
     Postgres(PgPool),
 }
 
@@ -112,11 +113,20 @@ impl Engine {
         }
     }
 
+    /// Where rows are kept that are read again and again.
+    pub(super) fn cache(&self) -> Option<&RowCache> {
+        match self {
+            Self::Sqlite { cache, .. } => Some(cache),
+            Self::Postgres(_) => None,
+        }
+    }
+
     pub(super) async fn close(&self) {
         match self {
-            Self::Sqlite { readers, writer } => {
+            Self::Sqlite { readers, writer, cache } => {
                 writer.close().await;
                 readers.close().await;
+                cache.close();
             }
             Self::Postgres(pool) => pool.close().await,
         }
@@ -181,7 +191,7 @@ async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
     create_private_file(&path)
         .map_err(|error| Error::Unavailable(format!("SQLite file {}: {error}", path.display())))?;
     let options = SqliteConnectOptions::new()
-        .filename(path)
+        .filename(&path)
         .journal_mode(SqliteJournalMode::Wal)
         // FULL: a commit is on the disk before it is acknowledged. (In WAL mode, NORMAL loses the
         // last commits on a power cut.)
@@ -199,8 +209,10 @@ async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .connect_lazy_with(options.clone().pragma("query_only", "ON"));
-    let writer = Writer::start(connection, options).await.map_err(StoreError::Sql)?;
-    Ok(Engine::Sqlite { readers, writer })
+    let cache = Arc::new(RowCache::open(&path)?);
+    let writer = Writer::start(connection, options, Arc::clone(&cache));
+    let writer = writer.await.map_err(StoreError::Sql)?;
+    Ok(Engine::Sqlite { readers, writer, cache })
 }
 
 /// Refuses to run on a database that silently did not take a setting on which durability depends.

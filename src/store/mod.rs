@@ -14,6 +14,7 @@
 //! | `connection` | running one statement on either engine |
 //! | `transaction` | units of work; on PostgreSQL one transaction each |
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
+//! | `row_cache`, `wal_index` | on SQLite: rows kept in memory, sealed, for as long as no commit changed them |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `error` | errors of the engines in the words of the domain |
 //! | `key_uses` | what is under which key of a domain; sealing it anew |
@@ -33,6 +34,7 @@ mod key_uses;
 mod keys;
 mod policies;
 mod root_keys;
+mod row_cache;
 mod secret_changes;
 mod secret_rows;
 mod secrets;
@@ -40,6 +42,7 @@ mod token_keys;
 mod tokens;
 mod transaction;
 mod unproven;
+mod wal_index;
 mod writer;
 
 use std::sync::Arc;

@@ -63,6 +63,7 @@ impl Store {
             let path = path.clone();
             Box::pin(async move {
                 tx.wrote = true;
+                tx.only = Some((okms_id, path.clone()));
                 let sql = "DELETE FROM secrets WHERE okms_id = $1 AND path = $2";
                 let okms_id = okms_id.to_string();
                 let rows = execute!(&mut tx.connection, sql, okms_id, path.as_str())?;
@@ -97,11 +98,13 @@ impl Store {
     where
         F: Fn(&StoredSnapshot) -> Result<Decision, Error> + Send + Sync + 'static,
     {
-        let unit = std::sync::Arc::new((okms_id.to_string(), path, wanted, decide));
+        let unit = std::sync::Arc::new((okms_id, path, wanted, decide));
         self.write(move |tx| {
             let unit = std::sync::Arc::clone(&unit);
             Box::pin(async move {
                 let (okms_id, path, wanted, decide) = &*unit;
+                tx.only = Some((*okms_id, path.clone()));
+                let okms_id = &*okms_id.to_string();
                 let snapshot = snapshot(tx, okms_id, path, wanted, key_id).await?;
                 let Some((secret_id, snapshot)) = snapshot else { return Ok(None) };
                 let decision = decide(&snapshot)?;

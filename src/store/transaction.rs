@@ -8,6 +8,7 @@ use sqlx::PgPool;
 use super::{
     Connection, Store, StoreError,
     engine::{DEAD_CONNECTION_TRIES, Engine, in_time},
+    row_cache::SecretKey,
 };
 use crate::domain::Error;
 
@@ -20,6 +21,8 @@ pub(super) struct Tx<'c> {
     pub(super) destroyed: bool,
     /// Set by a unit that destroys data because somebody deleted it.
     pub(super) deleted: bool,
+    /// Set by a unit that changes nothing but one secret: any other is taken to change everything.
+    pub(super) only: Option<SecretKey>,
 }
 
 /// Work that is done as a whole or not at all.
@@ -31,7 +34,7 @@ pub(super) type UnitOfWork<T> =
 
 impl<'c> Tx<'c> {
     pub(super) const fn new(connection: Connection<'c>) -> Self {
-        Self { connection, wrote: false, destroyed: false, deleted: false }
+        Self { connection, wrote: false, destroyed: false, deleted: false, only: None }
     }
 }
 

@@ -10,7 +10,12 @@
 //! An error of SQLite's own always spoils the batch, even from a read: on some of them (a full disk, a
 //! failing one) SQLite ends the whole transaction by itself, and what came after would no longer be one.
 
-use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Mutex, time::Duration};
+use std::{
+    collections::VecDeque,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -23,6 +28,7 @@ use super::{
     Connection, StoreError,
     cleaning::Cleaning,
     connection::execute,
+    row_cache::{Changed, RowCache},
     transaction::{Tx, UnitOfWork},
 };
 use crate::domain::Error;
@@ -37,10 +43,11 @@ impl Writer {
     pub(super) async fn start(
         mut connection: SqliteConnection,
         options: SqliteConnectOptions,
+        cache: Arc<RowCache>,
     ) -> Result<Self, sqlx::Error> {
         let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
         let cleaning = Cleaning::start(&mut connection).await?;
-        let writing = Writing { connection, options, cleaning };
+        let writing = Writing { connection, options, cleaning, cache };
         let task = tokio::spawn(writing.run(jobs));
         Ok(Self { queue: Mutex::new(Some(queue)), task: tokio::sync::Mutex::new(Some(task)) })
     }
@@ -102,7 +109,7 @@ impl<T: Send + 'static> Job for Queued<T> {
 
     fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> BoxFuture<'a, Result<(), ()>> {
         Box::pin(async move {
-            tx.wrote = false;
+            (tx.wrote, tx.only) = (false, None);
             // A panic here would end the only writer there is.
             let result = AssertUnwindSafe((self.unit)(tx)).catch_unwind().await;
             let panicked = result.is_err();
@@ -136,6 +143,7 @@ struct Writing {
     connection: SqliteConnection,
     options: SqliteConnectOptions,
     cleaning: Cleaning,
+    cache: Arc<RowCache>,
 }
 
 impl Writing {
@@ -190,14 +198,24 @@ impl Writing {
             }
             Ok(()) => {
                 let mut tx = Tx::new(Connection::Sqlite(&mut self.connection));
+                let mut changed = Some(Vec::new());
                 for job in &mut batch {
                     if job.run(&mut tx).await.is_err() {
                         self.roll_back().await;
                         return Err(batch);
                     }
+                    match (tx.only.take(), &mut changed) {
+                        (Some(secret), Some(secrets)) => secrets.push(secret),
+                        _ => changed = None,
+                    }
                 }
                 let (destroyed, deleted) = (tx.destroyed, tx.deleted);
+                let cache = Arc::clone(&self.cache);
+                let commit = cache.commit();
                 let committed = self.commit(deleted).await;
+                if committed.is_ok() {
+                    commit.done(changed.map_or(Changed::Anything, Changed::Secrets));
+                }
                 if committed.is_err() {
                     self.roll_back().await;
                 } else if deleted {

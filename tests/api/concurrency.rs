@@ -1,6 +1,9 @@
 //! Many at once: every write is whole, none is lost, and a `cas` is won once.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use futures_util::future::join_all;
 use hyper::Method;
@@ -19,6 +22,7 @@ both_engines!(
     a_secret_deleted_and_made_anew_by_many_stays_whole,
     two_servers_share_one_database,
     what_one_server_changes_counts_in_the_other,
+    nothing_read_is_older_than_what_was_acknowledged,
 );
 
 /// Writers of one test. Each ten share a connection, so that requests come over several at a time.
@@ -197,6 +201,53 @@ async fn what_one_server_changes_counts_in_the_other(server: Server) {
     // The end of a domain.
     server.domains.delete(later.okms_id).await.expect("storage works");
     later.client.get(&later.secret("b")).await.error(401, UNAUTHENTICATED);
+    other.stop().await;
+}
+
+/// Each writer writes through one server and another in turn, and readers read the same secrets all the while,
+/// so that rows are kept in memory, taken out again and overtaken at every point of a write.
+async fn nothing_read_is_older_than_what_was_acknowledged(server: Server) {
+    const SECRETS: usize = 4;
+    let mut other = server.another().await;
+    let domain = server.domain().await;
+    let clients = clients(&[&server, &other], &domain);
+    for secret in 0..SECRETS {
+        domain.create(&format!("s/{secret}"), r#"{"writer":0}"#).await;
+    }
+    let acknowledged: Vec<AtomicUsize> = (0..SECRETS).map(|_| AtomicUsize::new(0)).collect();
+    let done = AtomicBool::new(false);
+    let writers = (0..SECRETS).map(|secret| {
+        let (domain, clients, acknowledged) = (&domain, &clients, &acknowledged);
+        async move {
+            let target = domain.secret(&format!("s/{secret}/version"));
+            for number in 1..=60 {
+                clients[number % clients.len()].post(&target, data(number)).await.ok();
+                acknowledged[secret].store(number, Ordering::SeqCst);
+            }
+        }
+    });
+    let readers = (0..clients.len()).map(|reader| {
+        let (domain, client, acknowledged, done) =
+            (&domain, &clients[reader], &acknowledged, &done);
+        async move {
+            for secret in (0..SECRETS).cycle().skip(reader) {
+                if done.load(Ordering::SeqCst) {
+                    break;
+                }
+                let least = acknowledged[secret].load(Ordering::SeqCst);
+                let target = domain.secret(&format!("s/{secret}?includeData=true"));
+                let read = client.get(&target).await.ok();
+                let number = read["version"]["data"]["writer"].as_u64().expect("a number");
+                assert!(number as usize >= least, "{number} was read after {least}");
+                assert_eq!(read["version"]["id"], number + 1);
+            }
+        }
+    });
+    let write = async {
+        join_all(writers).await;
+        done.store(true, Ordering::SeqCst);
+    };
+    futures_util::future::join(write, join_all(readers)).await;
     other.stop().await;
 }
 

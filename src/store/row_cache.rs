@@ -1,0 +1,219 @@
+//! On SQLite: rows that are read again and again, kept in memory as they are stored: data stays sealed, and
+//! whoever uses a row verifies it as if it came from the database.
+//!
+//! What is kept counts only while the database holds what it held when it was read, which the
+//! [header of its WAL index](super::wal_index) tells at each look. After a commit of this process the writer
+//! says which secrets it changed, and the rest goes on to count; after a commit of anybody else, such as the
+//! command line beside a running server, nothing does. So a row here is never older than what a new read
+//! would find.
+//!
+//! On PostgreSQL there is no such stamp that costs less than the read itself: nothing is kept.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use quick_cache::{Weighter, sync::Cache};
+
+use super::{
+    FoundCredential, SecretWithVersion,
+    wal_index::{Header, WalIndex},
+};
+use crate::domain::{CredentialId, Error, OkmsId, SecretPath};
+
+/// A secret among those of all domains.
+pub(super) type SecretKey = (OkmsId, SecretPath);
+
+/// The rows.
+pub(super) struct RowCache {
+    index: WalIndex,
+    valid: RwLock<Valid>,
+    /// Whether a commit of this process is under way of which `valid` does not know yet.
+    committing: AtomicBool,
+    secrets: Cache<SecretKey, Kept<SecretWithVersion>, Size>,
+    credentials: Cache<CredentialId, Kept<FoundCredential>>,
+}
+
+/// Which rows count, and when.
+struct Valid {
+    /// While the database is as of this header.
+    header: Option<Header>,
+    /// Rows that were kept at another time do not count.
+    generation: u64,
+}
+
+#[derive(Clone)]
+struct Kept<T> {
+    row: Arc<T>,
+    generation: u64,
+}
+
+/// What a commit changed, of what may be kept.
+pub(super) enum Changed {
+    /// Nothing but these secrets.
+    Secrets(Vec<SecretKey>),
+    /// Anything.
+    Anything,
+}
+
+/// As of when a read is made, for what it finds to be kept.
+#[derive(Clone, Copy)]
+pub(super) struct AsOf(Header);
+
+/// The writer's mark that a commit is under way.
+pub(super) struct Commit<'a> {
+    cache: &'a RowCache,
+    before: Option<Header>,
+}
+
+impl RowCache {
+    /// Keeps rows of the database at `path`, to which a connection must be open.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |error| Error::Unavailable(format!("the SQLite WAL index: {error}"));
+        Ok(Self {
+            index: WalIndex::open(path).map_err(failed)?,
+            valid: RwLock::new(Valid { header: None, generation: 0 }),
+            committing: AtomicBool::new(false),
+            secrets: Cache::with_weighter(KEPT_SECRETS, KEPT_BYTES, Size),
+            credentials: Cache::new(KEPT_CREDENTIALS),
+        })
+    }
+
+    /// Says that every connection to the database is closed.
+    pub(super) fn close(&self) {
+        self.index.close();
+    }
+
+    /// A secret with its current version and that one's data.
+    pub(super) fn secret(&self, key: &SecretKey) -> Option<Arc<SecretWithVersion>> {
+        self.find(|| self.secrets.get(key))
+    }
+
+    /// A credential.
+    pub(super) fn credential(&self, id: CredentialId) -> Option<Arc<FoundCredential>> {
+        self.find(|| self.credentials.get(&id))
+    }
+
+    fn find<T>(&self, get: impl FnOnce() -> Option<Kept<T>>) -> Option<Arc<T>> {
+        let valid = self.valid.read().unwrap_or_else(PoisonError::into_inner);
+        // First: where it is too old for the header, a commit came after this look and before that.
+        let kept = get().filter(|kept| kept.generation == valid.generation)?;
+        (self.index.header()? == valid.header?).then_some(kept.row)
+    }
+
+    /// To be called before a read whose rows are to be kept.
+    pub(super) fn as_of(&self) -> Option<AsOf> {
+        self.index.header().map(AsOf)
+    }
+
+    /// Keeps a secret with its current version and that one's data.
+    pub(super) fn keep_secret(&self, as_of: AsOf, key: SecretKey, row: Arc<SecretWithVersion>) {
+        self.keep(as_of, |generation| self.secrets.insert(key, Kept { row, generation }));
+    }
+
+    /// Keeps a credential.
+    pub(super) fn keep_credential(&self, as_of: AsOf, row: Arc<FoundCredential>) {
+        let id = row.credential.id;
+        self.keep(as_of, |generation| self.credentials.insert(id, Kept { row, generation }));
+    }
+
+    fn keep(&self, AsOf(before): AsOf, insert: impl FnOnce(u64)) {
+        if self.adopt(before).is_none() {
+            return;
+        }
+        let valid = self.valid.read().unwrap_or_else(PoisonError::into_inner);
+        if valid.header == Some(before) && self.index.header() == Some(before) {
+            insert(valid.generation);
+        }
+    }
+
+    /// Makes rows as of this header count where the database is still so; those of before do not then.
+    fn adopt(&self, header: Header) -> Option<()> {
+        let known = self.valid.read().unwrap_or_else(PoisonError::into_inner).header;
+        if known == Some(header) {
+            return Some(());
+        }
+        // The writer is about to say what this commit changed.
+        if self.committing.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut valid = self.valid.write().unwrap_or_else(PoisonError::into_inner);
+        if valid.header != Some(header) && self.index.header() == Some(header) {
+            *valid = Valid { header: Some(header), generation: valid.generation + 1 };
+        }
+        Some(())
+    }
+
+    /// To be called inside a transaction, before its commit.
+    pub(super) fn commit(&self) -> Commit<'_> {
+        self.committing.store(true, Ordering::Release);
+        Commit { cache: self, before: self.index.header() }
+    }
+}
+
+impl Commit<'_> {
+    /// Takes what the commit changed out of what is kept. Whatever became of the commit, no more counts than
+    /// before where this is not called.
+    pub(super) fn done(self, changed: Changed) {
+        let cache = self.cache;
+        let mut valid = cache.valid.write().unwrap_or_else(PoisonError::into_inner);
+        let now = cache.index.header();
+        if now == self.before {
+            return;
+        }
+        let alone = match (&self.before, &now) {
+            (Some(before), Some(now)) => valid.header == Some(*before) && now.follows(before),
+            _ => false,
+        };
+        valid.header = now;
+        match changed {
+            Changed::Secrets(keys) if alone => {
+                for key in &keys {
+                    cache.secrets.remove(key);
+                }
+            }
+            _ => valid.generation += 1,
+        }
+    }
+}
+
+impl Drop for Commit<'_> {
+    fn drop(&mut self) {
+        self.cache.committing.store(false, Ordering::Release);
+    }
+}
+
+/// Weighs a secret by its bytes.
+#[derive(Clone)]
+struct Size;
+
+impl Weighter<SecretKey, Kept<SecretWithVersion>> for Size {
+    fn weight(&self, (_, path): &SecretKey, kept: &Kept<SecretWithVersion>) -> u64 {
+        let sealed = kept.row.version.as_ref().and_then(|version| version.sealed.as_ref());
+        let sealed = sealed.map_or(0, |sealed| sealed.as_bytes().len());
+        let custom_metadata = &kept.row.secret.record.secret.custom_metadata;
+        let custom_metadata: usize = custom_metadata
+            .entries()
+            .iter()
+            .map(|(key, value)| key.len() + value.len() + ENTRY_BYTES)
+            .sum();
+        // The path is there twice: in the key and in the row.
+        (ROW_BYTES + 2 * path.as_str().len() + sealed + custom_metadata) as u64
+    }
+}
+
+/// What is kept of secrets, in bytes: some ten thousand of the usual size, and a fifth of what the server may
+/// use with a million of them.
+const KEPT_BYTES: u64 = 32 * 1024 * 1024;
+/// A row of its usual size; only an estimate, from which the number of shards follows.
+const KEPT_SECRETS: usize = 32 * 1024;
+/// Callers whose rows are kept, of some KiB each.
+const KEPT_CREDENTIALS: usize = 4_096;
+/// What a row takes besides its texts: the structures, their allocations and its place in the cache.
+const ROW_BYTES: usize = 600;
+/// What an entry of a map takes besides its texts.
+const ENTRY_BYTES: usize = 64;

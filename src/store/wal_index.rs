@@ -1,0 +1,155 @@
+//! On SQLite: a stamp of the database that every commit changes, whoever made it, for the price of reading
+//! some bytes of memory.
+//!
+//! In WAL mode a commit becomes visible to readers by a new header of the WAL index, the file beside the
+//! database that ends in `-shm` and is shared memory of all its connections in all processes. That header
+//! names the last frame of the log, its checksum over all before it, the log's salts, and a counter of
+//! commits: two headers that are equal stand for the same content. So what was read from the database counts
+//! for as long as the header is what it was before and after the read. The form is that of SQLite's file
+//! format, section 4 ("WAL-Index File Format").
+//!
+//! `PRAGMA data_version` says the same, but asks for a round trip to the connection's thread, which is most
+//! of what a read costs.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+    path::Path,
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// The WAL index of a database.
+pub(super) struct WalIndex {
+    file: Arc<File>,
+    closed: AtomicBool,
+}
+
+/// The header of the WAL index: a stamp of what the database holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header([u8; HEADER_LEN]);
+
+impl WalIndex {
+    /// Opens that of the database at `path`, to which a connection must be open.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let mut name = path.as_os_str().to_owned();
+        name.push("-shm");
+        let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+        let metadata = std::fs::metadata(&name)?;
+        let id = (metadata.dev(), metadata.ino());
+        let file = match files.get(&id).and_then(Weak::upgrade) {
+            Some(file) => file,
+            None => {
+                let file = Arc::new(File::open(&name)?);
+                files.retain(|_, file| file.strong_count() > 0);
+                files.insert(id, Arc::downgrade(&file));
+                file
+            }
+        };
+        Ok(Self { file, closed: AtomicBool::new(false) })
+    }
+
+    /// The header as it is now. `None` where the index is being made anew, or is of another form.
+    pub(super) fn header(&self) -> Option<Header> {
+        let mut bytes = [0; HEADER_LEN];
+        self.file.read_exact_at(&mut bytes, 0).ok()?;
+        let header = Header(bytes);
+        (header.number(FORMAT_AT) == FORMAT && bytes[INITIALIZED_AT] == 1).then_some(header)
+    }
+
+    /// Says that every connection to the database is closed, so that the file may be.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for WalIndex {
+    /// A process that closes any descriptor of a file loses all its locks on that file (POSIX), and SQLite
+    /// locks this one. So where a connection may still be open, the descriptor stays open, too.
+    fn drop(&mut self) {
+        if !*self.closed.get_mut() {
+            std::mem::forget(Arc::clone(&self.file));
+        }
+    }
+}
+
+impl Header {
+    /// Whether there was exactly one commit between `earlier` and this one.
+    pub(super) fn follows(&self, earlier: &Self) -> bool {
+        self.number(COMMITS_AT) == earlier.number(COMMITS_AT).wrapping_add(1)
+    }
+
+    /// SQLite writes them in the byte order of the machine.
+    fn number(&self, at: usize) -> u32 {
+        let bytes = self.0.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        u32::from_ne_bytes(bytes.unwrap_or_default())
+    }
+}
+
+/// The open files of this process, by device and inode: stores of one database share a descriptor, since
+/// closing one's own would take the locks of the other.
+static FILES: LazyLock<Mutex<HashMap<(u64, u64), Weak<File>>>> = LazyLock::new(Mutex::default);
+
+/// The length of the header; a second copy follows it.
+const HEADER_LEN: usize = 48;
+const FORMAT_AT: usize = 0;
+const FORMAT: u32 = 3_007_000;
+const COMMITS_AT: usize = 8;
+const INITIALIZED_AT: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{
+        ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions,
+    };
+
+    use super::*;
+    use crate::store::{DatabaseUrl, Store};
+
+    async fn run(connection: &mut SqliteConnection, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(connection).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn every_commit_changes_the_header_and_nothing_else_counts_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sqlite");
+        let store = Store::open(&DatabaseUrl::sqlite_file(&path)).await.unwrap();
+        let index = WalIndex::open(&path).unwrap();
+        let options = SqliteConnectOptions::new().filename(&path);
+        let (mut one, mut other) =
+            (options.connect().await.unwrap(), options.connect().await.unwrap());
+        run(&mut one, "CREATE TABLE numbers (number INTEGER)").await;
+        for _ in 0..100 {
+            let before = index.header().unwrap();
+            run(&mut one, "SELECT * FROM numbers").await;
+            run(&mut one, "BEGIN IMMEDIATE; INSERT INTO numbers VALUES (1); ROLLBACK").await;
+            assert_eq!(index.header(), Some(before));
+            // A commit that wrote nothing is none.
+            run(&mut one, "BEGIN IMMEDIATE; COMMIT").await;
+            assert_eq!(index.header(), Some(before));
+            run(&mut one, "BEGIN IMMEDIATE; INSERT INTO numbers VALUES (1); COMMIT").await;
+            let after = index.header().unwrap();
+            assert!(after != before && after.follows(&before));
+            run(&mut other, "DELETE FROM numbers").await;
+            let last = index.header().unwrap();
+            assert!(last != after && last.follows(&after) && !last.follows(&before));
+        }
+        // The log begins anew.
+        let before = index.header().unwrap();
+        run(&mut one, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+        run(&mut one, "INSERT INTO numbers VALUES (2)").await;
+        assert!(index.header().unwrap() != before);
+        let before = index.header().unwrap();
+        run(&mut one, "VACUUM").await;
+        assert!(index.header().unwrap() != before);
+        one.close().await.unwrap();
+        other.close().await.unwrap();
+        store.close().await;
+        index.close();
+    }
+}
