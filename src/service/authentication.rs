@@ -201,11 +201,7 @@ impl Authentication {
     }
 
     /// The principal of a token that counts, with the certificate that it comes with.
-    async fn admit(
-        &self,
-        found: FoundToken,
-        standing: &Standing,
-    ) -> Result<Authenticated, Error> {
+    async fn admit(&self, found: FoundToken, standing: &Standing) -> Result<Authenticated, Error> {
         let refuse = |why| Err(Error::Unauthenticated(why));
         let token = found.token;
         let certificate = match &standing.connection.peer {

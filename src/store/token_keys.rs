@@ -28,8 +28,11 @@ pub struct TokenKeyChange {
     /// The new key.
     pub new: StoredTokenKey,
     /// Gives a token a MAC of the new key, where the one that it has is of the old one.
-    pub sign_anew: Box<dyn Fn(&FoundToken) -> Option<TokenMac> + Send + Sync>,
+    pub sign_anew: Box<SignAnew>,
 }
+
+/// See [`TokenKeyChange::sign_anew`].
+pub(super) type SignAnew = dyn Fn(&FoundToken) -> Option<TokenMac> + Send + Sync;
 
 impl Store {
     /// The key of the MACs of tokens, once there is one.

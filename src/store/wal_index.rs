@@ -92,7 +92,8 @@ impl Header {
 
 /// The open files of this process, by device and inode: stores of one database share a descriptor, since
 /// closing one's own would take the locks of the other.
-static FILES: LazyLock<Mutex<HashMap<(u64, u64), Weak<File>>>> = LazyLock::new(Mutex::default);
+static FILES: LazyLock<Mutex<OpenFiles>> = LazyLock::new(Mutex::default);
+type OpenFiles = HashMap<(u64, u64), Weak<File>>;
 
 /// The length of the header; a second copy follows it.
 const HEADER_LEN: usize = 48;
