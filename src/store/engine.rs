@@ -12,6 +12,7 @@ use sqlx::{
 
 use super::{
     Connection, Store, StoreError,
+    cleaning::Cleaning,
     connection::{execute, fetch_optional},
     error::is_disconnect,
     row_cache::RowCache,
@@ -209,9 +210,9 @@ async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .connect_lazy_with(options.clone().pragma("query_only", "ON"));
+    let cleaning = Cleaning::start(&mut connection).await.map_err(StoreError::Sql)?;
     let cache = Arc::new(RowCache::open(&path)?);
-    let writer = Writer::start(connection, options, Arc::clone(&cache));
-    let writer = writer.await.map_err(StoreError::Sql)?;
+    let writer = Writer::start(connection, options, cleaning, Arc::clone(&cache));
     Ok(Engine::Sqlite { readers, writer, cache })
 }
 

@@ -59,7 +59,7 @@ pub use self::{
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secret_changes::{Decision, SecretProof, VersionProof},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
-    token_keys::{StoredTokenKey, TokenKeyChange},
+    token_keys::{SignAnew, StoredTokenKey, TokenKeyChange},
     tokens::{FoundToken, TokenProof, TokenWrite, UnreadableToken},
     unproven::{NewProof, UnprovenPage, UnprovenSecret, UnprovenVersion},
 };

@@ -27,12 +27,12 @@ pub struct StoredTokenKey {
 pub struct TokenKeyChange {
     /// The new key.
     pub new: StoredTokenKey,
-    /// Gives a token a MAC of the new key, where the one that it has is of the old one.
-    pub sign_anew: Box<SignAnew>,
+    /// Signs tokens with it.
+    pub sign_anew: SignAnew,
 }
 
-/// See [`TokenKeyChange::sign_anew`].
-pub(super) type SignAnew = dyn Fn(&FoundToken) -> Option<TokenMac> + Send + Sync;
+/// Gives a token a MAC of a new key, where the one that it has is right.
+pub type SignAnew = Box<dyn Fn(&FoundToken) -> Option<TokenMac> + Send + Sync>;
 
 impl Store {
     /// The key of the MACs of tokens, once there is one.

@@ -18,7 +18,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -40,16 +40,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) async fn start(
-        mut connection: SqliteConnection,
+    pub(super) fn start(
+        connection: SqliteConnection,
         options: SqliteConnectOptions,
+        cleaning: Cleaning,
         cache: Arc<RowCache>,
-    ) -> Result<Self, sqlx::Error> {
+    ) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
-        let cleaning = Cleaning::start(&mut connection).await?;
         let writing = Writing { connection, options, cleaning, cache };
         let task = tokio::spawn(writing.run(jobs));
-        Ok(Self { queue: Mutex::new(Some(queue)), task: tokio::sync::Mutex::new(Some(task)) })
+        Self { queue: Mutex::new(Some(queue)), task: tokio::sync::Mutex::new(Some(task)) }
     }
 
     /// Queues a unit of work and waits until it is committed, or refused.
@@ -168,6 +168,10 @@ impl Writing {
         }
         if self.cleaning.is_due() {
             self.cleaning.run_all(&mut self.connection).await;
+        }
+        // Not left to its thread: whoever waits for the end may then close what else is open of the database.
+        if let Err(error) = self.connection.close().await {
+            tracing::warn!(%error, "SQLite could not be closed as it should be");
         }
     }
 

@@ -116,7 +116,13 @@ async fn the_authenticated_page_needs_the_certificate(server: Server) {
     // The only thing that differs: the caller's own domain is filled in.
     let filled = format!(r#","example":"{}""#, domain.okms_id);
     let text = document.to_string();
-    assert_eq!(text.matches(&filled).count(), 38, "once for each operation");
+    let paths = document["paths"].as_object().expect("paths");
+    let methods = ["get", "put", "post", "delete", "patch"];
+    let operations: usize = paths
+        .values()
+        .map(|path| methods.iter().filter(|method| path.get(method).is_some()).count())
+        .sum();
+    assert_eq!(text.matches(&filled).count(), operations, "once for each operation");
     check_same_operations(&serde_json::from_str(&text.replace(&filled, "")).expect("JSON"));
     let setup = domain.client.get("/swagger/swagger-initializer.js").await.text();
     let setup: String = setup.split_whitespace().collect();
