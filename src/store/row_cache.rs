@@ -83,7 +83,7 @@ impl RowCache {
         })
     }
 
-    /// Says that every connection to the database is closed.
+    /// Keeps nothing any more, once every connection to the database is closed.
     pub(super) fn close(&self) {
         self.index.close();
     }

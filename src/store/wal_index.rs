@@ -17,16 +17,13 @@ use std::{
     io,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::Path,
-    sync::{
-        Arc, LazyLock, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, LazyLock, Mutex, PoisonError, RwLock, Weak},
 };
 
 /// The WAL index of a database.
 pub(super) struct WalIndex {
-    file: Arc<File>,
-    closed: AtomicBool,
+    /// Until it is closed.
+    file: RwLock<Option<Arc<File>>>,
 }
 
 /// The header of the WAL index: a stamp of what the database holds.
@@ -50,20 +47,21 @@ impl WalIndex {
                 file
             }
         };
-        Ok(Self { file, closed: AtomicBool::new(false) })
+        Ok(Self { file: RwLock::new(Some(file)) })
     }
 
     /// The header as it is now. `None` where the index is being made anew, or is of another form.
     pub(super) fn header(&self) -> Option<Header> {
         let mut bytes = [0; HEADER_LEN];
-        self.file.read_exact_at(&mut bytes, 0).ok()?;
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        file.as_ref()?.read_exact_at(&mut bytes, 0).ok()?;
         let header = Header(bytes);
         (header.number(FORMAT_AT) == FORMAT && bytes[INITIALIZED_AT] == 1).then_some(header)
     }
 
-    /// Says that every connection to the database is closed, so that the file may be.
+    /// Closes the file, once every connection to the database is closed.
     pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
+        self.file.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -71,9 +69,8 @@ impl Drop for WalIndex {
     /// A process that closes any descriptor of a file loses all its locks on that file (POSIX), and SQLite
     /// locks this one. So where a connection may still be open, the descriptor stays open, too.
     fn drop(&mut self) {
-        if !*self.closed.get_mut() {
-            std::mem::forget(Arc::clone(&self.file));
-        }
+        let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::forget(file.take());
     }
 }
 
