@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
-    api::{ApiState, api_router, docs_router},
+    api::{ApiState, Services, api_router, docs_router},
     audit::AuditLog,
     domain::Clock,
     server::{self, CertificateStatus, ExpiryWarnings, Limits, LiveTls, TlsMaterial},
@@ -86,7 +86,7 @@ impl RunningApp {
         let tokens = Tokens::new(store.clone(), keyring.clone(), clock.clone());
         let secrets = Secrets::new(store.clone(), keyring, clock);
         let audit = options.audit.clone();
-        let state = ApiState { authentication, secrets, tokens, audit };
+        let state = ApiState::new(Services { authentication, secrets, tokens, audit });
         let (shutdown, told) = watch::channel(false);
         let mut listeners = JoinSet::new();
         listeners.spawn(keys.keep_rewrapped(until_told(told.clone())));

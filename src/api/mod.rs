@@ -37,6 +37,8 @@ mod token;
 mod v1;
 mod v2;
 
+use std::{ops::Deref, sync::Arc};
+
 use axum::{Router, middleware};
 
 pub use self::docs::{docs_router, openapi};
@@ -46,9 +48,12 @@ use crate::{
     service::{Authentication, Secrets, Tokens},
 };
 
-/// What handlers work with.
+/// What handlers work with. Every layer and route clones it for every request: it is one pointer.
 #[derive(Clone)]
-pub struct ApiState {
+pub struct ApiState(Arc<Services>);
+
+/// See [`ApiState`].
+pub struct Services {
     /// Finds out who calls.
     pub authentication: Authentication,
     /// The use cases of secrets.
@@ -57,6 +62,21 @@ pub struct ApiState {
     pub tokens: Tokens,
     /// Where each request is recorded.
     pub audit: AuditLog,
+}
+
+impl ApiState {
+    /// Handlers that work with these.
+    pub fn new(services: Services) -> Self {
+        Self(Arc::new(services))
+    }
+}
+
+impl Deref for ApiState {
+    type Target = Services;
+
+    fn deref(&self) -> &Services {
+        &self.0
+    }
 }
 
 /// All that the API listener serves.

@@ -254,12 +254,19 @@ impl Keyring {
         okms_id: OkmsId,
         revision: i64,
     ) -> Result<Arc<DomainKeys>, Error> {
-        // Of many who miss it at once, one loads: each load begins with no uses set aside.
-        let keys = self.domains.get_or_insert_async(&okms_id, self.load(okms_id)).await?;
-        if keys.revision >= revision {
+        // Nearly always; what follows is kept apart, or each request would carry the room that it takes.
+        if let Some(keys) = self.domains.get(&okms_id).filter(|keys| keys.revision >= revision) {
             return Ok(keys);
         }
-        self.refresh(okms_id, revision).await
+        Box::pin(async {
+            // Of many who miss it at once, one loads: each load begins with no uses set aside.
+            let keys = self.domains.get_or_insert_async(&okms_id, self.load(okms_id)).await?;
+            if keys.revision >= revision {
+                return Ok(keys);
+            }
+            self.refresh(okms_id, revision).await
+        })
+        .await
     }
 
     /// All keys of a domain as they are in the store now.

@@ -146,7 +146,8 @@ impl Store {
             + Sync,
         T: Send,
     {
-        in_time(self.read_untimed(read)).await
+        // In a box, as all work on the database: futures are moved about, and this one is large.
+        Box::pin(in_time(self.read_untimed(read))).await
     }
 
     async fn read_untimed<T, F>(&self, read: F) -> Result<T, Error>

@@ -48,7 +48,7 @@ impl Store {
             + 'static,
         T: Send + 'static,
     {
-        in_time(self.write_untimed(unit)).await
+        Box::pin(in_time(self.write_untimed(unit))).await
     }
 
     async fn write_untimed<T, F>(&self, unit: F) -> Result<T, Error>
