@@ -132,6 +132,15 @@ impl Caller {
         self.authenticated.policies.rights(identity_urns, region, *okms_id)
     }
 
+    /// Whether it may do just what the other one may, who is in the same domain.
+    pub(super) fn may_as_much_as(&self, other: &Self) -> bool {
+        let (one, two) = (&self.authenticated, &other.authenticated);
+        // Nearly always; to compare policies takes far longer.
+        let same = Arc::ptr_eq(&one.policies, &two.policies)
+            && one.principal.identity_urns == two.principal.identity_urns;
+        same || self.rights() == other.rights()
+    }
+
     /// Notes what the request is about.
     pub(super) fn note_resource(&self, path: Option<&SecretPath>) {
         let Principal { region, okms_id, .. } = self.principal();

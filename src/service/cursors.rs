@@ -73,11 +73,12 @@ impl List<'_> {
     }
 }
 
-/// The credential; where there is none, the token; else the certificate itself. So a token that was given to
-/// a credential goes on with that one's lists, and two tokens beside one certificate are two callers.
+/// The credential; where there is none, a token that was made by hand; else the certificate itself. So the
+/// tokens that a certificate gets for itself, as many as it likes, are the one caller that it is.
 pub(super) fn caller_name(caller: &Caller) -> Vec<u8> {
     let principal = caller.principal();
-    match (principal.credential_id, principal.token_id) {
+    let is_bound = caller.token().is_some_and(|token| token.binding.is_some());
+    match (principal.credential_id, principal.token_id.filter(|_| !is_bound)) {
         (Some(id), _) => [b"credential\0", &id.as_bytes()[..]].concat(),
         (None, Some(id)) => [b"token\0", &id.as_bytes()[..]].concat(),
         (None, None) => {

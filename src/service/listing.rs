@@ -166,7 +166,10 @@ impl<'a> Search<'a> {
                 break;
             }
             rest = match paths.iter().flatten().last() {
-                Some(last) => range.after(last),
+                Some(last) => {
+                    unreadable = 0;
+                    range.after(last)
+                }
                 None => {
                     unreadable = more_than(unreadable)?;
                     Some(range)

@@ -116,7 +116,7 @@ impl<'a> Attempt<'a> {
         if waited || self.looks > LOOKS_OF_A_CALLER {
             self.looks = 0;
             let renewed = self.caller.renewed().await?;
-            if renewed.rights() != self.caller.rights() {
+            if !renewed.may_as_much_as(self.caller) {
                 return Err(Stop::Anew(Box::new(renewed)));
             }
         }

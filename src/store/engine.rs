@@ -313,7 +313,7 @@ macro_rules! delete_by_bytes {
         match &$connection {
             $crate::store::Connection::Sqlite(_) => concat!(
                 "DELETE FROM ", $table, " WHERE TRUE",
-                $(" AND CAST(", $column, " AS BLOB) = ", $place),+
+                $(" AND COALESCE(CAST(", $column, " AS BLOB), x'') = ", $place),+
             ),
             $crate::store::Connection::Postgres(_) => concat!(
                 "DELETE FROM ", $table, " WHERE TRUE",

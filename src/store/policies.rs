@@ -124,7 +124,7 @@ impl Store {
             Box::pin(async move {
                 bump(tx).await?;
                 let sql = "DELETE FROM policies WHERE name = $1";
-                Ok(execute!(&mut tx.connection, sql, name)? > 0)
+                only_one(execute!(&mut tx.connection, sql, name)?)
             })
         })
         .await
@@ -142,7 +142,7 @@ impl Store {
                 let [name] = row.columns() else { return Ok(false) };
                 bump(tx).await?;
                 let sql = delete_by_bytes!(tx.connection, "policies", "name" = "$1");
-                Ok(execute!(&mut tx.connection, sql, name)? > 0)
+                only_one(execute!(&mut tx.connection, sql, name)?)
             })
         })
         .await
@@ -257,11 +257,22 @@ impl Store {
                     "group_urn" = "$1",
                     "member_urn" = "$2"
                 );
-                Ok(execute!(&mut tx.connection, sql, group, member)? > 0)
+                only_one(execute!(&mut tx.connection, sql, group, member)?)
             })
         })
         .await
     }
+}
+
+/// Whether a row was removed. On SQLite the bytes of a damaged one may be those of the text of a sound one, which
+/// must not go with it.
+fn only_one(rows: u64) -> Result<bool, StoreError> {
+    if rows > 1 {
+        let text =
+            "more than one row has these bytes: delete the one that can be read by its name first";
+        return Err(Error::malformed(text).into());
+    }
+    Ok(rows == 1)
 }
 
 /// Says to all servers that policies or groups have changed. On PostgreSQL it also is the lock under

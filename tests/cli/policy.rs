@@ -499,6 +499,16 @@ async fn rows_that_no_name_can_tell_are_listed_and_deleted() {
         assert_eq!(succeed(cwd, &delete), format!("Deleted {row}.\n"));
         assert_eq!(fail(cwd, &delete, 1), format!("okmsd: {row}: there is no such policy\n"));
     }
+    // The bytes of a sound one, but no text: the two are told apart.
+    let twin = "INSERT INTO policies (name, document, created_at, updated_at) \
+                VALUES (CAST('sound' AS BLOB), '', 0, 0)";
+    connection.execute(twin).await.expect("damage");
+    let delete = ["policy", "delete", "--row", "736f756e64"];
+    assert!(fail(cwd, &delete, 1).contains("more than one row has these bytes"));
+    succeed(cwd, &["policy", "delete", "sound"]);
+    succeed(cwd, &delete);
+    shop.write("p.json", &shop.document("sound", USER, "allow"));
+    succeed(cwd, &["policy", "apply", "-f", "p.json"]);
     let listed = run_json(cwd, &["policy", "list"]);
     assert_eq!((&listed[0]["name"], &listed[1]["name"]), (&json!("old"), &json!("sound")));
     assert_eq!((&listed[0]["createdAt"], &listed[0]["updatedAt"]), (&Value::Null, &Value::Null));

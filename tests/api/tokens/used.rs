@@ -6,11 +6,12 @@ use bytes::Bytes;
 use hyper::Method;
 use serde_json::json;
 
-use super::{DAY, get, headers, read_a, root_token, token_of};
+use super::{DAY, get, headers, login::log_in, read_a, root_token, token_of};
 use crate::{
+    authorities::{bind, client as client_of},
     codes::*,
     rights,
-    support::{Client, Server, both_engines},
+    support::{Ca, Client, Server, both_engines},
 };
 
 both_engines!(
@@ -24,6 +25,7 @@ both_engines!(
     a_token_counts_in_its_own_domain_only,
     a_token_ends_with_its_domain,
     a_cursor_of_one_token_is_none_of_another_beside_the_same_certificate,
+    the_tokens_that_a_certificate_gets_for_itself_are_one_caller,
 );
 
 async fn a_token_counts_in_both_headers_with_and_without_a_certificate(server: Server) {
@@ -210,4 +212,29 @@ async fn a_cursor_of_one_token_is_none_of_another_beside_the_same_certificate(se
     let cursor = first.header("x-pagination-cursor-next").expect("a cursor").to_owned();
     page(other.text.expose(), Some(cursor.clone())).await.error(400, MALFORMED);
     page(one.text.expose(), Some(cursor)).await.ok();
+}
+
+/// Or it would have as many places among those who wait for a list as it asks for tokens.
+async fn the_tokens_that_a_certificate_gets_for_itself_are_one_caller(server: Server) {
+    let domain = server.domain().await;
+    for number in 0..11 {
+        domain.create(&format!("a{number}"), "{}").await;
+    }
+    let ca = Ca::root("Example root");
+    bind(&server, domain.okms_id, &ca.pem).expect("an authority");
+    let user = rights::user("alice");
+    let resources = [rights::resource(domain.okms_id, ""), rights::resource(domain.okms_id, "/*")];
+    rights::apply(&server, "alice", &user, &resources, &[("allow", &["*"])]).await;
+    let alice = client_of(&server, &ca.client(&user));
+    let page = async |cursor: Option<String>| {
+        let answer = log_in(&alice, &domain).await.ok();
+        let token = answer["auth"]["client_token"].as_str().expect("a token").to_owned();
+        let mut headers = vec![("x-vault-token", &*token), ("x-pagination-size", "10")];
+        headers.extend(cursor.as_deref().map(|cursor| ("x-pagination-cursor", cursor)));
+        get(&alice, &domain.secret(""), &headers).await
+    };
+    let first = page(None).await;
+    let cursor = first.header("x-pagination-cursor-next").expect("a cursor").to_owned();
+    let second = page(Some(cursor)).await.ok();
+    assert_eq!(second.as_array().map(Vec::len), Some(1), "{second}");
 }
