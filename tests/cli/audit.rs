@@ -17,6 +17,7 @@ use crate::{
     harness::{Server, Trial, fail, json as run_json, read, succeed},
     metrics::get,
     postgres::{Schema, postgres_is_at_hand},
+    production::Production,
 };
 
 const VERIFY: [&str; 4] = ["audit", "verify", "--data-dir", "certs/dev"];
@@ -85,6 +86,26 @@ async fn requests_and_acts_are_recorded_and_verified_against_a_key_kept_elsewher
     let later = format!("{chain}:{}:{hash}", seq.parse::<u64>().expect("a number") + 1_000);
     fail(cwd, &[&VERIFY[..], &["--seen", &later]].concat(), 1);
     fail(cwd, &[&VERIFY[..], &["--seen", "x"]].concat(), 2);
+}
+
+#[test]
+fn a_start_that_fails_is_no_crash() {
+    let production = Production::init();
+    let cwd = production.cwd.path();
+    let serve = ["serve", "--config", "data/okmsd.toml"];
+    let verify = ["audit", "verify", "--data-dir", "data"];
+    // A database that is none.
+    fs::write(production.data("okmsd.db"), "x".repeat(4_096)).unwrap();
+    let told = fail(cwd, &serve, 1);
+    assert!(told.contains("cannot open"), "{told}");
+    fs::remove_file(production.data("okmsd.db")).unwrap();
+    assert_eq!(production.serve(&[]).stop(), Some(0));
+    let reports = run_json(cwd, &verify);
+    let server = reports.as_array().unwrap().iter().find(|report| report["writer"] == "server-1");
+    let server = server.expect("a chain");
+    assert_eq!((&server["told"]["interrupted"], &server["notes"]), (&json!(0), &json!([])));
+    let text = read(&production.data("audit/server-1/000001/000001.jsonl"));
+    assert_eq!(text.matches(r#""what":"stopped""#).count(), 2, "{text}");
 }
 
 #[tokio::test]
