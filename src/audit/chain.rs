@@ -5,6 +5,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Read},
+    mem,
     num::NonZeroU32,
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
     path::{Path, PathBuf},
@@ -90,6 +91,8 @@ pub(super) struct Chain {
     /// What the disk has for certain.
     pub(super) synced: Synced,
     pub(super) head: File,
+    /// Lines that are in the files and that no sink has got yet.
+    pub(super) outbox: Vec<u8>,
 }
 
 impl Chain {
@@ -133,6 +136,7 @@ impl Chain {
             untold: Vec::new(),
             synced: Synced::default(),
             head,
+            outbox: Vec::new(),
         };
         let line = chain.file_head(now, follows);
         chain.file.write_all_at(line.as_bytes(), 0)?;
@@ -142,11 +146,12 @@ impl Chain {
         fs::rename(&chain.folder, &finished)?;
         folder::sync_above(&finished)?;
         chain.folder = finished;
+        chain.outbox = line.into_bytes();
         Ok(chain)
     }
 
-    /// Writes entries, as one piece. Gives the lines.
-    pub(super) fn append(&mut self, entries: &[Pending], sync: bool) -> Result<Vec<u8>, Fault> {
+    /// Writes entries, as one piece.
+    pub(super) fn append(&mut self, entries: &[Pending], sync: bool) -> Result<(), Fault> {
         self.check_file()?;
         let sync = sync || !self.untold.is_empty();
         let mut lines = Vec::with_capacity(entries.len() * 512);
@@ -170,17 +175,16 @@ impl Chain {
             self.synced = self.end();
         }
         self.write_head();
-        Ok(lines)
+        Ok(())
     }
 
-    /// Signs all lines that are not signed yet, and destroys the key. Gives the line.
-    pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<Vec<u8>, Fault> {
-        let mut lines = match self.untold[..] {
-            [] => Vec::new(),
-            _ => self.append(&[], true)?,
-        };
+    /// Signs all lines that are not signed yet, and destroys the key.
+    pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<(), Fault> {
+        if !self.untold.is_empty() {
+            self.append(&[], true)?;
+        }
         if self.unsigned == 0 {
-            return Ok(lines);
+            return Ok(());
         }
         self.keys.save(&self.folder)?;
         self.check_file()?;
@@ -188,8 +192,6 @@ impl Chain {
         let object = Pending::new(now, Entry::Checkpoint { next_key }).render(self.seq, &self.prev);
         let line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.line.current);
         self.write(format!("{line}\n").as_bytes(), true)?;
-        lines.extend_from_slice(line.as_bytes());
-        lines.push(b'\n');
         self.seq += 1;
         self.prev = hash(line.as_bytes());
         self.unsigned = 0;
@@ -197,35 +199,32 @@ impl Chain {
         self.keys.advance_line()?;
         let saved = self.keys.save(&self.folder);
         self.write_head();
-        saved?;
-        Ok(lines)
+        Ok(saved?)
     }
 
     /// Begins a new file, if the present one is large or old enough.
-    pub(super) fn rotate_if_due(&mut self, now: Timestamp) -> Result<Vec<u8>, Fault> {
+    pub(super) fn rotate_if_due(&mut self, now: Timestamp) -> Result<(), Fault> {
         let age = self.rotation.max_file_age;
         let old = age.is_some_and(|age| self.begun.plus_seconds(age.as_secs()) <= now);
         // A file of nothing but its own first line is not worth another.
         if self.length < self.rotation.max_file_size && !(old && self.unsigned > 0) {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let mut lines = self.checkpoint(now)?;
+        self.checkpoint(now)?;
         self.release();
-        lines.extend(self.next_file(now)?);
-        if let Some(kept) = self.rotation.keep_files {
-            match self.remove_files(kept, now) {
-                Ok(more) => lines.extend(more),
-                // Nothing is lost by what stays.
-                Err(Fault::Io(error)) => error!(%error, "old audit files cannot be removed"),
-                Err(tampered) => return Err(tampered),
-            }
+        self.next_file(now)?;
+        let Some(kept) = self.rotation.keep_files else { return Ok(()) };
+        match self.remove_files(kept, now) {
+            // Nothing is lost by what stays.
+            Err(Fault::Io(error)) => error!(%error, "old audit files cannot be removed"),
+            removed => removed?,
         }
-        Ok(lines)
+        Ok(())
     }
 
     /// Goes on in a new file, because somebody has removed or changed the present one, which is left as
     /// it is.
-    pub(super) fn leave_file(&mut self, why: &str, now: Timestamp) -> Result<Vec<u8>, Fault> {
+    pub(super) fn leave_file(&mut self, why: &str, now: Timestamp) -> Result<(), Fault> {
         if self.folder.exists() {
             return self.next_file(now);
         }
@@ -234,10 +233,11 @@ impl Chain {
         let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
         let number = name.parse().unwrap_or(0);
         let follows = Follows { chain_number: number, why: why.to_owned() };
-        let (rotation, untold) = (self.rotation.clone(), self.untold.clone());
-        *self = Self::begin(&writer, number + 1, Some(follows), rotation, now)?;
-        self.untold = untold;
-        Ok(Vec::new())
+        let next = Self::begin(&writer, number + 1, Some(follows), self.rotation.clone(), now)?;
+        let before = mem::replace(self, next);
+        self.untold = before.untold;
+        self.outbox = [before.outbox, mem::take(&mut self.outbox)].concat();
+        Ok(())
     }
 
     /// Reserves room for requests under way, if there is less than half of what there should be.
@@ -306,6 +306,7 @@ impl Chain {
         }
         self.length += lines.len() as u64;
         self.reserved = self.reserved.max(self.length);
+        self.outbox.extend_from_slice(lines);
         Ok(())
     }
 
@@ -341,7 +342,7 @@ impl Chain {
     }
 
     /// Begins the next file. The present one ends as it is.
-    fn next_file(&mut self, now: Timestamp) -> Result<Vec<u8>, Fault> {
+    fn next_file(&mut self, now: Timestamp) -> Result<(), Fault> {
         self.keys.save(&self.folder)?;
         let path = self.folder.join(folder::file_name(self.number + 1));
         let line = self.file_head(now, None);
@@ -358,9 +359,10 @@ impl Chain {
         self.file = file;
         self.reserved = 0;
         self.torn = false;
+        self.outbox.extend_from_slice(line.as_bytes());
         self.begun_file(self.number + 1, now, &line)?;
         info!(file = %path.display(), "a new file of the audit log begins");
-        Ok(line.into_bytes())
+        Ok(())
     }
 
     fn file_head(&self, now: Timestamp, follows: Option<Follows>) -> String {
@@ -397,23 +399,23 @@ impl Chain {
 
     /// Removes the oldest files beyond `kept`. Their first lines stay, as the way from the first key to
     /// the present one; and the chain says so before it is done.
-    fn remove_files(&mut self, kept: NonZeroU32, now: Timestamp) -> Result<Vec<u8>, Fault> {
+    fn remove_files(&mut self, kept: NonZeroU32, now: Timestamp) -> Result<(), Fault> {
         let files = folder::files(&self.folder)?;
         let surplus = files.len().saturating_sub(kept.get() as usize);
         let Some((last, _)) = surplus.checked_sub(1).and_then(|at| files.get(at)) else {
-            return Ok(Vec::new());
+            return Ok(());
         };
         let files_through = *last;
         let entry = Pending::new(now, Entry::Removed { files_through });
-        let mut lines = self.append(&[entry], true)?;
-        lines.extend(self.checkpoint(now)?);
+        self.append(&[entry], true)?;
+        self.checkpoint(now)?;
         let kept_heads = self.folder.join(KEPT_HEADS);
         for (_, path) in &files[..surplus] {
             keep_head(path, &kept_heads)?;
             fs::remove_file(path)?;
         }
         folder::sync_above(&kept_heads)?;
-        Ok(lines)
+        Ok(())
     }
 }
 

@@ -199,6 +199,7 @@ pub(super) fn recover(
         synced: Synced::default(),
         head: folder::open(&head_path).map_err(refused(&head_path))?,
         id: head.chain,
+        outbox: Vec::new(),
     };
     // A killed process may have left what the disk has not got yet.
     chain.file.sync_all().map_err(refused(&path))?;

@@ -63,9 +63,7 @@ fn whole(folder: &Path) -> ChainReport {
 }
 
 fn lines(folder: &Path) -> Vec<Parsed> {
-    let files = folder::files(folder).unwrap();
-    let text: String = files.iter().map(|(_, path)| fs::read_to_string(path).unwrap()).collect();
-    text.lines().map(|line| Parsed::read(line.as_bytes()).unwrap()).collect()
+    lines_of_files(folder).lines().map(|line| Parsed::read(line.as_bytes()).unwrap()).collect()
 }
 
 #[tokio::test]
@@ -193,6 +191,49 @@ fn a_line_that_nobody_could_read_is_refused_and_the_chain_goes_on() {
     append(&mut chain, now, 1);
     let report = verify_chain(&chain.folder, &[]);
     assert_eq!((report.broken, report.lines), (None, 3));
+}
+
+#[test]
+fn the_lines_for_sinks_are_those_of_the_files() {
+    let folder = private_folder();
+    let writer = folder.path().join("w");
+    fs::create_dir(&writer).unwrap();
+    make_private(&writer);
+    let options = Options { max_file_size: 1_500, ..options(folder.path()) };
+    let now = SystemClock.now();
+    let open = || Chain::open(&writer, Ends::Stopped, Rotation::from(&options), now).unwrap();
+    let mut sent = Vec::new();
+    let mut chain = open();
+    append(&mut chain, now, 1);
+    sent.append(&mut chain.outbox);
+    // A process that was killed: the next one tells of it, and signs that.
+    let mut chain = open();
+    let act = || ActRecord::begun("domain create", vec![], 7);
+    for _ in 0..4 {
+        act::write(&mut chain, now, act(), true).unwrap();
+    }
+    let file = chain.folder.join(folder::file_name(chain.number));
+    let text = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, text).unwrap();
+    act::write(&mut chain, now, act(), false).unwrap();
+    sent.append(&mut chain.outbox);
+    let text = String::from_utf8(sent).unwrap();
+    assert_eq!(text, lines_of_files(&chain.folder));
+    for what in ["interrupted", "tampered"] {
+        assert_eq!(text.matches(&format!(r#""what":"{what}""#)).count(), 1, "{what}: {text}");
+    }
+    assert!(chain.number > 3, "files were ended: {text}");
+
+    fs::remove_dir_all(&chain.folder).unwrap();
+    act::write(&mut chain, now, act(), false).unwrap();
+    assert_eq!(String::from_utf8(chain.outbox).unwrap(), lines_of_files(&chain.folder));
+}
+
+/// All that is in the files of a chain.
+fn lines_of_files(folder: &Path) -> String {
+    let files = folder::files(folder).unwrap();
+    files.iter().map(|(_, path)| fs::read_to_string(path).unwrap()).collect()
 }
 
 #[tokio::test]
@@ -332,7 +373,7 @@ fn a_process_killed_between_any_two_steps_leaves_a_chain_that_goes_on() {
     append(&mut chain, now, 1);
     let steps: [fn(&mut Chain, Timestamp); 3] = [
         |chain, now| append(chain, now, 2),
-        |chain, now| drop(chain.checkpoint(now).unwrap()),
+        |chain, now| chain.checkpoint(now).unwrap(),
         |chain, now| {
             chain.rotation =
                 Rotation::from(&Options { max_file_size: 1, ..Options::new(PathBuf::new()) });

@@ -89,6 +89,39 @@ async fn requests_and_acts_are_recorded_and_verified_against_a_key_kept_elsewher
 }
 
 #[test]
+fn standard_output_gets_the_lines_of_the_files() {
+    let production = Production::init();
+    let config = production.data("okmsd.toml");
+    fs::write(&config, format!("{}\n[audit]\nsinks = \"stdout\"\n", read(&config))).unwrap();
+    let file = production.data("audit/server-1/000001/000001.jsonl");
+    let printed = || -> String {
+        let log = read(&production.cwd.path().join("log"));
+        log.split_inclusive('\n').filter(|line| line.starts_with("{\"seq\":")).collect()
+    };
+    let mut all = String::new();
+    for kill in [true, false] {
+        let server = production.serve(&[]);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // Nothing is written any more once all is signed.
+        while !read(&file).lines().last().unwrap().contains("\"checkpoint\"")
+            || format!("{all}{}", printed()) != read(&file)
+        {
+            assert!(Instant::now() < deadline, "{all}{} is not {}", printed(), read(&file));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        match kill {
+            true => drop(server),
+            false => assert_eq!(server.stop(), Some(0)),
+        }
+        all.push_str(&printed());
+    }
+    assert_eq!(all, read(&file));
+    for what in ["interrupted", "stopped"] {
+        assert_eq!(all.matches(&format!(r#""what":"{what}""#)).count(), 1, "{what}: {all}");
+    }
+}
+
+#[test]
 fn a_start_that_fails_is_no_crash() {
     let production = Production::init();
     let cwd = production.cwd.path();
