@@ -11,7 +11,7 @@ use super::{
     ActRecord, Error, Options,
     chain::{Chain, Fault, Rotation},
     folder::{self, Lock},
-    line::{Entry, Notice, Pending, What},
+    line::{Entry, Pending},
     recovery::Ends,
     sinks::{SYSLOG, Syslog},
 };
@@ -52,7 +52,7 @@ fn record(options: &Options, clock: &dyn Clock, act: ActRecord, more: bool) -> R
     }
     written.map_err(|fault| match fault {
         Fault::Io(error) => Error::Io(chain.folder, error),
-        Fault::Tampered(why) => Error::Io(chain.folder, io::Error::other(why)),
+        left => Error::Io(chain.folder, io::Error::other(left.to_string())),
     })
 }
 
@@ -67,14 +67,7 @@ pub(super) fn write(
         chain.reserve()?;
     }
     let entry = Pending::new(now, Entry::Act(act));
-    match chain.append(std::slice::from_ref(&entry), true) {
-        Err(Fault::Tampered(why)) => {
-            chain.leave_file(&why, now)?;
-            let notice = Entry::Notice(Notice { what: What::Tampered, detail: Some(why) });
-            chain.append(&[Pending::new(now, notice), entry], true)?;
-        }
-        appended => appended?,
-    }
+    chain.append_or_leave(&[entry], true, now)?;
     chain.rotate_if_due(now)?;
     chain.checkpoint(now)
 }

@@ -3,6 +3,7 @@
 //! Nothing here waits or retries. What fails leaves the chain as it was, ready for another try.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{self, BufRead, BufReader, Read},
     mem,
@@ -23,7 +24,9 @@ use super::{
     Options, folder,
     head::{Head, Synced},
     keys::Keys,
-    line::{Entry, FileHead, Follows, LINE_DOMAIN, MAX_LINE, NO_HASH, Pending, hash, sign},
+    line::{
+        Entry, FileHead, Follows, LINE_DOMAIN, MAX_LINE, NO_HASH, Notice, Pending, What, hash, sign,
+    },
 };
 use crate::domain::Timestamp;
 
@@ -50,8 +53,17 @@ impl From<&Options> for Rotation {
 pub(super) enum Fault {
     /// The disk refuses; another try may succeed.
     Io(io::Error),
-    /// Somebody else has changed the file.
-    Tampered(String),
+    /// The file is to be left as it is: what a line is to tell of that.
+    Leave(What, String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Leave(_, why) => f.write_str(why),
+        }
+    }
 }
 
 impl From<io::Error> for Fault {
@@ -77,6 +89,8 @@ pub(super) struct Chain {
     pub(super) reserved: u64,
     /// What came after `length` could not be taken back yet.
     pub(super) torn: bool,
+    /// The disk failed to take lines of the file. Those before may be gone as well, and it would not say so again.
+    pub(super) unsynced: bool,
     /// No room could be reserved: what is left is for requests under way.
     pub(super) short: bool,
     /// The number of the next line.
@@ -129,6 +143,7 @@ impl Chain {
             length: 0,
             reserved: 0,
             torn: false,
+            unsynced: false,
             short: false,
             seq: 0,
             prev: NO_HASH.to_owned(),
@@ -178,6 +193,25 @@ impl Chain {
         Ok(())
     }
 
+    /// Appends to the present file, or to a new one where that is to be left as it is.
+    pub(super) fn append_or_leave(
+        &mut self,
+        entries: &[Pending],
+        sync: bool,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        match self.append(entries, sync) {
+            Err(Fault::Leave(what, why)) => {
+                error!(why, "a file of the audit log is left as it is; it goes on in a new one");
+                self.leave_file(&why, now)?;
+                let notice = Entry::Notice(Notice { what, detail: Some(why) });
+                self.untold.push(Pending::new(now, notice));
+                self.append(entries, true)
+            }
+            appended => appended,
+        }
+    }
+
     /// Signs all lines that are not signed yet, and destroys the key.
     pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<(), Fault> {
         if !self.untold.is_empty() {
@@ -216,15 +250,16 @@ impl Chain {
         let Some(kept) = self.rotation.keep_files else { return Ok(()) };
         match self.remove_files(kept, now) {
             // Nothing is lost by what stays.
-            Err(Fault::Io(error)) => error!(%error, "old audit files cannot be removed"),
-            removed => removed?,
+            Err(Fault::Io(error)) => {
+                error!(%error, "old audit files cannot be removed");
+                Ok(())
+            }
+            removed => removed,
         }
-        Ok(())
     }
 
-    /// Goes on in a new file, because somebody has removed or changed the present one, which is left as
-    /// it is.
-    pub(super) fn leave_file(&mut self, why: &str, now: Timestamp) -> Result<(), Fault> {
+    /// Goes on in a new file. The present one is left as it is.
+    fn leave_file(&mut self, why: &str, now: Timestamp) -> Result<(), Fault> {
         if self.folder.exists() {
             return self.next_file(now);
         }
@@ -297,7 +332,10 @@ impl Chain {
         // Noticed, and told by `short`; where the write itself succeeds, it counts.
         let _full = self.reserve();
         let written = self.file.write_all_at(lines, self.length);
-        let written = written.and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
+        let written = written.and_then(|()| match sync {
+            true => self.file.sync_data().inspect_err(|_| self.unsynced = true),
+            false => Ok(()),
+        });
         if let Err(error) = written {
             self.torn = true;
             // Tried again before the next write.
@@ -324,18 +362,25 @@ impl Chain {
             self.take_back()?;
         }
         let name = folder::file_name(self.number);
+        if self.unsynced {
+            // What was taken back must not come back, behind the lines of the next file.
+            self.file.sync_all()?;
+            let why = format!("the disk did not take all of {name} after line {}", self.synced.seq);
+            return Err(Fault::Leave(What::Unsynced, why));
+        }
+        let tampered = |why| Err(Fault::Leave(What::Tampered, why));
         let own = self.file.metadata()?;
         match fs::metadata(self.folder.join(&name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Fault::Tampered(format!("{name} was removed")))
+                tampered(format!("{name} was removed"))
             }
             Err(error) => Err(error.into()),
             Ok(named) if (named.dev(), named.ino()) != (own.dev(), own.ino()) => {
-                Err(Fault::Tampered(format!("{name} was replaced")))
+                tampered(format!("{name} was replaced"))
             }
             Ok(named) if named.len() != self.length => {
                 let (found, expected) = (named.len(), self.length);
-                Err(Fault::Tampered(format!("{name} has {found} bytes instead of {expected}")))
+                tampered(format!("{name} has {found} bytes instead of {expected}"))
             }
             Ok(_) => Ok(()),
         }
@@ -359,6 +404,7 @@ impl Chain {
         self.file = file;
         self.reserved = 0;
         self.torn = false;
+        self.unsynced = false;
         self.outbox.extend_from_slice(line.as_bytes());
         self.begun_file(self.number + 1, now, &line)?;
         info!(file = %path.display(), "a new file of the audit log begins");

@@ -191,6 +191,7 @@ pub(super) fn recover(
         length,
         reserved: 0,
         torn: false,
+        unsynced: false,
         short: false,
         seq: end.seq + 1,
         prev: end.prev.clone(),

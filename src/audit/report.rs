@@ -69,7 +69,8 @@ pub struct Told {
     pub tampered: u64,
     /// A start found lines at the end that nothing proved: written just before a kill, or added by somebody.
     pub unproved: u64,
-    /// Records are lost: the disk had not got them at a power cut, or there was no room to keep them.
+    /// Records are lost: the disk had not got them at a power cut, or there was no room to keep them. Or they
+    /// may be, as the disk failed to take them.
     pub lost: u64,
     /// A process did not end as it should.
     pub interrupted: u64,

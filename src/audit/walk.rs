@@ -365,6 +365,7 @@ impl<'a> Walk<'a> {
                  has added them",
                 Some(&mut told.unproved),
             ),
+            Some("unsynced") => ("lines may be lost with a power cut", Some(&mut told.lost)),
             Some("lost") => ("records were lost", Some(&mut told.lost)),
             Some("interrupted") => {
                 ("a process did not end as it should", Some(&mut told.interrupted))

@@ -146,10 +146,10 @@ impl Writer {
         match &self.trouble {
             None => match self.write_all() {
                 Ok(()) if self.chain.short => {
-                    self.fail(Fault::Io(io::ErrorKind::StorageFull.into()), true)
+                    self.fail(&Fault::Io(io::ErrorKind::StorageFull.into()), true)
                 }
                 Ok(()) => self.state.refusing.store(false, Ordering::Release),
-                Err(fault) => self.fail(fault, false),
+                Err(fault) => self.fail(&fault, false),
             },
             Some(trouble) => {
                 let due = trouble.retry_at <= Instant::now();
@@ -157,7 +157,7 @@ impl Writer {
                 if trouble.writable
                     && let Err(fault) = self.write_waiting()
                 {
-                    self.fail(fault, false);
+                    self.fail(&fault, false);
                 }
                 self.refuse_waiting();
                 if due {
@@ -239,46 +239,31 @@ impl Writer {
         }
     }
 
-    /// Appends to the present file, or to a new one where somebody has changed that.
     fn append(&mut self, entries: &[Pending], sync: bool) -> Result<(), Fault> {
-        match self.chain.append(entries, sync) {
-            Err(Fault::Tampered(why)) => {
-                error!(why, "the audit log was tampered with; it goes on in a new file");
-                let now = self.clock.now();
-                self.chain.leave_file(&why, now)?;
-                let notice = Entry::Notice(Notice { what: What::Tampered, detail: Some(why) });
-                let told = [&[Pending::new(now, notice)], entries].concat();
-                self.chain.append(&told, true)
-            }
-            other => other,
-        }
+        self.chain.append_or_leave(entries, sync, self.clock.now())
     }
 
     fn sign(&mut self) {
         let now = self.clock.now();
         match self.chain.checkpoint(now) {
             Ok(()) => self.checkpoint_at = None,
-            Err(Fault::Io(error)) => self.fail(Fault::Io(error), true),
+            Err(Fault::Io(error)) => self.fail(&Fault::Io(error), true),
             // The next record goes to a new file; this one may be a while off.
-            Err(Fault::Tampered(_)) => match self.append(&[], true) {
+            Err(Fault::Leave(..)) => match self.append(&[], true) {
                 Ok(()) => self.checkpoint_at = Some(Instant::now() + self.interval),
-                Err(fault) => self.fail(fault, false),
+                Err(fault) => self.fail(&fault, false),
             },
         }
     }
 
     /// Notes that the log cannot be written: no request begins until it can.
-    fn fail(&mut self, fault: Fault, writable: bool) {
-        let why = match fault {
-            Fault::Io(error) => error.to_string(),
-            Fault::Tampered(why) => why,
-        };
+    fn fail(&mut self, fault: &Fault, writable: bool) {
         let now = self.clock.now();
         self.state.refusing.store(true, Ordering::Release);
         let since = match &self.trouble {
             Some(trouble) => trouble.since,
             None => {
-                error!(why, "the audit log cannot be written: requests are refused until it can");
+                error!(why = %fault, "the audit log cannot be written: requests are refused until it can");
                 now
             }
         };
@@ -301,7 +286,7 @@ impl Writer {
     fn resume(&mut self) {
         let Some(Trouble { since, writable, .. }) = self.trouble else { return };
         if let Err((fault, writable)) = self.try_again(since, writable) {
-            self.fail(fault, writable);
+            self.fail(&fault, writable);
             return;
         }
         self.trouble = None;
