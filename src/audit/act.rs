@@ -3,7 +3,7 @@
 //! They share the chain `cli`: each process waits a little for the one before it.
 
 use std::{
-    thread,
+    io, thread,
     time::{Duration, Instant},
 };
 
@@ -11,11 +11,11 @@ use super::{
     ActRecord, Error, Options,
     chain::{Chain, Fault, Rotation},
     folder::{self, Lock},
-    line::{Entry, Notice, Pending, What},
+    line::{Entry, Pending},
     recovery::Ends,
     sinks::{SYSLOG, Syslog},
 };
-use crate::domain::Clock;
+use crate::domain::{Clock, Timestamp};
 
 /// Records an act before anything is done. When this returns, the record is on the disk, signed, and there
 /// was room for how it ends as well: a full disk is noticed now. That room is given back, so others may take it
@@ -25,12 +25,7 @@ use crate::domain::Clock;
 ///
 /// Where it cannot be written: then nothing must be done.
 pub fn begin_act(options: &Options, clock: &dyn Clock, act: ActRecord) -> Result<(), Error> {
-    let (mut chain, lock) = open(options, clock)?;
-    if let Err(error) = chain.reserve() {
-        chain.release();
-        return Err(Error::Io(chain.folder, error));
-    }
-    record(options, clock, act, chain, &lock)
+    record(options, clock, act, true)
 }
 
 /// Records how an act ended. When this returns, the record is on the disk, signed.
@@ -39,46 +34,42 @@ pub fn begin_act(options: &Options, clock: &dyn Clock, act: ActRecord) -> Result
 ///
 /// Where it cannot be written.
 pub fn end_act(options: &Options, clock: &dyn Clock, act: ActRecord) -> Result<(), Error> {
-    let (chain, lock) = open(options, clock)?;
-    record(options, clock, act, chain, &lock)
+    record(options, clock, act, false)
 }
 
-fn record(
-    options: &Options,
-    clock: &dyn Clock,
-    act: ActRecord,
-    mut chain: Chain,
-    _lock: &Lock,
-) -> Result<(), Error> {
-    let folder = chain.folder.clone();
-    let io = |fault| match fault {
-        Fault::Io(error) => Error::Io(folder.clone(), error),
-        Fault::Tampered(why) => Error::Io(folder.clone(), std::io::Error::other(why)),
-    };
-    let now = clock.now();
-    let entry = Pending::new(now, Entry::Act(act));
-    let lines = match chain.append(std::slice::from_ref(&entry), true) {
-        Err(Fault::Tampered(why)) => {
-            let mut lines = chain.leave_file(&why, now).map_err(io)?;
-            let notice = Entry::Notice(Notice { what: What::Tampered, detail: Some(why) });
-            lines.extend(chain.append(&[Pending::new(now, notice), entry], true).map_err(io)?);
-            lines
-        }
-        lines => lines.map_err(io)?,
-    };
-    chain.rotate_if_due(now).map_err(io)?;
-    chain.checkpoint(now).map_err(io)?;
+fn record(options: &Options, clock: &dyn Clock, act: ActRecord, more: bool) -> Result<(), Error> {
+    let (mut chain, _lock) = open(options, clock)?;
+    let written = write(&mut chain, clock.now(), act, more);
     chain.release();
     // Standard output belongs to the answer of the command.
     if options.syslog {
         let mut log = Syslog::new(SYSLOG);
-        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        for line in chain.outbox.split_inclusive(|byte| *byte == b'\n') {
             if let Err(error) = log.send(line) {
                 tracing::warn!(%error, "the system log does not take a line of the audit log");
             }
         }
     }
-    Ok(())
+    written.map_err(|fault| match fault {
+        Fault::Io(error) => Error::Io(chain.folder, error),
+        left => Error::Io(chain.folder, io::Error::other(left.to_string())),
+    })
+}
+
+/// Writes and signs an act, where there is room for what comes after it, if more is to come.
+pub(super) fn write(
+    chain: &mut Chain,
+    now: Timestamp,
+    act: ActRecord,
+    more: bool,
+) -> Result<(), Fault> {
+    if more {
+        chain.reserve()?;
+    }
+    let entry = Pending::new(now, Entry::Act(act));
+    chain.append_or_leave(&[entry], true, now)?;
+    chain.rotate_if_due(now)?;
+    chain.checkpoint(now)
 }
 
 fn open(options: &Options, clock: &dyn Clock) -> Result<(Chain, Lock), Error> {

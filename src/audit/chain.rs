@@ -3,8 +3,10 @@
 //! Nothing here waits or retries. What fails leaves the chain as it was, ready for another try.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{self, BufRead, BufReader, Read},
+    mem,
     num::NonZeroU32,
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
     path::{Path, PathBuf},
@@ -22,7 +24,9 @@ use super::{
     Options, folder,
     head::{Head, Synced},
     keys::Keys,
-    line::{Entry, FileHead, Follows, LINE_DOMAIN, MAX_LINE, NO_HASH, Pending, hash, sign},
+    line::{
+        Entry, FileHead, Follows, LINE_DOMAIN, MAX_LINE, NO_HASH, Notice, Pending, What, hash, sign,
+    },
 };
 use crate::domain::Timestamp;
 
@@ -49,8 +53,17 @@ impl From<&Options> for Rotation {
 pub(super) enum Fault {
     /// The disk refuses; another try may succeed.
     Io(io::Error),
-    /// Somebody else has changed the file.
-    Tampered(String),
+    /// The file is to be left as it is: what a line is to tell of that.
+    Leave(What, String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Leave(_, why) => f.write_str(why),
+        }
+    }
 }
 
 impl From<io::Error> for Fault {
@@ -76,6 +89,8 @@ pub(super) struct Chain {
     pub(super) reserved: u64,
     /// What came after `length` could not be taken back yet.
     pub(super) torn: bool,
+    /// The disk failed to take lines of the file. Those before may be gone as well, and it would not say so again.
+    pub(super) unsynced: bool,
     /// No room could be reserved: what is left is for requests under way.
     pub(super) short: bool,
     /// The number of the next line.
@@ -90,6 +105,8 @@ pub(super) struct Chain {
     /// What the disk has for certain.
     pub(super) synced: Synced,
     pub(super) head: File,
+    /// Lines that are in the files and that no sink has got yet.
+    pub(super) outbox: Vec<u8>,
 }
 
 impl Chain {
@@ -126,6 +143,7 @@ impl Chain {
             length: 0,
             reserved: 0,
             torn: false,
+            unsynced: false,
             short: false,
             seq: 0,
             prev: NO_HASH.to_owned(),
@@ -133,6 +151,7 @@ impl Chain {
             untold: Vec::new(),
             synced: Synced::default(),
             head,
+            outbox: Vec::new(),
         };
         let line = chain.file_head(now, follows);
         chain.file.write_all_at(line.as_bytes(), 0)?;
@@ -142,11 +161,12 @@ impl Chain {
         fs::rename(&chain.folder, &finished)?;
         folder::sync_above(&finished)?;
         chain.folder = finished;
+        chain.outbox = line.into_bytes();
         Ok(chain)
     }
 
-    /// Writes entries, as one piece. Gives the lines.
-    pub(super) fn append(&mut self, entries: &[Pending], sync: bool) -> Result<Vec<u8>, Fault> {
+    /// Writes entries, as one piece.
+    pub(super) fn append(&mut self, entries: &[Pending], sync: bool) -> Result<(), Fault> {
         self.check_file()?;
         let sync = sync || !self.untold.is_empty();
         let mut lines = Vec::with_capacity(entries.len() * 512);
@@ -170,17 +190,35 @@ impl Chain {
             self.synced = self.end();
         }
         self.write_head();
-        Ok(lines)
+        Ok(())
     }
 
-    /// Signs all lines that are not signed yet, and destroys the key. Gives the line.
-    pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<Vec<u8>, Fault> {
-        let mut lines = match self.untold[..] {
-            [] => Vec::new(),
-            _ => self.append(&[], true)?,
-        };
+    /// Appends to the present file, or to a new one where that is to be left as it is.
+    pub(super) fn append_or_leave(
+        &mut self,
+        entries: &[Pending],
+        sync: bool,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        match self.append(entries, sync) {
+            Err(Fault::Leave(what, why)) => {
+                error!(why, "a file of the audit log is left as it is; it goes on in a new one");
+                self.leave_file(&why, now)?;
+                let notice = Entry::Notice(Notice { what, detail: Some(why) });
+                self.untold.push(Pending::new(now, notice));
+                self.append(entries, true)
+            }
+            appended => appended,
+        }
+    }
+
+    /// Signs all lines that are not signed yet, and destroys the key.
+    pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<(), Fault> {
+        if !self.untold.is_empty() {
+            self.append(&[], true)?;
+        }
         if self.unsigned == 0 {
-            return Ok(lines);
+            return Ok(());
         }
         self.keys.save(&self.folder)?;
         self.check_file()?;
@@ -188,8 +226,6 @@ impl Chain {
         let object = Pending::new(now, Entry::Checkpoint { next_key }).render(self.seq, &self.prev);
         let line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.line.current);
         self.write(format!("{line}\n").as_bytes(), true)?;
-        lines.extend_from_slice(line.as_bytes());
-        lines.push(b'\n');
         self.seq += 1;
         self.prev = hash(line.as_bytes());
         self.unsigned = 0;
@@ -197,35 +233,33 @@ impl Chain {
         self.keys.advance_line()?;
         let saved = self.keys.save(&self.folder);
         self.write_head();
-        saved?;
-        Ok(lines)
+        Ok(saved?)
     }
 
     /// Begins a new file, if the present one is large or old enough.
-    pub(super) fn rotate_if_due(&mut self, now: Timestamp) -> Result<Vec<u8>, Fault> {
+    pub(super) fn rotate_if_due(&mut self, now: Timestamp) -> Result<(), Fault> {
         let age = self.rotation.max_file_age;
         let old = age.is_some_and(|age| self.begun.plus_seconds(age.as_secs()) <= now);
         // A file of nothing but its own first line is not worth another.
         if self.length < self.rotation.max_file_size && !(old && self.unsigned > 0) {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let mut lines = self.checkpoint(now)?;
+        self.checkpoint(now)?;
         self.release();
-        lines.extend(self.next_file(now)?);
-        if let Some(kept) = self.rotation.keep_files {
-            match self.remove_files(kept, now) {
-                Ok(more) => lines.extend(more),
-                // Nothing is lost by what stays.
-                Err(Fault::Io(error)) => error!(%error, "old audit files cannot be removed"),
-                Err(tampered) => return Err(tampered),
+        self.next_file(now)?;
+        let Some(kept) = self.rotation.keep_files else { return Ok(()) };
+        match self.remove_files(kept, now) {
+            // Nothing is lost by what stays.
+            Err(Fault::Io(error)) => {
+                error!(%error, "old audit files cannot be removed");
+                Ok(())
             }
+            removed => removed,
         }
-        Ok(lines)
     }
 
-    /// Goes on in a new file, because somebody has removed or changed the present one, which is left as
-    /// it is.
-    pub(super) fn leave_file(&mut self, why: &str, now: Timestamp) -> Result<Vec<u8>, Fault> {
+    /// Goes on in a new file. The present one is left as it is.
+    fn leave_file(&mut self, why: &str, now: Timestamp) -> Result<(), Fault> {
         if self.folder.exists() {
             return self.next_file(now);
         }
@@ -234,10 +268,11 @@ impl Chain {
         let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
         let number = name.parse().unwrap_or(0);
         let follows = Follows { chain_number: number, why: why.to_owned() };
-        let (rotation, untold) = (self.rotation.clone(), self.untold.clone());
-        *self = Self::begin(&writer, number + 1, Some(follows), rotation, now)?;
-        self.untold = untold;
-        Ok(Vec::new())
+        let next = Self::begin(&writer, number + 1, Some(follows), self.rotation.clone(), now)?;
+        let before = mem::replace(self, next);
+        self.untold = before.untold;
+        self.outbox = [before.outbox, mem::take(&mut self.outbox)].concat();
+        Ok(())
     }
 
     /// Reserves room for requests under way, if there is less than half of what there should be.
@@ -297,7 +332,10 @@ impl Chain {
         // Noticed, and told by `short`; where the write itself succeeds, it counts.
         let _full = self.reserve();
         let written = self.file.write_all_at(lines, self.length);
-        let written = written.and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
+        let written = written.and_then(|()| match sync {
+            true => self.file.sync_data().inspect_err(|_| self.unsynced = true),
+            false => Ok(()),
+        });
         if let Err(error) = written {
             self.torn = true;
             // Tried again before the next write.
@@ -306,6 +344,7 @@ impl Chain {
         }
         self.length += lines.len() as u64;
         self.reserved = self.reserved.max(self.length);
+        self.outbox.extend_from_slice(lines);
         Ok(())
     }
 
@@ -323,25 +362,32 @@ impl Chain {
             self.take_back()?;
         }
         let name = folder::file_name(self.number);
+        if self.unsynced {
+            // What was taken back must not come back, behind the lines of the next file.
+            self.file.sync_all()?;
+            let why = format!("the disk did not take all of {name} after line {}", self.synced.seq);
+            return Err(Fault::Leave(What::Unsynced, why));
+        }
+        let tampered = |why| Err(Fault::Leave(What::Tampered, why));
         let own = self.file.metadata()?;
         match fs::metadata(self.folder.join(&name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Fault::Tampered(format!("{name} was removed")))
+                tampered(format!("{name} was removed"))
             }
             Err(error) => Err(error.into()),
             Ok(named) if (named.dev(), named.ino()) != (own.dev(), own.ino()) => {
-                Err(Fault::Tampered(format!("{name} was replaced")))
+                tampered(format!("{name} was replaced"))
             }
             Ok(named) if named.len() != self.length => {
                 let (found, expected) = (named.len(), self.length);
-                Err(Fault::Tampered(format!("{name} has {found} bytes instead of {expected}")))
+                tampered(format!("{name} has {found} bytes instead of {expected}"))
             }
             Ok(_) => Ok(()),
         }
     }
 
     /// Begins the next file. The present one ends as it is.
-    fn next_file(&mut self, now: Timestamp) -> Result<Vec<u8>, Fault> {
+    fn next_file(&mut self, now: Timestamp) -> Result<(), Fault> {
         self.keys.save(&self.folder)?;
         let path = self.folder.join(folder::file_name(self.number + 1));
         let line = self.file_head(now, None);
@@ -358,9 +404,11 @@ impl Chain {
         self.file = file;
         self.reserved = 0;
         self.torn = false;
+        self.unsynced = false;
+        self.outbox.extend_from_slice(line.as_bytes());
         self.begun_file(self.number + 1, now, &line)?;
         info!(file = %path.display(), "a new file of the audit log begins");
-        Ok(line.into_bytes())
+        Ok(())
     }
 
     fn file_head(&self, now: Timestamp, follows: Option<Follows>) -> String {
@@ -397,23 +445,23 @@ impl Chain {
 
     /// Removes the oldest files beyond `kept`. Their first lines stay, as the way from the first key to
     /// the present one; and the chain says so before it is done.
-    fn remove_files(&mut self, kept: NonZeroU32, now: Timestamp) -> Result<Vec<u8>, Fault> {
+    fn remove_files(&mut self, kept: NonZeroU32, now: Timestamp) -> Result<(), Fault> {
         let files = folder::files(&self.folder)?;
         let surplus = files.len().saturating_sub(kept.get() as usize);
         let Some((last, _)) = surplus.checked_sub(1).and_then(|at| files.get(at)) else {
-            return Ok(Vec::new());
+            return Ok(());
         };
         let files_through = *last;
         let entry = Pending::new(now, Entry::Removed { files_through });
-        let mut lines = self.append(&[entry], true)?;
-        lines.extend(self.checkpoint(now)?);
+        self.append(&[entry], true)?;
+        self.checkpoint(now)?;
         let kept_heads = self.folder.join(KEPT_HEADS);
         for (_, path) in &files[..surplus] {
             keep_head(path, &kept_heads)?;
             fs::remove_file(path)?;
         }
         folder::sync_above(&kept_heads)?;
-        Ok(lines)
+        Ok(())
     }
 }
 

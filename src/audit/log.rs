@@ -225,19 +225,24 @@ impl AuditLog {
         }
     }
 
-    /// Writes what waits, signs it and ends the thread.
+    /// Writes what waits, signs it and ends the thread. Waits five seconds for that at most; a thread that is
+    /// stuck in a disk is left to itself.
     pub async fn close(&self) {
         let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
-        // The queue may be full; the thread makes room, or is stuck and the wait below ends.
-        let queue = self.0.queue.clone();
-        let ended = tokio::task::spawn_blocking(move || {
-            let _gone = queue.send(Message::Close);
-            thread.join().is_ok()
+        // A blocking wait would go on in the runtime, whose end waits for it without limit: as long as a disk
+        // does not answer.
+        let ended = tokio::time::timeout(MAX_WAIT, async {
+            // The queue may be full, until the thread makes room.
+            while let Err(TrySendError::Full(_)) = self.0.queue.try_send(Message::Close) {
+                tokio::time::sleep(END_POLL).await;
+            }
+            while !thread.is_finished() {
+                tokio::time::sleep(END_POLL).await;
+            }
         });
-        match tokio::time::timeout(MAX_WAIT, ended).await {
-            Ok(Ok(true)) => {}
-            _ => error!("the audit log did not end in time"),
+        if ended.await.is_err() || thread.join().is_err() {
+            error!("the audit log did not end in time");
         }
     }
 
@@ -265,6 +270,9 @@ impl AuditLog {
 /// How long a request waits for its record to be written: far more than a disk takes, less than clients
 /// wait for an answer.
 const MAX_WAIT: Duration = Duration::from_secs(5);
+
+/// How often it looks whether the thread has ended, which takes some milliseconds.
+const END_POLL: Duration = Duration::from_millis(5);
 
 /// Records that wait for the thread. Each is of about a kilobyte.
 const QUEUE: usize = 16_384;

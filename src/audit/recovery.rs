@@ -132,6 +132,9 @@ pub(super) fn recover(
     let file_key = next_file_key(&first_file).map_err(refused(&first_file))?.ok_or_else(other)?;
     let mut end = End::new(file_key);
     let (mut number, mut length, mut begun, mut cut) = (head.file, 0, head.begun, 0);
+    // What is to go, and how much of it stays. Only once the chain is known to be whole: a broken one stays as it
+    // is.
+    let mut mends = Vec::new();
     while let Some((at, path)) = next.next() {
         let is_first = at == head.file;
         let (start, text) = if is_first {
@@ -143,8 +146,8 @@ pub(super) fn recover(
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         if whole == 0 && !is_first {
             // Never finished, and nothing refers to it.
-            fs::remove_file(&path).map_err(refused(&path))?;
             cut += text.len();
+            mends.push((path, None));
             continue;
         }
         for line in text[..whole].split_inclusive(|byte| *byte == b'\n') {
@@ -166,8 +169,7 @@ pub(super) fn recover(
                 return Err(broken(format!("{} ends in the middle of a line", name(&path))));
             }
             cut += text.len() - whole;
-            let file = folder::open(&path).map_err(refused(&path))?;
-            file.set_len(start + whole as u64).map_err(refused(&path))?;
+            mends.push((path, Some(start + whole as u64)));
         }
         if !is_first {
             begun = now.as_millis();
@@ -178,6 +180,13 @@ pub(super) fn recover(
         .map_err(refused(&keys_path))?
         .then_some(())
         .ok_or_else(|| broken("its signing keys are not those that its last lines name"))?;
+    for (path, length) in mends {
+        let mended = match length {
+            Some(length) => folder::open(&path).and_then(|file| file.set_len(length)),
+            None => fs::remove_file(&path),
+        };
+        mended.map_err(refused(&path))?;
+    }
     keys.save(folder).map_err(refused(&keys_path))?;
     let path = folder.join(folder::file_name(number));
     let mut chain = Chain {
@@ -191,6 +200,7 @@ pub(super) fn recover(
         length,
         reserved: 0,
         torn: false,
+        unsynced: false,
         short: false,
         seq: end.seq + 1,
         prev: end.prev.clone(),
@@ -199,6 +209,7 @@ pub(super) fn recover(
         synced: Synced::default(),
         head: folder::open(&head_path).map_err(refused(&head_path))?,
         id: head.chain,
+        outbox: Vec::new(),
     };
     // A killed process may have left what the disk has not got yet.
     chain.file.sync_all().map_err(refused(&path))?;

@@ -34,6 +34,9 @@ pub struct ChainReport {
     /// on. A process was killed between the two, or somebody has added it. Lines of a server that goes on
     /// meanwhile are not meant.
     pub unproved: Option<Broken>,
+    /// The numbers of lines that were seen before and went with files that were removed by age: whether they
+    /// were what was seen, nobody can tell any more.
+    pub seen_removed: Vec<u64>,
 }
 
 impl ChainReport {
@@ -54,6 +57,7 @@ impl ChainReport {
             told: Told::default(),
             broken: None,
             unproved: None,
+            seen_removed: Vec::new(),
         }
     }
 }
@@ -65,10 +69,13 @@ pub struct Told {
     pub tampered: u64,
     /// A start found lines at the end that nothing proved: written just before a kill, or added by somebody.
     pub unproved: u64,
-    /// Records are lost: the disk had not got them at a power cut, or there was no room to keep them.
+    /// Records are lost: the disk had not got them at a power cut, or there was no room to keep them. Or they
+    /// may be, as the disk failed to take them.
     pub lost: u64,
     /// A process did not end as it should.
     pub interrupted: u64,
+    /// Files that were removed by age, from the first one on.
+    pub removed: u64,
 }
 
 /// A broken place.

@@ -63,9 +63,7 @@ fn whole(folder: &Path) -> ChainReport {
 }
 
 fn lines(folder: &Path) -> Vec<Parsed> {
-    let files = folder::files(folder).unwrap();
-    let text: String = files.iter().map(|(_, path)| fs::read_to_string(path).unwrap()).collect();
-    text.lines().map(|line| Parsed::read(line.as_bytes()).unwrap()).collect()
+    lines_of_files(folder).lines().map(|line| Parsed::read(line.as_bytes()).unwrap()).collect()
 }
 
 #[tokio::test]
@@ -195,6 +193,49 @@ fn a_line_that_nobody_could_read_is_refused_and_the_chain_goes_on() {
     assert_eq!((report.broken, report.lines), (None, 3));
 }
 
+#[test]
+fn the_lines_for_sinks_are_those_of_the_files() {
+    let folder = private_folder();
+    let writer = folder.path().join("w");
+    fs::create_dir(&writer).unwrap();
+    make_private(&writer);
+    let options = Options { max_file_size: 1_500, ..options(folder.path()) };
+    let now = SystemClock.now();
+    let open = || Chain::open(&writer, Ends::Stopped, Rotation::from(&options), now).unwrap();
+    let mut sent = Vec::new();
+    let mut chain = open();
+    append(&mut chain, now, 1);
+    sent.append(&mut chain.outbox);
+    // A process that was killed: the next one tells of it, and signs that.
+    let mut chain = open();
+    let act = || ActRecord::begun("domain create", vec![], 7);
+    for _ in 0..4 {
+        act::write(&mut chain, now, act(), true).unwrap();
+    }
+    let file = chain.folder.join(folder::file_name(chain.number));
+    let text = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, text).unwrap();
+    act::write(&mut chain, now, act(), false).unwrap();
+    sent.append(&mut chain.outbox);
+    let text = String::from_utf8(sent).unwrap();
+    assert_eq!(text, lines_of_files(&chain.folder));
+    for what in ["interrupted", "tampered"] {
+        assert_eq!(text.matches(&format!(r#""what":"{what}""#)).count(), 1, "{what}: {text}");
+    }
+    assert!(chain.number > 3, "files were ended: {text}");
+
+    fs::remove_dir_all(&chain.folder).unwrap();
+    act::write(&mut chain, now, act(), false).unwrap();
+    assert_eq!(String::from_utf8(chain.outbox).unwrap(), lines_of_files(&chain.folder));
+}
+
+/// All that is in the files of a chain.
+fn lines_of_files(folder: &Path) -> String {
+    let files = folder::files(folder).unwrap();
+    files.iter().map(|(_, path)| fs::read_to_string(path).unwrap()).collect()
+}
+
 #[tokio::test]
 async fn files_end_by_size_and_the_oldest_go_without_breaking_the_way_from_the_first_key() {
     let folder = private_folder();
@@ -211,6 +252,15 @@ async fn files_end_by_size_and_the_oldest_go_without_breaking_the_way_from_the_f
     assert_eq!(after.first_key, before.first_key, "the first key still vouches for the rest");
     assert!(after.notes.iter().any(|note| note.contains("removed by age")), "{after:?}");
 
+    // Files that are gone are counted, and what was seen in them is not said to be there.
+    let first = lines(&chain)[0].seq;
+    assert_eq!(u64::from(folder::files(&chain).unwrap()[0].0), after.told.removed + 1);
+    let seen = |seq| Seen { chain: after.chain.clone(), seq, hash: "0".repeat(64) };
+    let report_of_seen = verify_chain(&chain, &[seen(first - 1)]);
+    assert_eq!((report_of_seen.broken, report_of_seen.seen_removed), (None, vec![first - 1]));
+    let report_of_seen = verify_chain(&chain, &[seen(first)]);
+    assert!(report_of_seen.broken.is_some() && report_of_seen.seen_removed.is_empty());
+
     // Whoever removes one more, with or without its first line kept, is found out.
     let (number, oldest) = folder::files(&chain).unwrap().remove(0);
     let text = fs::read_to_string(&oldest).unwrap();
@@ -223,6 +273,31 @@ async fn files_end_by_size_and_the_oldest_go_without_breaking_the_way_from_the_f
     fs::write(&kept, forged).unwrap();
     let broken = report(folder.path()).broken.expect("broken");
     assert_eq!(broken.file, folder::file_name(number), "{broken:?}");
+}
+
+#[test]
+fn numbers_rise_over_files_that_were_removed() {
+    let folder = private_folder();
+    let writer = folder.path().join("w");
+    fs::create_dir(&writer).unwrap();
+    let keep_files = NonZeroU32::new(1);
+    let options = Options { max_file_size: 1, keep_files, ..options(folder.path()) };
+    let now = SystemClock.now();
+    let mut chain = Chain::open_private(&writer, &options, now);
+    let mut rotated = |seq: Option<u64>| {
+        append(&mut chain, now, 1);
+        chain.checkpoint(now).unwrap();
+        chain.seq = seq.unwrap_or(chain.seq);
+        chain.rotate_if_due(now).unwrap();
+        verify_chain(&chain.folder, &[])
+    };
+    assert_eq!((rotated(None).broken, rotated(None).broken), (None, None));
+    // As whoever holds the keys could: with fewer lines than there were.
+    let broken = rotated(Some(1)).broken.expect("broken");
+    assert_eq!((broken.file.as_str(), broken.line), ("000004.jsonl", Some(1)), "{broken:?}");
+    assert!(broken.what.starts_with("line 1 cannot come after line "), "{broken:?}");
+    let broken = rotated(None).broken.expect("broken");
+    assert_eq!((broken.file.as_str(), broken.line), (chain::KEPT_HEADS, Some(4)), "{broken:?}");
 }
 
 #[tokio::test]
@@ -332,7 +407,7 @@ fn a_process_killed_between_any_two_steps_leaves_a_chain_that_goes_on() {
     append(&mut chain, now, 1);
     let steps: [fn(&mut Chain, Timestamp); 3] = [
         |chain, now| append(chain, now, 2),
-        |chain, now| drop(chain.checkpoint(now).unwrap()),
+        |chain, now| chain.checkpoint(now).unwrap(),
         |chain, now| {
             chain.rotation =
                 Rotation::from(&Options { max_file_size: 1, ..Options::new(PathBuf::new()) });

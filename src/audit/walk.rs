@@ -50,6 +50,8 @@ pub(super) struct Walk<'a> {
     removed_through: u32,
     /// Files whose first line is all that is left.
     kept_heads: u32,
+    /// The number that the first line which comes after those must at least have.
+    kept_seq: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -71,6 +73,7 @@ impl<'a> Walk<'a> {
             number: 0,
             removed_through: 0,
             kept_heads: 0,
+            kept_seq: 0,
         }
     }
 
@@ -147,8 +150,22 @@ impl<'a> Walk<'a> {
             let (line, parsed) = parsed.ok_or_else(|| place.broken(CHANGED))?;
             self.number += 1;
             self.check_file_head(&parsed, line, &place)?;
+            self.follow_removed(&parsed, &place)?;
             self.kept_heads += 1;
         }
+        Ok(())
+    }
+
+    /// Checks that a line which comes after removed ones may do so.
+    fn follow_removed(&mut self, parsed: &Parsed, place: &Place) -> Result<(), Broken> {
+        if parsed.seq < self.kept_seq {
+            return Err(place.broken(format!(
+                "line {} cannot come after line {} of a file before",
+                parsed.seq,
+                self.kept_seq - 1
+            )));
+        }
+        self.kept_seq = parsed.seq + 1;
         Ok(())
     }
 
@@ -176,8 +193,10 @@ impl<'a> Walk<'a> {
             return Err(place.broken("the first line of the file is missing"));
         }
         if self.place.is_none() && self.kept_heads > 0 {
+            self.follow_removed(&parsed, &place)?;
             // What came before is gone; the signature of the first line stands for it.
             (self.seq, self.prev) = (parsed.seq, parsed.prev.clone());
+            self.forget_seen();
             place.seq = parsed.seq;
         }
         self.check_order(&parsed, next.as_ref(), &own_hash, &place)?;
@@ -204,6 +223,7 @@ impl<'a> Walk<'a> {
             }
             "removed" => {
                 self.removed_through = parsed.files_through.unwrap_or(0).max(self.removed_through);
+                self.report.told.removed = self.removed_through.into();
                 let through = folder::file_name(self.removed_through);
                 self.note(format!(
                     "line {}: the files up to {through} were removed by age at {}",
@@ -345,6 +365,7 @@ impl<'a> Walk<'a> {
                  has added them",
                 Some(&mut told.unproved),
             ),
+            Some("unsynced") => ("lines may be lost with a power cut", Some(&mut told.lost)),
             Some("lost") => ("records were lost", Some(&mut told.lost)),
             Some("interrupted") => {
                 ("a process did not end as it should", Some(&mut told.interrupted))

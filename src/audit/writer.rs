@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io, mem,
     sync::{
         Arc,
         atomic::Ordering,
@@ -146,10 +146,10 @@ impl Writer {
         match &self.trouble {
             None => match self.write_all() {
                 Ok(()) if self.chain.short => {
-                    self.fail(Fault::Io(io::ErrorKind::StorageFull.into()), true)
+                    self.fail(&Fault::Io(io::ErrorKind::StorageFull.into()), true)
                 }
                 Ok(()) => self.state.refusing.store(false, Ordering::Release),
-                Err(fault) => self.fail(fault, false),
+                Err(fault) => self.fail(&fault, false),
             },
             Some(trouble) => {
                 let due = trouble.retry_at <= Instant::now();
@@ -157,7 +157,7 @@ impl Writer {
                 if trouble.writable
                     && let Err(fault) = self.write_waiting()
                 {
-                    self.fail(fault, false);
+                    self.fail(&fault, false);
                 }
                 self.refuse_waiting();
                 if due {
@@ -168,6 +168,7 @@ impl Writer {
         if self.trouble.is_none() && self.checkpoint_at.is_some_and(|at| at <= Instant::now()) {
             self.sign();
         }
+        self.sinks.send(mem::take(&mut self.chain.outbox));
     }
 
     /// Writes what waits, and what was refused or lost meanwhile.
@@ -177,9 +178,7 @@ impl Writer {
             return Ok(());
         }
         self.write_waiting()?;
-        let rotated = self.chain.rotate_if_due(self.clock.now())?;
-        self.sinks.send(rotated);
-        Ok(())
+        self.chain.rotate_if_due(self.clock.now())
     }
 
     /// Has lines tell of requests and records that have none. Also where they cannot be written at once: they
@@ -209,9 +208,8 @@ impl Writer {
             Sync::Interval => false,
         };
         let entries = self.entries();
-        let lines = self.append(&entries, sync)?;
+        self.append(&entries, sync)?;
         self.finish_waiting();
-        self.sinks.send(lines);
         self.checkpoint_at.get_or_insert_with(|| Instant::now() + self.interval);
         if self.chain.unsigned >= MAX_UNSIGNED {
             self.checkpoint_at = Some(Instant::now());
@@ -241,53 +239,31 @@ impl Writer {
         }
     }
 
-    /// Appends to the present file, or to a new one where somebody has changed that.
-    fn append(&mut self, entries: &[Pending], sync: bool) -> Result<Vec<u8>, Fault> {
-        match self.chain.append(entries, sync) {
-            Err(Fault::Tampered(why)) => {
-                error!(why, "the audit log was tampered with; it goes on in a new file");
-                let now = self.clock.now();
-                let mut lines = self.chain.leave_file(&why, now)?;
-                let notice = Entry::Notice(Notice { what: What::Tampered, detail: Some(why) });
-                let told = [&[Pending::new(now, notice)], entries].concat();
-                lines.extend(self.chain.append(&told, true)?);
-                Ok(lines)
-            }
-            other => other,
-        }
+    fn append(&mut self, entries: &[Pending], sync: bool) -> Result<(), Fault> {
+        self.chain.append_or_leave(entries, sync, self.clock.now())
     }
 
     fn sign(&mut self) {
         let now = self.clock.now();
         match self.chain.checkpoint(now) {
-            Ok(lines) => {
-                self.checkpoint_at = None;
-                self.sinks.send(lines);
-            }
-            Err(Fault::Io(error)) => self.fail(Fault::Io(error), true),
+            Ok(()) => self.checkpoint_at = None,
+            Err(Fault::Io(error)) => self.fail(&Fault::Io(error), true),
             // The next record goes to a new file; this one may be a while off.
-            Err(Fault::Tampered(_)) => match self.append(&[], true) {
-                Ok(lines) => {
-                    self.sinks.send(lines);
-                    self.checkpoint_at = Some(Instant::now() + self.interval);
-                }
-                Err(fault) => self.fail(fault, false),
+            Err(Fault::Leave(..)) => match self.append(&[], true) {
+                Ok(()) => self.checkpoint_at = Some(Instant::now() + self.interval),
+                Err(fault) => self.fail(&fault, false),
             },
         }
     }
 
     /// Notes that the log cannot be written: no request begins until it can.
-    fn fail(&mut self, fault: Fault, writable: bool) {
-        let why = match fault {
-            Fault::Io(error) => error.to_string(),
-            Fault::Tampered(why) => why,
-        };
+    fn fail(&mut self, fault: &Fault, writable: bool) {
         let now = self.clock.now();
         self.state.refusing.store(true, Ordering::Release);
         let since = match &self.trouble {
             Some(trouble) => trouble.since,
             None => {
-                error!(why, "the audit log cannot be written: requests are refused until it can");
+                error!(why = %fault, "the audit log cannot be written: requests are refused until it can");
                 now
             }
         };
@@ -310,7 +286,7 @@ impl Writer {
     fn resume(&mut self) {
         let Some(Trouble { since, writable, .. }) = self.trouble else { return };
         if let Err((fault, writable)) = self.try_again(since, writable) {
-            self.fail(fault, writable);
+            self.fail(&fault, writable);
             return;
         }
         self.trouble = None;
@@ -340,15 +316,13 @@ impl Writer {
             entries.push(Pending::new(self.clock.now(), notice));
         }
         entries.extend(self.entries());
-        let lines = self.append(&entries, true).map_err(|fault| (fault, false))?;
+        self.append(&entries, true).map_err(|fault| (fault, false))?;
         self.state.written.fetch_add(1, Ordering::Relaxed);
         self.finish_waiting();
         self.told_lost = lost;
         self.state.refused.fetch_sub(refused, Ordering::Relaxed);
-        self.sinks.send(lines);
-        let signed = self.chain.checkpoint(self.clock.now()).map_err(|fault| (fault, true))?;
+        self.chain.checkpoint(self.clock.now()).map_err(|fault| (fault, true))?;
         self.checkpoint_at = None;
-        self.sinks.send(signed);
         Ok(())
     }
 
@@ -359,15 +333,14 @@ impl Writer {
         self.note_missing();
         self.note(What::Stopped, None);
         // No new file now: a start looks for these two lines at the end of the last one.
-        match self.write_waiting().and_then(|()| self.chain.checkpoint(self.clock.now())) {
-            Ok(lines) => self.sinks.send(lines),
-            Err(fault) => {
-                let records = self.waiting.iter().map(|waiting| &waiting.pending.entry);
-                let lost = records.filter(|entry| matches!(entry, Entry::Request(_))).count();
-                self.state.lost.fetch_add(lost as u64, Ordering::Relaxed);
-                error!(?fault, lost, "the end of the audit log cannot be written");
-            }
+        let ended = self.write_waiting().and_then(|()| self.chain.checkpoint(self.clock.now()));
+        if let Err(fault) = ended {
+            let records = self.waiting.iter().map(|waiting| &waiting.pending.entry);
+            let lost = records.filter(|entry| matches!(entry, Entry::Request(_))).count();
+            self.state.lost.fetch_add(lost as u64, Ordering::Relaxed);
+            error!(?fault, lost, "the end of the audit log cannot be written");
         }
+        self.sinks.send(mem::take(&mut self.chain.outbox));
         self.chain.release();
         self.sinks.end();
     }

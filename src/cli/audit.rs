@@ -35,7 +35,7 @@ pub(super) struct Verify {
     #[arg(long = "trusted-key", value_name = "KEY")]
     trusted_keys: Vec<String>,
     /// A line that must be there, as an earlier run printed it (`last proved line`); can be given several
-    /// times
+    /// times. One that went with a file that was removed by age is missing, too
     #[arg(long, value_name = "CHAIN:LINE:HASH", value_parser = seen)]
     seen: Vec<Seen>,
     /// Form of the answer
@@ -89,10 +89,16 @@ impl Verify {
         }
         let seen = |seen: &&Seen| !reports.iter().any(|report| report.chain == seen.chain);
         let lost = self.seen.iter().filter(seen).map(|seen| format!("chain {} is", seen.chain));
+        let removed = reports.iter().flat_map(|report| {
+            let chain = &report.chain;
+            let line = move |seq| format!("line {chain}:{seq} was removed by age: it is");
+            report.seen_removed.iter().map(line)
+        });
         let lost: Vec<_> = missing
             .iter()
             .map(|key| format!("no chain begins with {key}: it is"))
             .chain(lost)
+            .chain(removed)
             .collect();
         output::answer(
             self.format,
@@ -175,11 +181,17 @@ fn text(report: &ChainReport) -> String {
     let notes = report.notes.iter();
     let notes = notes.chain((report.more_notes > 0).then_some(&more));
     let notes = notes.chain((report.unsigned > 0).then_some(&unsigned));
+    let removed: Vec<_> = report.seen_removed.iter().map(seen_removed).collect();
+    let notes = notes.chain(&removed);
     notes.for_each(|note| text.push_str(&format!("  {note}\n")));
     if let Some((seq, hash)) = &report.proved {
         text.push_str(&format!("  last proved line {}:{seq}:{hash}\n", report.chain));
     }
     text
+}
+
+fn seen_removed(seq: &u64) -> String {
+    format!("line {seq} was seen before, in a file that was removed by age: it cannot be compared")
 }
 
 /// What a chain tells of, the worst first.
@@ -189,6 +201,7 @@ fn told(told: &Told) -> String {
         (told.unproved, "unproved lines"),
         (told.lost, "losses"),
         (told.interrupted, "interruptions"),
+        (told.removed, "files removed by age"),
     ];
     let counts = counts.iter().filter(|(count, _)| *count > 0);
     let counts: Vec<_> = counts.map(|(count, what)| format!("{what} ({count})")).collect();
@@ -228,11 +241,13 @@ fn json(report: &ChainReport) -> Value {
             "unproved": report.told.unproved,
             "lost": report.told.lost,
             "interrupted": report.told.interrupted,
+            "removed": report.told.removed,
         },
         "notes": report.notes,
         "moreNotes": report.more_notes,
         "broken": report.broken.as_ref().map(place),
         "unproved": report.unproved.as_ref().map(place),
+        "seenRemoved": report.seen_removed,
     })
 }
 

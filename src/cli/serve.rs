@@ -121,7 +121,10 @@ impl Server {
         };
         let operations_listener = match config.server.operations_listen.0 {
             None => None,
-            Some(address) => Some(bind("operations", address).await?),
+            Some(address) => {
+                let listener = bind("operations", address).await?;
+                Some((local_address(&listener)?, listener))
+            }
         };
         let api_address = local_address(&api_listener)?;
         let api_url = match &config.server.api_url {
@@ -131,27 +134,36 @@ impl Server {
         let clock = Arc::new(SystemClock);
         let audit = AuditLog::start(&config.audit.options(), clock)
             .map_err(|error| Failure::because("cannot start the server", &error))?;
-        let Services { store, keyring, clock, .. } = Services::open(config).await?;
-        let app = RunningApp::start(AppOptions {
-            store,
-            keyring,
-            audit,
-            clock,
-            tls,
-            require_client_certificate: requires_client_certificate(&config.tls),
-            tokens: config.tokens.enabled,
-            limits: limits(config),
-            api_listener,
-            docs_listener,
-            api_url: api_url.clone(),
-        })
-        .map_err(|error| Failure::because("cannot start the server", &error))?;
+        let app = async {
+            let Services { store, keyring, clock, .. } = Services::open(config).await?;
+            RunningApp::start(AppOptions {
+                store,
+                keyring,
+                audit: audit.clone(),
+                clock,
+                tls,
+                require_client_certificate: requires_client_certificate(&config.tls),
+                tokens: config.tokens.enabled,
+                limits: limits(config),
+                api_listener,
+                docs_listener,
+                api_url: api_url.clone(),
+            })
+            .map_err(|error| Failure::because("cannot start the server", &error))
+        };
+        let app = match app.await {
+            Ok(app) => app,
+            Err(failure) => {
+                // Or the chain would tell of a crash.
+                audit.close().await;
+                return Err(failure);
+            }
+        };
         let (api, docs) = (app.api_address, app.docs_address);
         info!(api.address = %api, docs.address = docs.map(tracing::field::display), "serving");
         let reloader = Reloader::new(files, app.tls().clone(), used);
         let mut operations = JoinSet::new();
-        if let Some(listener) = operations_listener {
-            let address = local_address(&listener)?;
+        if let Some((address, listener)) = operations_listener {
             info!(operations.address = %address, "serving metrics");
             let running = Running { tls: app.tls().clone(), audit: app.audit().clone() };
             let router = operations_router(Arc::new(running));

@@ -17,6 +17,7 @@ use crate::{
     harness::{Server, Trial, fail, json as run_json, read, succeed},
     metrics::get,
     postgres::{Schema, postgres_is_at_hand},
+    production::Production,
 };
 
 const VERIFY: [&str; 4] = ["audit", "verify", "--data-dir", "certs/dev"];
@@ -85,6 +86,59 @@ async fn requests_and_acts_are_recorded_and_verified_against_a_key_kept_elsewher
     let later = format!("{chain}:{}:{hash}", seq.parse::<u64>().expect("a number") + 1_000);
     fail(cwd, &[&VERIFY[..], &["--seen", &later]].concat(), 1);
     fail(cwd, &[&VERIFY[..], &["--seen", "x"]].concat(), 2);
+}
+
+#[test]
+fn standard_output_gets_the_lines_of_the_files() {
+    let production = Production::init();
+    let config = production.data("okmsd.toml");
+    fs::write(&config, format!("{}\n[audit]\nsinks = \"stdout\"\n", read(&config))).unwrap();
+    let file = production.data("audit/server-1/000001/000001.jsonl");
+    let printed = || -> String {
+        let log = read(&production.cwd.path().join("log"));
+        log.split_inclusive('\n').filter(|line| line.starts_with("{\"seq\":")).collect()
+    };
+    let mut all = String::new();
+    for kill in [true, false] {
+        let server = production.serve(&[]);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // Nothing is written any more once all is signed.
+        while !read(&file).lines().last().unwrap().contains("\"checkpoint\"")
+            || format!("{all}{}", printed()) != read(&file)
+        {
+            assert!(Instant::now() < deadline, "{all}{} is not {}", printed(), read(&file));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        match kill {
+            true => drop(server),
+            false => assert_eq!(server.stop(), Some(0)),
+        }
+        all.push_str(&printed());
+    }
+    assert_eq!(all, read(&file));
+    for what in ["interrupted", "stopped"] {
+        assert_eq!(all.matches(&format!(r#""what":"{what}""#)).count(), 1, "{what}: {all}");
+    }
+}
+
+#[test]
+fn a_start_that_fails_is_no_crash() {
+    let production = Production::init();
+    let cwd = production.cwd.path();
+    let serve = ["serve", "--config", "data/okmsd.toml"];
+    let verify = ["audit", "verify", "--data-dir", "data"];
+    // A database that is none.
+    fs::write(production.data("okmsd.db"), "x".repeat(4_096)).unwrap();
+    let told = fail(cwd, &serve, 1);
+    assert!(told.contains("cannot open"), "{told}");
+    fs::remove_file(production.data("okmsd.db")).unwrap();
+    assert_eq!(production.serve(&[]).stop(), Some(0));
+    let reports = run_json(cwd, &verify);
+    let server = reports.as_array().unwrap().iter().find(|report| report["writer"] == "server-1");
+    let server = server.expect("a chain");
+    assert_eq!((&server["told"]["interrupted"], &server["notes"]), (&json!(0), &json!([])));
+    let text = read(&production.data("audit/server-1/000001/000001.jsonl"));
+    assert_eq!(text.matches(r#""what":"stopped""#).count(), 2, "{text}");
 }
 
 #[tokio::test]

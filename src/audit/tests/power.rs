@@ -166,3 +166,34 @@ fn no_power_cut_takes_the_line_that_an_auditor_is_to_note_down() {
     assert_eq!((before.broken, before.last.unwrap().0), (None, 7));
     assert_eq!(before.proved.unwrap().0, 2);
 }
+
+#[test]
+fn after_a_disk_failed_to_take_lines_the_log_goes_on_in_a_new_file_and_says_so() {
+    let folder = private_folder();
+    let (mut chain, _) = unsynced(folder.path());
+    let now = SystemClock.now();
+    let path = chain.folder.join("000001.jsonl");
+    let aside = chain.folder.join("aside");
+    let (length, head) = (chain.length, fs::read(chain.folder.join("head")).unwrap());
+    // A place that takes lines, and of which no disk takes any.
+    fs::rename(&path, &aside).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+    let file = std::mem::replace(&mut chain.file, folder::open(&path).unwrap());
+    chain.length = 0;
+    let entry = || Pending::new(now, Entry::Request(Box::new(record(6))));
+    assert!(chain.append_or_leave(&[entry()], true, now).is_err());
+    assert_eq!(fs::read(chain.folder.join("head")).unwrap(), head, "nothing is vouched for");
+
+    // It takes them again; nothing tells whether it has those of before.
+    fs::rename(&aside, &path).unwrap();
+    (chain.file, chain.length) = (file, length);
+    chain.append_or_leave(&[entry()], true, now).unwrap();
+    chain.checkpoint(now).unwrap();
+    append(&mut chain, now, 7);
+    chain.checkpoint(now).unwrap();
+    assert_eq!((chain.number, fs::metadata(&path).unwrap().len()), (2, length));
+    let report = verify_chain(&chain.folder, &[]);
+    assert_eq!((&report.broken, report.told.lost, report.notes.len()), (&None, 1, 1));
+    let told = "the disk did not take all of 000001.jsonl after line 3";
+    assert!(report.notes[0].ends_with(told), "{report:?}");
+}

@@ -53,9 +53,13 @@ impl Clock for Gate {
 }
 
 fn until_ready(log: &AuditLog) {
+    until("it is written again", || log.is_ready());
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !log.is_ready() {
-        assert!(Instant::now() < deadline, "it is written again");
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -115,6 +119,32 @@ async fn a_record_that_takes_too_long_and_one_without_room_are_refused_and_count
     let told = "requests were refused: 1 requests, while earlier ones waited for their records";
     assert_eq!(report.notes.iter().filter(|note| note.ends_with(told)).count(), 1, "{report:?}");
     assert_eq!((report.told.lost, report.told.interrupted), (1, 0));
+}
+
+#[test]
+fn a_disk_that_does_not_answer_holds_back_neither_the_end_of_the_log_nor_that_of_the_process() {
+    for full in [false, true] {
+        let folder = private_folder();
+        let gate = Arc::new(Gate::default());
+        let clock: Arc<dyn Clock> = Arc::<Gate>::clone(&gate);
+        let log = AuditLog::start(&unsigned_options(folder.path()), clock).unwrap();
+        gate.until_waiting();
+        while full && log.counts().lost == 0 {
+            log.record_abandoned(record(1));
+        }
+        let (ended, end) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(log.close());
+            // A process waits for its runtime before it ends.
+            drop(runtime);
+            ended.send(()).unwrap();
+        });
+        end.recv_timeout(Duration::from_secs(60)).expect("nothing waits for the disk");
+        gate.open();
+        until("the log ends", || !folder::is_locked(&folder.path().join("server-1")));
+    }
 }
 
 #[tokio::test]

@@ -174,3 +174,31 @@ fn make_private_file(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
+
+#[test]
+fn a_chain_that_a_start_finds_broken_stays_as_it_is() {
+    for unfinished in [false, true] {
+        let folder = private_folder();
+        let chain = server(folder.path(), true);
+        let other = chain.folder.with_file_name("other");
+        fs::create_dir(&other).unwrap();
+        keys::Keys::generate().unwrap().save(&other).unwrap();
+        fs::rename(other.join(keys::FILE), chain.folder.join(keys::FILE)).unwrap();
+        fs::remove_dir(&other).unwrap();
+        if unfinished {
+            fs::write(chain.folder.join("000002.jsonl"), "{\"seq\":").unwrap();
+            make_private(&chain.folder.join("000002.jsonl"));
+        } else {
+            let path = chain.folder.join("000001.jsonl");
+            fs::write(&path, format!("{}{{\"seq\":", fs::read_to_string(&path).unwrap())).unwrap();
+        }
+        let files = || {
+            let files = folder::files(&chain.folder).unwrap();
+            files.into_iter().map(|(_, path)| fs::read(path).unwrap()).collect::<Vec<_>>()
+        };
+        let before = files();
+        let next = open(&folder.path().join("server-1"));
+        assert_ne!(next.id, chain.id, "{unfinished}");
+        assert!(before == files(), "{unfinished}");
+    }
+}

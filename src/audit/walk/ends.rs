@@ -7,7 +7,7 @@ use super::{
         folder,
         head::Head,
         keys::{self, Keys},
-        report::Broken,
+        report::{Broken, Seen},
     },
     CHANGED, Place, Walk, broken_file,
 };
@@ -104,6 +104,12 @@ impl Walk<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Takes note of lines that were seen in files that were removed by age.
+    pub(super) fn forget_seen(&mut self) {
+        let gone = |seen: &&Seen| seen.chain == self.report.chain && seen.seq < self.seq;
+        self.report.seen_removed = self.seen.iter().filter(gone).map(|seen| seen.seq).collect();
     }
 
     pub(super) fn check_seen(&self) -> Result<(), Broken> {
