@@ -91,25 +91,27 @@ async fn envelope(recorder: Option<Recorder>, mut request: Request, next: Next) 
         }
         _ => handle(request, next).await,
     };
-    if let Some(left) = left {
-        left.drain().await;
-    }
-
-    let error_code = render(&mut response, &request_id);
+    let mut error_code = render(&mut response, &request_id);
     if let Some(unrecorded) = unrecorded
         && unrecorded.finish(response.status(), error_code).await.is_err()
     {
         response = not_recorded();
-        render(&mut response, &request_id);
+        error_code = render(&mut response, &request_id);
+    }
+    // What was done is on record before its caller can keep it waiting.
+    if let Some(left) = left {
+        left.drain().await;
     }
     add_headers(&mut response, &request_id);
     let noted = trail.read();
     let credential_id = noted.principal.as_ref().and_then(|principal| principal.credential_id);
+    let is_refused = noted.principal.is_none();
     let token_id = noted.principal.as_ref().and_then(|principal| principal.token_id);
     tracing::info!(target: "okmsd::access", {
         request.id = request_id,
         peer.address = peer.map(tracing::field::display),
         credential.id = credential_id.map(tracing::field::display),
+        refused_credential.id = noted.refused_credential.filter(|_| is_refused).map(tracing::field::display),
         token.id = token_id.map(tracing::field::display),
         http.method = method,
         http.route = route.as_ref().map(MatchedPath::as_str),

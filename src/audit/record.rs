@@ -20,6 +20,9 @@ pub struct RequestRecord {
     client_address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     credential_id: Option<String>,
+    /// The credential of a certificate that does not count: who used it is not known by that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused_credential_id: Option<String>,
     /// The id of the token that the caller sent, which is not the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     token_id: Option<String>,
@@ -29,7 +32,7 @@ pub struct RequestRecord {
     /// The id of the token that the caller was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_token_id: Option<String>,
-    /// SHA-256 of the client's certificate, hex.
+    /// SHA-256 of the client's certificate, hex; also of one that does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -205,6 +208,10 @@ impl RequestRecord {
             self.left_out += principal.identity_urns.len().saturating_sub(MAX_LISTED);
             self.identities =
                 principal.identity_urns.iter().take(MAX_LISTED).map(|urn| bounded(urn)).collect();
+        } else {
+            self.refused_credential_id = noted.refused_credential.map(|id| id.to_string());
+            self.certificate =
+                noted.refused_certificate.map(|fingerprint| super::line::hex(&fingerprint));
         }
         self.refused_token_id = noted.refused_token.map(|id| id.to_string());
         self.issued_token_id = noted.issued_token.map(|id| id.to_string());

@@ -24,6 +24,9 @@ pub trait Peer: Send + Sync + Debug {
     ///
     /// Why none does; the text is for the log.
     fn certificate(&self, now: Timestamp) -> Result<Arc<PeerCertificate>, &'static str>;
+
+    /// SHA-256 of the certificate, whoever vouches for it.
+    fn fingerprint(&self) -> [u8; 32];
 }
 
 /// A client's certificate whose chain is verified.

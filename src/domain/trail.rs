@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Principal, TokenId, VersionId};
+use super::{CredentialId, Principal, TokenId, VersionId};
 
 /// The trail of one request: who made it, what was decided about it, which version it was about.
 ///
@@ -17,6 +17,10 @@ pub struct RequestTrail(Mutex<Noted>);
 pub struct Noted {
     /// The caller, once it is known.
     pub principal: Option<Arc<Principal>>,
+    /// The SHA-256 of a certificate that the caller presented and that does not count here.
+    pub refused_certificate: Option<[u8; 32]>,
+    /// The credential of that certificate, where there is one.
+    pub refused_credential: Option<CredentialId>,
     /// A token that the caller sent and that does not count.
     pub refused_token: Option<TokenId>,
     /// A token that the caller was given.
@@ -44,6 +48,14 @@ impl RequestTrail {
     /// Notes who calls.
     pub fn note_principal(&self, principal: Arc<Principal>) {
         self.noted().principal = Some(principal);
+    }
+
+    /// Notes a certificate that does not count, or not beside the token that came with it, and its credential
+    /// where it has one.
+    pub fn note_refused_certificate(&self, fingerprint: [u8; 32], id: Option<CredentialId>) {
+        let mut noted = self.noted();
+        noted.refused_certificate = Some(fingerprint);
+        noted.refused_credential = id.or(noted.refused_credential);
     }
 
     /// Notes a token that is known and does not count.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::{CertificateError, pki_types::CertificateDer};
 
-use super::live::LiveTls;
+use super::{live::LiveTls, trust::sha256};
 use crate::domain::{Peer, PeerCertificate, Timestamp};
 
 /// The client of a connection that presented a certificate.
@@ -48,6 +48,10 @@ impl Peer for ConnectedPeer {
         let until = trust.next_boundary(&self.chain, now);
         *verdict = Some(Verdict { epoch, from: now, until, found: found.clone() });
         found
+    }
+
+    fn fingerprint(&self) -> [u8; 32] {
+        self.chain.first().map(|certificate| sha256(certificate)).unwrap_or_default()
     }
 }
 

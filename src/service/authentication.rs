@@ -167,6 +167,7 @@ impl Authentication {
         loop {
             // Found by the hash of what was sent: the time that it takes tells nothing of other tokens.
             let Some(found) = self.find_token(presented.hash, standing).await? else {
+                self.lookups.forget(presented.hash);
                 return Err(Error::Unauthenticated("unknown token"));
             };
             tries_left -= 1;
@@ -202,14 +203,19 @@ impl Authentication {
 
     /// The principal of a token that counts, with the certificate that it comes with.
     async fn admit(&self, found: FoundToken, standing: &Standing) -> Result<Authenticated, Error> {
-        let refuse = |why| Err(Error::Unauthenticated(why));
         let token = found.token;
         let certificate = match &standing.connection.peer {
             Some(_) => Some(self.certificate(standing).await?),
             None => None,
         };
-        let fingerprint =
-            certificate.as_ref().and_then(|certificate| certificate.principal.fingerprint);
+        let beside = certificate.as_ref().map(|certificate| Arc::clone(&certificate.principal));
+        let fingerprint = beside.as_ref().and_then(|beside| beside.fingerprint);
+        let refuse = |why| {
+            if let (Some(beside), Some(fingerprint)) = (&beside, fingerprint) {
+                standing.trail.note_refused_certificate(fingerprint, beside.credential_id);
+            }
+            Err(Error::Unauthenticated(why))
+        };
         if let Some(certificate) = &certificate
             && certificate.principal.okms_id != token.okms_id
         {
@@ -269,13 +275,23 @@ impl Authentication {
             return Err(Error::Unauthenticated("no client certificate and no token"));
         };
         let now = self.clock.now();
-        let certificate = peer.certificate(now).map_err(Error::Unauthenticated)?;
-        match &certificate.claim {
-            Claim::Issued(id) => self.issued(&certificate, *id, now, standing).await,
-            Claim::External(identities) => {
-                self.external(&certificate, identities, now, standing).await
-            }
+        let mut claimed = None;
+        let found = match peer.certificate(now) {
+            Err(why) => Err(Error::Unauthenticated(why)),
+            Ok(certificate) => match &certificate.claim {
+                Claim::Issued(id) => {
+                    claimed = Some(*id);
+                    self.issued(&certificate, *id, now, standing).await
+                }
+                Claim::External(identities) => {
+                    self.external(&certificate, identities, now, standing).await
+                }
+            },
+        };
+        if let Err(Error::Unauthenticated(_)) = &found {
+            standing.trail.note_refused_certificate(peer.fingerprint(), claimed);
         }
+        found
     }
 
     /// A certificate of our own authority: that its credential exists, belongs to this very certificate
@@ -337,6 +353,10 @@ impl Authentication {
         };
         let (credential_id, identity_urns, credential_expires_at) = match found.credential {
             Some(credential) => {
+                let refuse = |why| {
+                    standing.trail.note_refused_certificate(fingerprint, Some(credential.id));
+                    refuse(why)
+                };
                 if credential.okms_id != okms_id || !credential.registered {
                     return refuse("the certificate is registered in another domain");
                 }

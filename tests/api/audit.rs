@@ -19,7 +19,9 @@ use crate::{
 both_engines!(
     what_is_refused_is_recorded_too,
     a_secret_pasted_into_the_wrong_place_is_not_recorded,
+    a_refused_certificate_is_recorded_by_its_fingerprint_and_its_credential,
     a_caller_that_goes_away_leaves_a_record,
+    what_was_done_is_recorded_though_its_caller_holds_back_a_body,
     many_requests_at_once_have_a_record_each_in_a_chain_without_gaps,
     two_servers_write_two_chains,
 );
@@ -138,6 +140,53 @@ async fn a_secret_pasted_into_the_wrong_place_is_not_recorded(server: Server) {
     let made = client.post(&domain.secret(""), body).await;
     made.ok();
     assert!(!record(&server, &made).to_string().contains("CANARY"));
+}
+
+async fn a_refused_certificate_is_recorded_by_its_fingerprint_and_its_credential(server: Server) {
+    let (revoked, expired, gone) =
+        (server.domain().await, server.domain().await, server.domain().await);
+    assert!(server.credentials.revoke(revoked.credential.id).await.expect("a store"));
+    server.domains.delete(gone.okms_id).await.expect("a store");
+    for (domain, claims) in [(&revoked, true), (&gone, true), (&expired, false)] {
+        if !claims {
+            // Its certificate ends with it, so that no authority vouches for what it says.
+            domain.client.get(&domain.secret("a")).await.error(404, SECRET_NOT_FOUND);
+            server.clock.advance(Duration::from_secs(400 * 86_400));
+        }
+        let answer = domain.client.get(&domain.secret("a")).await;
+        answer.error(401, UNAUTHENTICATED);
+        let record = record(&server, &answer);
+        let fingerprint: String =
+            domain.credential.fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(record["certificate"], fingerprint.as_str());
+        let id = record["refused_credential_id"].as_str();
+        assert_eq!(id, claims.then(|| domain.credential.id.to_string()).as_deref());
+        assert_eq!((record.get("credential_id"), record.get("identities")), (None, None));
+    }
+}
+
+async fn what_was_done_is_recorded_though_its_caller_holds_back_a_body(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let request = format!(
+        "DELETE {} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\n",
+        domain.secret("a")
+    );
+    let mut connection = RawConnection::open(&server.api_url, domain.tls(&server)).await;
+    connection.send(request.as_bytes()).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while server.database.number("SELECT COUNT(*) FROM secrets").await > 0 {
+        assert!(Instant::now() < deadline, "a deletion");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(connection);
+    let deletion = || server.records().into_iter().find(|record| record["method"] == "DELETE");
+    while deletion().is_none() {
+        assert!(Instant::now() < deadline, "a record");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let record = deletion().expect("a record");
+    assert_eq!((&record["status"], record.get("abandoned")), (&204.into(), None), "{record}");
 }
 
 async fn a_caller_that_goes_away_leaves_a_record(server: Server) {

@@ -30,6 +30,10 @@ impl Peer for Known {
     fn certificate(&self, _: Timestamp) -> Result<Arc<PeerCertificate>, &'static str> {
         Ok(self.0.clone())
     }
+
+    fn fingerprint(&self) -> [u8; 32] {
+        self.0.fingerprint
+    }
 }
 
 /// The use cases as a server has them.

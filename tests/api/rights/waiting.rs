@@ -215,6 +215,10 @@ impl Peer for Vouched {
         let asked = self.asked.fetch_add(1, Ordering::SeqCst);
         (asked < self.times).then(|| self.certificate.clone()).ok_or("no more")
     }
+
+    fn fingerprint(&self) -> [u8; 32] {
+        self.certificate.fingerprint
+    }
 }
 
 async fn what_happens_in_a_long_search_counts(server: Server) {
@@ -255,7 +259,15 @@ impl Peer for Fickle {
     fn certificate(&self, _: Timestamp) -> Result<Arc<PeerCertificate>, &'static str> {
         let asked = self.asked.fetch_add(1, Ordering::SeqCst);
         let claim = Claim::External(vec![user(&format!("u{}", asked % 2))]);
-        Ok(Arc::new(PeerCertificate { okms_id: self.domain, fingerprint: [7; 32], claim }))
+        Ok(Arc::new(PeerCertificate {
+            okms_id: self.domain,
+            fingerprint: self.fingerprint(),
+            claim,
+        }))
+    }
+
+    fn fingerprint(&self) -> [u8; 32] {
+        [7; 32]
     }
 }
 

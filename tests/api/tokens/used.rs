@@ -137,6 +137,10 @@ async fn a_refused_token_that_is_known_is_recorded_by_its_id(server: Server) {
             assert_eq!(record["refused_token_id"], token.token.id.to_string());
             assert_eq!(record.get("token_id"), None, "{record}");
             assert_eq!(record.get("identities"), None, "{record}");
+            let beside = record.get("refused_credential_id").and_then(|id| id.as_str());
+            let presented = std::ptr::eq(client, &raw const foreign.client)
+                .then(|| foreign.credential.id.to_string());
+            assert_eq!(beside, presented.as_deref(), "{record}");
         } else {
             assert_eq!(record.get("refused_token_id"), None, "{record}");
             assert_eq!(record["token_id"], token.token.id.to_string());
