@@ -38,8 +38,8 @@ pub fn end_act(options: &Options, clock: &dyn Clock, act: ActRecord) -> Result<(
 }
 
 fn record(options: &Options, clock: &dyn Clock, act: ActRecord, more: bool) -> Result<(), Error> {
-    let (mut chain, _lock) = open(options, clock)?;
-    let written = write(&mut chain, clock.now(), act, more);
+    let (mut chain, mut lock) = open(options, clock)?;
+    let written = write(&mut chain, &mut lock, clock.now(), act, more);
     chain.release();
     // Standard output belongs to the answer of the command.
     if options.syslog {
@@ -59,6 +59,7 @@ fn record(options: &Options, clock: &dyn Clock, act: ActRecord, more: bool) -> R
 /// Writes and signs an act, where there is room for what comes after it, if more is to come.
 pub(super) fn write(
     chain: &mut Chain,
+    lock: &mut Lock,
     now: Timestamp,
     act: ActRecord,
     more: bool,
@@ -67,7 +68,7 @@ pub(super) fn write(
         chain.reserve()?;
     }
     let entry = Pending::new(now, Entry::Act(act));
-    chain.append_or_leave(&[entry], true, now)?;
+    chain.append_or_leave(&[entry], true, now, lock)?;
     chain.rotate_if_due(now)?;
     chain.checkpoint(now)
 }

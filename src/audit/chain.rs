@@ -21,7 +21,8 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use super::{
-    Options, folder,
+    Error, Options,
+    folder::{self, Lock},
     head::{Head, Synced},
     keys::Keys,
     line::{
@@ -55,6 +56,12 @@ pub(super) enum Fault {
     Io(io::Error),
     /// The file is to be left as it is: what a line is to tell of that.
     Leave(What, String),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Io(io::Error::other(error))
+    }
 }
 
 impl fmt::Display for Fault {
@@ -199,11 +206,12 @@ impl Chain {
         entries: &[Pending],
         sync: bool,
         now: Timestamp,
+        lock: &mut Lock,
     ) -> Result<(), Fault> {
         match self.append(entries, sync) {
             Err(Fault::Leave(what, why)) => {
                 error!(why, "a file of the audit log is left as it is; it goes on in a new one");
-                self.leave_file(&why, now)?;
+                self.leave_file(&why, now, lock)?;
                 let notice = Entry::Notice(Notice { what, detail: Some(why) });
                 self.untold.push(Pending::new(now, notice));
                 self.append(entries, true)
@@ -220,8 +228,7 @@ impl Chain {
         if self.unsigned == 0 {
             return Ok(());
         }
-        self.keys.save(&self.folder)?;
-        self.check_file()?;
+        self.save_keys()?;
         let next_key = self.keys.line.next.public();
         let object = Pending::new(now, Entry::Checkpoint { next_key }).render(self.seq, &self.prev);
         let line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.line.current);
@@ -259,20 +266,33 @@ impl Chain {
     }
 
     /// Goes on in a new file. The present one is left as it is.
-    fn leave_file(&mut self, why: &str, now: Timestamp) -> Result<(), Fault> {
-        if self.folder.exists() {
+    fn leave_file(&mut self, why: &str, now: Timestamp, lock: &mut Lock) -> Result<(), Fault> {
+        let writer = self.folder.parent().unwrap_or(Path::new("")).to_owned();
+        let is_locked = lock.is_of(&writer)?;
+        if is_locked && self.folder.exists() {
             return self.next_file(now);
         }
-        // With the folder, the keys are gone as well.
-        let writer = self.folder.parent().unwrap_or(Path::new("")).to_owned();
+        // With the folder, the keys are gone as well; what is there now may be of a process that came since.
+        if !is_locked {
+            folder::ensure_private(&writer)?;
+            *lock = Lock::take(&writer)?.ok_or_else(|| Error::Busy(writer.clone()))?;
+        }
         let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
-        let number = name.parse().unwrap_or(0);
+        let number = folder::chain_number(&name).unwrap_or_default();
+        let last = folder::chains(&writer)?.last().map_or(0, |(last, _)| *last);
         let follows = Follows { chain_number: number, why: why.to_owned() };
-        let next = Self::begin(&writer, number + 1, Some(follows), self.rotation.clone(), now)?;
+        let next =
+            Self::begin(&writer, number.max(last) + 1, Some(follows), self.rotation.clone(), now)?;
         let before = mem::replace(self, next);
         self.untold = before.untold;
         self.outbox = [before.outbox, mem::take(&mut self.outbox)].concat();
         Ok(())
+    }
+
+    /// Writes the keys, if the folder is still that of this chain.
+    pub(super) fn save_keys(&mut self) -> Result<(), Fault> {
+        self.check_file()?;
+        Ok(self.keys.save(&self.folder)?)
     }
 
     /// Reserves room for requests under way, if there is less than half of what there should be.

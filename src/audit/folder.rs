@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read},
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -46,7 +46,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 
 /// A lock on a folder, held until it is dropped or the process ends.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "holds the lock")] File);
+pub(super) struct Lock(File);
 
 impl Lock {
     /// Takes the lock; nothing where another process has it.
@@ -58,6 +58,15 @@ impl Lock {
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(Error::Io(path, error)),
+        }
+    }
+
+    /// Whether it still keeps others out of a folder: whoever removes the folder removes the lock.
+    pub(super) fn is_of(&self, folder: &Path) -> io::Result<bool> {
+        let own = self.0.metadata()?;
+        match fs::metadata(folder.join(LOCK)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            named => named.map(|named| (named.dev(), named.ino()) == (own.dev(), own.ino())),
         }
     }
 }

@@ -31,7 +31,7 @@
 //! last checkpoint, and write lies from then on. A folder put back as a whole to an earlier copy looks
 //! as it looked then: keep the number and hash of the last proved line elsewhere (`okmsd audit verify`
 //! prints them, and checks them with `--seen`). Keys on a disk are overwritten before they are unlinked, which
-//! file systems that copy on write do not honour.
+//! file systems that copy on write and SSDs do not honour, and snapshots and backups keep.
 //!
 //! # When it cannot be written
 //! A request that comes in while the log is known to be broken is refused before anything is done.

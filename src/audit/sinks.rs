@@ -1,8 +1,8 @@
 //! Further places for the same lines.
 //!
-//! The file is the authority: a sink that is slow or fails is logged and counted, and neither holds back
-//! nor stops anything. Each has a thread of its own behind a queue of bounded length; what does not fit is
-//! dropped.
+//! The file is the authority: a sink that is slow or fails is logged, with how much it has missed so far, and
+//! neither holds back nor stops anything. Each has a thread of its own behind a queue of bounded length; what
+//! does not fit is dropped.
 //!
 //! The system log takes datagrams of RFC 5424, which is one line to format. The libraries for it block
 //! where the log is slow, or bring a clock and a host name of their own.

@@ -202,6 +202,7 @@ fn the_lines_for_sinks_are_those_of_the_files() {
     let options = Options { max_file_size: 1_500, ..options(folder.path()) };
     let now = SystemClock.now();
     let open = || Chain::open(&writer, Ends::Stopped, Rotation::from(&options), now).unwrap();
+    let mut lock = folder::Lock::take(&writer).unwrap().expect("the lock");
     let mut sent = Vec::new();
     let mut chain = open();
     append(&mut chain, now, 1);
@@ -210,13 +211,13 @@ fn the_lines_for_sinks_are_those_of_the_files() {
     let mut chain = open();
     let act = || ActRecord::begun("domain create", vec![], 7);
     for _ in 0..4 {
-        act::write(&mut chain, now, act(), true).unwrap();
+        act::write(&mut chain, &mut lock, now, act(), true).unwrap();
     }
     let file = chain.folder.join(folder::file_name(chain.number));
     let text = fs::read(&file).unwrap();
     fs::remove_file(&file).unwrap();
     fs::write(&file, text).unwrap();
-    act::write(&mut chain, now, act(), false).unwrap();
+    act::write(&mut chain, &mut lock, now, act(), false).unwrap();
     sent.append(&mut chain.outbox);
     let text = String::from_utf8(sent).unwrap();
     assert_eq!(text, lines_of_files(&chain.folder));
@@ -226,7 +227,7 @@ fn the_lines_for_sinks_are_those_of_the_files() {
     assert!(chain.number > 3, "files were ended: {text}");
 
     fs::remove_dir_all(&chain.folder).unwrap();
-    act::write(&mut chain, now, act(), false).unwrap();
+    act::write(&mut chain, &mut lock, now, act(), false).unwrap();
     assert_eq!(String::from_utf8(chain.outbox).unwrap(), lines_of_files(&chain.folder));
 }
 
@@ -379,6 +380,38 @@ async fn a_folder_that_is_gone_while_it_is_written_is_followed_by_another_chain(
     let broken: Vec<_> = reports.iter().map(|report| report.broken.is_some()).collect();
     assert_eq!(broken, [true, false], "{reports:?}");
     assert!(reports[1].notes[0].contains("was removed"), "{reports:?}");
+}
+
+#[tokio::test]
+async fn a_folder_that_another_process_writes_meanwhile_is_left_to_it() {
+    let folder = private_folder();
+    let options = options(folder.path());
+    let first = AuditLog::start(&options, Arc::new(SystemClock)).unwrap();
+    first.record(record(1)).await.unwrap();
+    fs::remove_dir_all(folder.path().join("server-1")).unwrap();
+    let second = AuditLog::start(&options, Arc::new(SystemClock)).unwrap();
+    second.record(record(2)).await.unwrap();
+    assert_eq!(first.record(record(3)).await, Err(NotRecorded));
+    second.record(record(4)).await.unwrap();
+    second.close().await;
+    let report = whole(folder.path());
+    assert_eq!(
+        (report.told, report.unsigned, report.notes.len()),
+        (Told::default(), 0, 0),
+        "{report:?}"
+    );
+
+    // Then it is its turn, in a chain of its own beside those that are there.
+    refusals::until_ready(&first);
+    first.record(record(5)).await.unwrap();
+    first.close().await;
+    let reports = verify(folder.path(), &[]).unwrap();
+    let whole = reports.iter().all(|report| report.broken.is_none());
+    assert!(whole && reports.len() == 2, "{reports:?}");
+    let text = lines_of_files(&folder.path().join("server-1/000002"));
+    for (number, count) in [(1, 0), (2, 0), (3, 1), (4, 0), (5, 1)] {
+        assert_eq!(text.matches(&format!("\"OKMS.{number}\"")).count(), count, "{text}");
+    }
 }
 
 fn make_private(folder: &Path) {

@@ -27,7 +27,7 @@ use crate::domain::{Clock, Timestamp};
 /// What the thread works with.
 pub(super) struct Writer {
     chain: Chain,
-    _lock: Lock,
+    lock: Lock,
     sync: Sync,
     interval: Duration,
     clock: Arc<dyn Clock>,
@@ -64,7 +64,7 @@ impl Writer {
     ) -> Self {
         Self {
             chain,
-            _lock: lock,
+            lock,
             sync: options.sync,
             interval: options.checkpoint_interval,
             clock,
@@ -240,7 +240,7 @@ impl Writer {
     }
 
     fn append(&mut self, entries: &[Pending], sync: bool) -> Result<(), Fault> {
-        self.chain.append_or_leave(entries, sync, self.clock.now())
+        self.chain.append_or_leave(entries, sync, self.clock.now(), &mut self.lock)
     }
 
     fn sign(&mut self) {
@@ -298,7 +298,11 @@ impl Writer {
     fn try_again(&mut self, since: Timestamp, writable: bool) -> Result<(), (Fault, bool)> {
         self.refuse_waiting();
         let still = |error| (Fault::Io(error), writable);
-        self.chain.keys.save(&self.chain.folder).map_err(still)?;
+        match self.chain.save_keys() {
+            Err(Fault::Io(error)) => return Err(still(error)),
+            // A file that is to be left is left below.
+            Ok(()) | Err(Fault::Leave(..)) => {}
+        }
         self.chain.reserve().map_err(still)?;
         let refused = self.state.refused.load(Ordering::Relaxed);
         let lost = self.state.lost.load(Ordering::Relaxed);

@@ -23,6 +23,8 @@ pub(super) enum Command {
     /// Ends with 1 where something is broken, or where lines at the end are proved by nothing. Works while a server writes, and on a copy.
     Verify(Verify),
     /// Print the key that each chain begins with, to be kept where this machine cannot reach it
+    ///
+    /// Ends with 1 where a chain is broken, and says which one.
     Key(Key),
 }
 
@@ -105,19 +107,16 @@ impl Verify {
             || reports.iter().map(text).collect(),
             || reports.iter().map(json).collect(),
         )?;
-        let broken = reports.iter().filter(|report| report.broken.is_some()).count();
-        match (broken, lost.first()) {
-            (0, None) => match reports.iter().filter(|report| report.unproved.is_some()).count() {
-                0 => Ok(()),
-                unproved => Err(Failure::new(format!(
-                    "{unproved} of {} chains end with lines that nothing proves",
-                    reports.len()
-                ))),
-            },
-            (0, Some(lost)) => Err(Failure::new(format!("{lost} missing"))),
-            (broken, _) => {
-                Err(Failure::new(format!("{broken} of {} chains are broken", reports.len())))
-            }
+        none_broken(&reports)?;
+        if let Some(lost) = lost.first() {
+            return Err(Failure::new(format!("{lost} missing")));
+        }
+        match reports.iter().filter(|report| report.unproved.is_some()).count() {
+            0 => Ok(()),
+            unproved => Err(Failure::new(format!(
+                "{unproved} of {} chains end with lines that nothing proves",
+                reports.len()
+            ))),
         }
     }
 
@@ -133,22 +132,27 @@ impl Key {
             self.format,
             || {
                 let row = |report: &ChainReport| {
-                    [report.writer.clone(), report.chain.clone(), report.first_key.clone()]
+                    let key = known_key(report).unwrap_or("-").to_owned();
+                    let state = if report.broken.is_some() { "BROKEN" } else { "whole" };
+                    [report.writer.clone(), report.chain.clone(), key, state.to_owned()]
                 };
                 let rows: Vec<_> = reports.iter().map(row).collect();
-                output::table(["WRITER", "CHAIN", "KEY"], &rows)
+                output::table(["WRITER", "CHAIN", "KEY", "STATE"], &rows)
             },
             || {
                 let json = |report: &ChainReport| {
                     json!({
                         "writer": report.writer,
                         "chain": report.chain,
-                        "key": report.first_key,
+                        "key": known_key(report),
+                        "broken": report.broken.as_ref().map(broken_json),
                     })
                 };
                 reports.iter().map(json).collect()
             },
-        )
+        )?;
+        // Whoever keeps the key of a chain that is not whole vouches for what somebody else may have written.
+        none_broken(&reports)
     }
 }
 
@@ -166,6 +170,18 @@ impl Place {
             Failure::because(format!("cannot verify {}", folder.display()), &error)
         })
     }
+}
+
+fn none_broken(reports: &[ChainReport]) -> Result<(), Failure> {
+    match reports.iter().filter(|report| report.broken.is_some()).count() {
+        0 => Ok(()),
+        broken => Err(Failure::new(format!("{broken} of {} chains are broken", reports.len()))),
+    }
+}
+
+/// The key that a chain begins with, where it could be read.
+fn known_key(report: &ChainReport) -> Option<&str> {
+    Some(report.first_key.as_str()).filter(|key| !key.is_empty())
 }
 
 fn text(report: &ChainReport) -> String {
@@ -217,15 +233,16 @@ fn place(broken: &Broken) -> String {
     format!("{}{line}{seq}: {}", broken.file, broken.what)
 }
 
+fn broken_json(broken: &Broken) -> Value {
+    json!({
+        "file": broken.file,
+        "line": broken.line,
+        "seq": broken.seq,
+        "what": broken.what,
+    })
+}
+
 fn json(report: &ChainReport) -> Value {
-    let place = |broken: &Broken| {
-        json!({
-            "file": broken.file,
-            "line": broken.line,
-            "seq": broken.seq,
-            "what": broken.what,
-        })
-    };
     let line = |(seq, hash): &(u64, String)| format!("{}:{seq}:{hash}", report.chain);
     json!({
         "folder": report.folder,
@@ -245,8 +262,8 @@ fn json(report: &ChainReport) -> Value {
         },
         "notes": report.notes,
         "moreNotes": report.more_notes,
-        "broken": report.broken.as_ref().map(place),
-        "unproved": report.unproved.as_ref().map(place),
+        "broken": report.broken.as_ref().map(broken_json),
+        "unproved": report.unproved.as_ref().map(broken_json),
         "seenRemoved": report.seen_removed,
     })
 }

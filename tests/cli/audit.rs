@@ -162,6 +162,22 @@ async fn the_first_broken_place_is_named() {
     assert!(told.contains(&place), "{told}");
     let errors = String::from_utf8(output.stderr).expect("text");
     assert_eq!(errors, "okmsd: 1 of 2 chains are broken\n");
+    // Nor is its key one to be kept, and one that cannot be read is no key.
+    let key = ["audit", "key", "--data-dir", "certs/dev"];
+    let printed = |more: &[&str]| {
+        let output = crate::harness::run(cwd, &[&key[..], more].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.stderr, b"okmsd: 1 of 2 chains are broken\n");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let states = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split_whitespace().last().unwrap().to_owned()).collect()
+    };
+    assert_eq!(states(&printed(&[])), ["STATE", "whole", "BROKEN"]);
+    fs::write(&file, "").unwrap();
+    let rows: Value = serde_json::from_str(&printed(&["--format", "json"])).expect("JSON");
+    assert!(rows[0]["broken"].is_null() && rows[0]["key"].is_string(), "{rows}");
+    assert!(rows[1]["broken"]["what"].is_string() && rows[1]["key"].is_null(), "{rows}");
     // `sha256sum` of a line is what the next one has.
     fs::write(&file, &text).unwrap();
     succeed(cwd, &VERIFY);

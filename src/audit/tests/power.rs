@@ -174,6 +174,7 @@ fn after_a_disk_failed_to_take_lines_the_log_goes_on_in_a_new_file_and_says_so()
     let now = SystemClock.now();
     let path = chain.folder.join("000001.jsonl");
     let aside = chain.folder.join("aside");
+    let mut lock = folder::Lock::take(&folder.path().join("w")).unwrap().expect("the lock");
     let (length, head) = (chain.length, fs::read(chain.folder.join("head")).unwrap());
     // A place that takes lines, and of which no disk takes any.
     fs::rename(&path, &aside).unwrap();
@@ -181,13 +182,13 @@ fn after_a_disk_failed_to_take_lines_the_log_goes_on_in_a_new_file_and_says_so()
     let file = std::mem::replace(&mut chain.file, folder::open(&path).unwrap());
     chain.length = 0;
     let entry = || Pending::new(now, Entry::Request(Box::new(record(6))));
-    assert!(chain.append_or_leave(&[entry()], true, now).is_err());
+    assert!(chain.append_or_leave(&[entry()], true, now, &mut lock).is_err());
     assert_eq!(fs::read(chain.folder.join("head")).unwrap(), head, "nothing is vouched for");
 
     // It takes them again; nothing tells whether it has those of before.
     fs::rename(&aside, &path).unwrap();
     (chain.file, chain.length) = (file, length);
-    chain.append_or_leave(&[entry()], true, now).unwrap();
+    chain.append_or_leave(&[entry()], true, now, &mut lock).unwrap();
     chain.checkpoint(now).unwrap();
     append(&mut chain, now, 7);
     chain.checkpoint(now).unwrap();

@@ -52,7 +52,7 @@ impl Clock for Gate {
     }
 }
 
-fn until_ready(log: &AuditLog) {
+pub(super) fn until_ready(log: &AuditLog) {
     until("it is written again", || log.is_ready());
 }
 
