@@ -8,6 +8,7 @@ use super::{
     Store,
     connection::{execute, fetch_all, fetch_optional},
     row_cache::RowCache,
+    tokens::NO_MAC,
 };
 use crate::domain::{Credential, CredentialId, Error, OkmsId, Revisions, Timestamp};
 
@@ -275,13 +276,15 @@ impl Store {
                     id.to_string(),
                     now.as_millis()
                 )?;
-                // They do not count without it anyway; so the list of tokens says it too.
+                // They do not count without it anyway; so the list of tokens says it too, and they stay
+                // revoked where somebody takes back what was done to the credential.
                 execute!(
                     &mut tx.connection,
-                    "UPDATE tokens SET revoked_at = COALESCE(revoked_at, CAST($2 AS BIGINT)) \
+                    "UPDATE tokens SET revoked_at = COALESCE(revoked_at, CAST($2 AS BIGINT)), mac = $3 \
                      WHERE credential_id = $1",
                     id.to_string(),
-                    now.as_millis()
+                    now.as_millis(),
+                    NO_MAC
                 )?;
                 Ok(rows > 0)
             })

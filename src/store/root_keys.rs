@@ -262,7 +262,7 @@ async fn rotate(
         let wrapped = rewrap(okms_id, &key)?;
         update_wrapped(&mut tx.connection, &key, new, &wrapped).await?;
     }
-    replace_token_key(&mut tx.connection, change_tokens).await?;
+    replace_token_key(&mut tx.connection, now, change_tokens).await?;
     let created = |id: &RootKeyId| {
         let before = rotation.before.iter().find(|slot| slot.root_key_id == *id);
         before.map_or(now, |slot| slot.created_at)

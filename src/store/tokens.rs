@@ -197,8 +197,7 @@ impl Store {
                      WHERE token_id = $1",
                     id.to_string(),
                     now.as_millis(),
-                    // Nothing proves it any more: who takes the revocation back does not bring it back.
-                    &[0_u8; 32][..]
+                    NO_MAC
                 )?;
                 Ok(rows > 0)
             })
@@ -278,6 +277,9 @@ impl Store {
     }
 }
 
+/// What a revoked token has for a MAC. Nothing proves it any more: who takes the revocation back does not bring the token
+/// back, unless he has kept its row of before, with the MAC that was right.
+pub(super) const NO_MAC: &[u8] = &[0; 32];
 /// Tokens that one certificate has at a time: a client needs one, and many processes may share a certificate.
 const MAX_BOUND_TOKENS: u32 = 100;
 

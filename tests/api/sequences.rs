@@ -16,7 +16,40 @@ use proptest::{
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use crate::support::{Engine, Server};
+use crate::{
+    support::{Client, Domain, Engine, Server},
+    tokens::root_token,
+};
+
+/// Who asks. Whoever it is may do everything, and must be answered the same.
+#[derive(Debug, Clone, Copy)]
+pub enum Caller {
+    Certificate,
+    /// A token in `Authorization`.
+    Bearer,
+    /// A token in `X-Vault-Token`.
+    VaultToken,
+}
+
+impl Caller {
+    pub const ALL: [Self; 3] = [Self::Certificate, Self::Bearer, Self::VaultToken];
+
+    /// Its connections, and the header with its token, where it has no certificate.
+    pub async fn enter(self, server: &Server, domain: &Domain) -> (Client, Option<Header>) {
+        let token = async || root_token(server, domain.okms_id).await.text.expose().to_owned();
+        match self {
+            Self::Certificate => (domain.client.clone(), None),
+            Self::Bearer => {
+                let bearer = format!("Bearer {}", token().await);
+                (server.client(None), Some(("authorization", bearer)))
+            }
+            Self::VaultToken => (server.client(None), Some(("x-vault-token", token().await))),
+        }
+    }
+}
+
+/// The name of a header, and what it says.
+pub type Header = (&'static str, String);
 
 /// Sequences, and what they are compared with.
 pub struct Comparison<M, R> {

@@ -89,8 +89,9 @@ impl Create {
 }
 
 fn duration(text: &str) -> Result<Duration, &'static str> {
-    // humantime also reads months and years, of which nobody knows how long they are.
+    // humantime also reads months and years, of which nobody knows how long they are, and milliseconds.
     let known = text.bytes().all(|byte| byte.is_ascii_digit() || b"smhd".contains(&byte));
+    let known = known && !text.contains("ms");
     let duration = known.then(|| humantime::parse_duration(text).ok()).flatten();
     duration.ok_or("must be a duration such as 30m, 12h or 90d")
 }

@@ -81,18 +81,24 @@ impl List {
                 kind(token).to_owned(),
                 token.status(now).as_str().to_owned(),
                 token.expires_at.to_rfc3339_seconds(),
+                // None where a certificate asked for it, whose identities count.
+                token.identity_urns.join(", "),
                 token.description.clone(),
             ],
             // Whoever changed it may have written anything.
             None => {
                 let id = listed.id.escape_debug().to_string();
-                [id, String::new(), TAMPERED.to_owned(), String::new(), String::new()]
+                let unknown = String::new;
+                [id, unknown(), TAMPERED.to_owned(), unknown(), unknown(), unknown()]
             }
         };
         let rows: Vec<_> = tokens.iter().map(row).collect();
         output::answer(
             self.format,
-            || output::table(["ID", "KIND", "STATUS", "EXPIRES", "DESCRIPTION"], &rows),
+            || {
+                let head = ["ID", "KIND", "STATUS", "EXPIRES", "IDENTITIES", "DESCRIPTION"];
+                output::table(head, &rows)
+            },
             || {
                 let json = |listed: &ListedToken| match &listed.token {
                     Some(token) => json(token, now),

@@ -3,14 +3,12 @@
 use serde_json::Value;
 
 use super::{
-    requests::{
-        Address, Asked, Caller, Cursor, Flag, Form, Kv, Number, Page, Request, Sequence, Wire,
-    },
+    requests::{Address, Asked, Cursor, Flag, Form, Kv, Number, Page, Request, Sequence, Wire},
     rules::{DATA, Expected, Model, REQUEST_ID, decoded},
 };
 use crate::{
+    sequences::Header,
     support::{Answer, Client, Server},
-    tokens::root_token,
 };
 use okmsd::domain::Clock;
 
@@ -18,13 +16,7 @@ use okmsd::domain::Clock;
 /// number of requests; or the story up to the first wrong answer, one line to a request.
 pub async fn replay(server: &Server, sequence: &Sequence) -> Result<usize, String> {
     let domain = server.domain().await;
-    let token = root_token(server, domain.okms_id).await;
-    let token = token.text.expose();
-    let (client, credential) = match sequence.caller {
-        Caller::Certificate => (domain.client, None),
-        Caller::Bearer => (server.client(None), Some(("authorization", format!("Bearer {token}")))),
-        Caller::VaultToken => (server.client(None), Some(("x-vault-token", token.to_owned()))),
-    };
+    let (client, credential) = sequence.caller.enter(server, &domain).await;
     let now = u64::try_from(server.clock.now().as_millis()).expect("after 1970");
     let model = Model::new(domain.okms_id.to_string(), now);
     let mut replay = Replay {
@@ -50,7 +42,7 @@ struct Replay<'s> {
     server: &'s Server,
     client: Client,
     /// The header with the token of the caller, who has no certificate then.
-    credential: Option<(&'static str, String)>,
+    credential: Option<Header>,
     model: Model,
     /// Where the last page of secrets, of versions, and of a folder, said that the next one begins.
     secrets: Option<NextPage>,

@@ -28,7 +28,7 @@ use self::{
     requests::Request,
 };
 use crate::{
-    sequences::{Comparison, start},
+    sequences::{Caller, Comparison, start},
     support::{Engine, Server, postgres_is_at_hand},
 };
 
@@ -51,8 +51,8 @@ fn compare(engine: Engine) {
         sequences: ("OKMSD_OPENBAO_SEQUENCES", DEFAULT_SEQUENCES),
         seed: "OKMSD_OPENBAO_SEED",
         make: random::sequence,
-        replay: async |server: &Server, sequence: &Vec<Request>| {
-            let replayed = Pair::new(server, bao).replay(sequence).await?;
+        replay: async |server: &Server, (caller, sequence): &(Caller, Vec<Request>)| {
+            let replayed = Pair::new(server, bao).replay(*caller, sequence).await?;
             Ok(replayed.requests)
         },
         max_shrink_iters: 500,
@@ -73,9 +73,9 @@ fn try_examples(engine: Engine, bao: &OpenBao) -> Vec<String> {
     let (runtime, mut server) = start(engine);
     let pair = Pair::new(&server, bao);
     let mut failures = Vec::new();
-    for difference in DIFFERENCES {
+    for (difference, caller) in DIFFERENCES.iter().zip(Caller::ALL.into_iter().cycle()) {
         let example: Vec<_> = difference.example.iter().map(|line| Request::parse(line)).collect();
-        match runtime.block_on(pair.replay(&example)) {
+        match runtime.block_on(pair.replay(caller, &example)) {
             Err(story) => failures.push(format!("the example of `{}`:\n{story}", difference.name)),
             Ok(replayed) if !replayed.occurred.contains(&difference.name) => {
                 failures.push(format!(
@@ -87,7 +87,7 @@ fn try_examples(engine: Engine, bao: &OpenBao) -> Vec<String> {
         }
     }
     let expiry: Vec<_> = EXPIRY.iter().map(|line| Request::parse(line)).collect();
-    failures.extend(runtime.block_on(pair.replay(&expiry)).err());
+    failures.extend(runtime.block_on(pair.replay(Caller::Certificate, &expiry)).err());
     runtime.block_on(server.stop());
     failures
 }

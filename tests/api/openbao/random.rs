@@ -3,10 +3,11 @@
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{differences::DIFFERENCES, requests::Request};
+use crate::sequences::Caller;
 
 /// Sequences of requests. Within a choice, what comes first is what shrinking goes for.
-pub fn sequence() -> impl Strategy<Value = Vec<Request>> {
-    vec(request(), 1..=24)
+pub fn sequence() -> impl Strategy<Value = (Caller, Vec<Request>)> {
+    (select(&Caller::ALL[..]), vec(request(), 1..=24))
 }
 
 fn request() -> impl Strategy<Value = Request> {

@@ -15,7 +15,10 @@ use super::{
     program::{OpenBao, OpenBaoClient},
     requests::Request,
 };
-use crate::support::{Answer, Domain, Server};
+use crate::{
+    sequences::{Caller, Header},
+    support::{Answer, Client, Domain, Server},
+};
 
 /// Both of them.
 pub struct Pair<'s> {
@@ -41,18 +44,22 @@ impl<'s> Pair<'s> {
     ///
     /// After each change, what it changed is read, so that a difference shows where it begins. One that makes
     /// the two hold different things ends the sequence.
-    pub async fn replay(&self, sequence: &[Request]) -> Result<Replayed, String> {
+    pub async fn replay(&self, caller: Caller, sequence: &[Request]) -> Result<Replayed, String> {
         let mount = format!("kv-{}", Uuid::new_v4().simple());
         self.bao.mount(&mount).await;
+        let domain = self.server.domain().await;
+        let (client, credential) = caller.enter(self.server, &domain).await;
         let mut replay = Replay {
             pair: self,
-            domain: self.server.domain().await,
+            domain,
+            client,
+            credential,
             mount: &mount,
             config: Value::Null,
             secrets: BTreeMap::new(),
             change: None,
             done: Replayed::default(),
-            story: Vec::new(),
+            story: vec![format!("as {caller:?}")],
         };
         let result = replay.run(sequence).await;
         let (done, story) = (replay.done, replay.story);
@@ -74,6 +81,9 @@ enum End {
 struct Replay<'p, 's> {
     pair: &'p Pair<'s>,
     domain: Domain,
+    client: Client,
+    /// The header with the token of the caller, who has no certificate then.
+    credential: Option<Header>,
     mount: &'p str,
     /// What was last read of the defaults, and of each secret that was written.
     config: Value,
@@ -196,10 +206,11 @@ impl Replay<'_, '_> {
     }
 
     async fn send_here(&self, request: &Request) -> Answer {
-        let headers = [("content-type", request.content_type())];
+        let mut headers = vec![("content-type", request.content_type())];
+        headers.extend(self.credential.as_ref().map(|(name, value)| (*name, value.as_str())));
         let (method, body) = (request.method(), request.body.clone().unwrap_or_default());
         let target = self.domain.kv(&request.target);
-        self.domain.client.send(method, &target, &headers, body.into()).await
+        self.client.send(method, &target, &headers, body.into()).await
     }
 
     async fn send_there(&self, request: &Request) -> Answer {

@@ -70,14 +70,14 @@ async fn look_ups_that_hang_are_those_of_one_address_one_at_a_time() {
             super::get(&client, &address, &[("authorization", &bearer)]).await
         })
     };
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    until_waiting_for_tokens(&server, 1).await;
     for refused in join_all((0..5).map(|_| read_a(&flood, &domain, token.text.expose()))).await {
         refused.error(429, TOO_MANY_REQUESTS);
         assert_eq!(refused.header("retry-after"), Some("2"));
     }
     let release = async {
-        // Longer than anybody waits for a turn.
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        // The look-up of the other address begins beside the one that hangs.
+        until_waiting_for_tokens(&server, 2).await;
         holding.execute("COMMIT").await.expect("to let go");
         holding.close().await.expect("to close");
     };
@@ -85,4 +85,18 @@ async fn look_ups_that_hang_are_those_of_one_address_one_at_a_time() {
     served.ok();
     first.await.expect("no panic").error(401, UNAUTHENTICATED);
     read_a(&flood, &domain, token.text.expose()).await.ok();
+}
+
+/// Waits until that many statements wait for the table of tokens.
+async fn until_waiting_for_tokens(server: &Server, count: i64) {
+    let waiting =
+        "SELECT COUNT(*) FROM pg_locks WHERE relation = 'tokens'::regclass AND NOT granted";
+    let reached = async {
+        while server.database.number(waiting).await != count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Long, because tests share a machine.
+    let reached = tokio::time::timeout(Duration::from_secs(60), reached).await;
+    reached.unwrap_or_else(|_| panic!("{count} wait for it"));
 }

@@ -23,6 +23,7 @@ both_engines!(
     a_new_root_key_brings_a_new_key_that_running_servers_take,
     a_rotation_amid_logins_loses_no_token,
     what_somebody_changed_is_not_signed_anew,
+    what_counts_no_more_is_not_signed_anew,
     a_damaged_key_stops_the_start_and_the_rotation,
     of_two_processes_one_makes_the_first_key,
     a_lost_key_is_followed_by_one_that_proves_no_old_token,
@@ -163,6 +164,32 @@ async fn what_somebody_changed_is_not_signed_anew(mut server: Server) {
     server.database.execute("UPDATE tokens SET revoked_at = NULL").await;
     for token in [&changed, &revoked] {
         assert_eq!(reads(&again, &domain, token.text.expose()).await, 401);
+    }
+    again.stop().await;
+}
+
+async fn what_counts_no_more_is_not_signed_anew(mut server: Server) {
+    let file = RootKeyFile::of(&server);
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    token_of(&domain).await;
+    let revoked = root_token(&server, domain.okms_id).await;
+    for change in [
+        "expires_at = 1 WHERE bound_fingerprint IS NOT NULL",
+        // As an earlier release did, which left some their MAC.
+        "revoked_at = created_at WHERE bound_fingerprint IS NULL",
+    ] {
+        assert_eq!(server.database.execute(&format!("UPDATE tokens SET {change}")).await, 1);
+    }
+    let (bound, personal) = (token_of(&domain).await, root_token(&server, domain.okms_id).await);
+    file.rotate(&mut server).await;
+    assert_eq!(server.database.number("SELECT COUNT(*) FROM tokens").await, 3);
+    let mut again = server.another().await;
+    server.database.execute("UPDATE tokens SET revoked_at = NULL").await;
+    for (token, status) in
+        [(personal.text.expose(), 200), (&*bound, 200), (revoked.text.expose(), 401)]
+    {
+        assert_eq!(reads(&again, &domain, token).await, status);
     }
     again.stop().await;
 }

@@ -7,7 +7,7 @@ use okmsd::{
     service::{NewToken, OtherRootKey},
 };
 
-use super::{DAY, ROOT, read_a, root_token, token_of};
+use super::{DAY, ROOT, login::log_in, read_a, root_token, token_of};
 use crate::{
     codes::*,
     rights,
@@ -20,6 +20,7 @@ both_engines!(
     fields_swapped_between_two_tokens_are_worth_nothing,
     a_list_tells_what_somebody_changed_and_goes_on,
     a_revocation_cannot_be_taken_back,
+    a_revocation_of_a_credential_taken_back_brings_no_token_back,
     a_lost_key_is_not_made_anew_by_a_look,
     tokens_outlive_the_root_key_and_the_keys_of_their_domain,
 );
@@ -176,6 +177,26 @@ async fn a_revocation_cannot_be_taken_back(server: Server) {
     assert!(server.tokens.revoke(token.token.id).await.expect("a store"));
     server.database.execute("UPDATE tokens SET revoked_at = NULL").await;
     read_a(&nobody, &domain, token.text.expose()).await.error(401, UNAUTHENTICATED);
+}
+
+async fn a_revocation_of_a_credential_taken_back_brings_no_token_back(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let issued = server.credential(domain.okms_id, 30).await;
+    let key = issued.private_key_pem.expect("a key");
+    let identity = (&*issued.credential.certificate_pem, &**key);
+    let answer = log_in(&server.client(Some(identity)), &domain).await.ok();
+    let token = answer["auth"]["client_token"].as_str().expect("a token");
+    assert!(server.credentials.revoke(issued.credential.id).await.expect("a store"));
+    for table in ["credentials", "tokens"] {
+        let take_back = format!("UPDATE {table} SET revoked_at = NULL WHERE revoked_at > 0");
+        assert_eq!(server.database.execute(&take_back).await, 1, "{table}");
+    }
+    let mut next = server.another().await;
+    let client = next.client(Some(identity));
+    client.get(&domain.secret("a")).await.ok();
+    read_a(&client, &domain, token).await.error(401, UNAUTHENTICATED);
+    next.stop().await;
 }
 
 async fn a_lost_key_is_not_made_anew_by_a_look(mut server: Server) {

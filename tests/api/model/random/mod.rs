@@ -4,14 +4,17 @@ mod kv;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use crate::model::requests::{
-    Address, Caller, Cursor, Data, Field, Flag, Form, Metadata, Number, Page, Request, Sequence,
-    Settings, Verb,
+use crate::{
+    model::requests::{
+        Address, Cursor, Data, Field, Flag, Form, Metadata, Number, Page, Request, Sequence,
+        Settings, Verb,
+    },
+    sequences::Caller,
 };
 
 /// Sequences of requests. Within a choice, what comes first is what shrinking goes for.
 pub fn sequence() -> impl Strategy<Value = Sequence> {
-    let caller = select(&[Caller::Certificate, Caller::Bearer, Caller::VaultToken][..]);
+    let caller = select(&Caller::ALL[..]);
     // Most often there is something to work on from the beginning.
     let first = prop::option::weighted(0.7, (metadata(), object()));
     (caller, first, vec(request(), 0..=24)).prop_map(|(caller, first, mut requests)| {

@@ -5,22 +5,13 @@ mod kv;
 use hyper::Method;
 
 pub use self::kv::{Asked, Cas, Kv, KvSettings, Media, Operation, Versions, VersionsForm};
+use crate::sequences::Caller;
 
 /// Requests that follow each other, all of one caller.
 #[derive(Debug, Clone)]
 pub struct Sequence {
     pub caller: Caller,
     pub requests: Vec<Request>,
-}
-
-/// Who asks. Whoever it is may do everything, and must be answered the same.
-#[derive(Debug, Clone, Copy)]
-pub enum Caller {
-    Certificate,
-    /// A token in `Authorization`.
-    Bearer,
-    /// A token in `X-Vault-Token`.
-    VaultToken,
 }
 
 /// One step of a sequence.
