@@ -84,18 +84,33 @@ impl Act {
             .map_err(|error| Failure::because("nothing was done", &error))?;
         let notes = Notes::default();
         let done = work(&notes);
-        let record = record.ended(done.is_ok(), notes.take());
+        let notes = notes.take();
+        let told = told(&notes);
+        let record = record.ended(done.is_ok(), notes);
         let recorded = audit::end_act(&options, &SystemClock, record);
         match (done, recorded) {
             (done, Ok(())) => done,
             (Ok(_), Err(error)) => {
-                Err(Failure::because("it was done, but only that it began is recorded", &error))
+                // The ids of what was made and is not shown now, so that it can be revoked.
+                let what = format!("it was done{told}, but only that it began is recorded");
+                Err(Failure::because(what, &error))
             }
             (Err(failure), Err(error)) => {
-                Err(Failure::because(format!("{failure}; and it could not be recorded"), &error))
+                let what = format!("{failure}; and it could not be recorded{told}");
+                Err(Failure::because(what, &error))
             }
         }
     }
+}
+
+/// Notes within a sentence, such as ` (tokenId 7e5b…)`.
+fn told(notes: &[(&'static str, About)]) -> String {
+    let note = |(what, about): &(&'static str, About)| match about {
+        About::One(value) => format!("{what} {value}"),
+        About::Many(values) => format!("{what} {}", values.join(" ")),
+    };
+    let notes: Vec<_> = notes.iter().map(note).collect();
+    if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) }
 }
 
 fn many(values: impl IntoIterator<Item = impl ToString>) -> About {

@@ -1,6 +1,11 @@
 //! `okmsd token`.
 
-use std::net::{TcpListener, TcpStream};
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    process::Stdio,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hyper::Method;
@@ -83,7 +88,7 @@ async fn a_token_is_shown_once_and_counts_until_it_is_revoked() {
     assert_eq!(ended["about"]["tokenId"], id);
     assert_eq!(ended["about"]["expiresAt"], made["expiredAt"]);
     for file in crate::harness::files_below(cwd) {
-        let bytes = std::fs::read(&file).unwrap();
+        let bytes = fs::read(&file).unwrap();
         let found = bytes.windows(token.len()).any(|bytes| bytes == token.as_bytes());
         assert!(!found, "the token is in {}", file.display());
     }
@@ -122,6 +127,44 @@ async fn a_list_says_of_each_token_whether_it_counts() {
         assert!(line.contains(status), "{line}");
         assert_eq!(line.contains("said"), status != "TAMPERED", "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_token_whose_making_could_not_be_recorded_is_named() {
+    let mut trial = Trial::start();
+    trial.stop();
+    let cwd = trial.cwd.path();
+    let options = SqliteConnectOptions::new().filename(trial.data("okmsd.db"));
+    let mut store = SqliteConnection::connect_with(&options).await.unwrap();
+    store.execute("BEGIN IMMEDIATE").await.unwrap();
+    let okms_id = trial.variable("OKMS_ID");
+    let mut command = okmsd(cwd, &["token", "create", "--domain", okms_id, "--identity", ACCOUNT]);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It opens the store when it has recorded that it begins, and waits there.
+    let open_files = format!("/proc/{}/fd", command.id());
+    let is_open = || {
+        let files = fs::read_dir(&open_files).unwrap();
+        let mut files = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        files.any(|file| file.ends_with("okmsd.db"))
+    };
+    while !is_open() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (log, aside) = (trial.data("audit"), trial.data("aside"));
+    fs::rename(&log, &aside).unwrap();
+    fs::write(&log, "").unwrap();
+    store.execute("COMMIT").await.unwrap();
+    let ended = command.wait_with_output().unwrap();
+    fs::remove_file(&log).unwrap();
+    fs::rename(&aside, &log).unwrap();
+    store.close().await.unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stdout.is_empty());
+    let error = String::from_utf8(ended.stderr).unwrap();
+    let listed = run_json(cwd, &["token", "list", "--domain", okms_id]);
+    let id = listed[0]["id"].as_str().unwrap_or_else(|| panic!("{error}"));
+    assert!(error.contains(&format!("it was done (tokenId {id}, expiresAt ")), "{error}");
+    assert!(!error.contains("okmsd_pat_"), "{error}");
 }
 
 #[test]
@@ -181,8 +224,8 @@ async fn a_setting_turns_tokens_off() {
     ask(&trial, &token).await.ok();
     trial.stop();
     let config = trial.data("okmsd.toml");
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, format!("{text}\n[tokens]\nenabled = false\n")).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}\n[tokens]\nenabled = false\n")).unwrap();
     let config = ["--config", "certs/dev/okmsd.toml"];
     let listed = succeed(trial.cwd.path(), &[&["config", "check"], &config[..]].concat());
     assert!(listed.contains("tokens.enabled"), "{listed}");
