@@ -1,6 +1,9 @@
 //! The same requests to a live OpenBao, which has its data on the disk (raft), asks for client certificates and
 //! writes its audit log to a file, in turns with okmsd as it comes.
 
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../support/foreign.rs"]
+mod foreign;
 #[allow(dead_code, reason = "the tests start another kind of it")]
 #[path = "../api/openbao/program.rs"]
 mod program;
@@ -21,6 +24,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use foreign::Ca;
 use hyper::Method;
 use serde_json::{Value, json};
 use support::{
@@ -31,6 +35,7 @@ use support::{
     okmsd::{Okmsd, new_version, path},
     process, report,
     report::Quantity,
+    tls_config,
 };
 use tempfile::TempDir;
 
@@ -170,11 +175,17 @@ struct OpenBao {
 }
 
 impl OpenBao {
-    /// Starts it with okmsd's certificates, makes its store and opens it.
+    /// Starts it with okmsd's server certificate, makes its store and opens it. Its clients come from another
+    /// authority: Go refuses certificates of okmsd's, for the critical extension that says whose they are.
     async fn start(okmsd: &Okmsd) -> Self {
         let program = program::find_program().expect("OpenBao is needed");
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let (raft, config) = (folder.path().join("raft"), folder.path().join("bao.hcl"));
+        let (ca, authority) = (Ca::root("bench"), folder.path().join("authority.pem"));
+        fs::write(&authority, &ca.pem).expect("a file");
+        let (certificate, key) = ca.client("urn:v1:eu:identity:user:bench");
+        let trusted = fs::read_to_string(okmsd.file("ca_certificate.pem")).expect("a file");
+        let tls = tls_config(&trusted, Some((&certificate, &key)));
         fs::create_dir(&raft).expect("a folder");
         // Two at once, so that they differ.
         let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
@@ -203,7 +214,7 @@ impl OpenBao {
             raft = raft.display(),
             certificate = okmsd.file("server_certificate.pem").display(),
             key = okmsd.file("server_privatekey.pem").display(),
-            authority = okmsd.file("ca_certificate.pem").display(),
+            authority = authority.display(),
             audit = folder.path().join("audit.log").display(),
         );
         fs::write(&config, text).expect("a file");
@@ -219,7 +230,7 @@ impl OpenBao {
         let log = folder.path().join("log");
         let ready = || fs::read_to_string(&log).is_ok_and(|log| log.contains("server started!"));
         let server = Server::start(command, &log, ready);
-        let target = Target { address: port, ..okmsd.target() };
+        let target = Target { address: port, tls };
         let token = open(&target).await;
         Self { target, token, server, _folder: folder }
     }

@@ -42,22 +42,29 @@ async fn bench(options: &Options, report: &mut Report) {
     // That of tests may lose what it has acknowledged.
     set(&mut admin, &[("fsync", "on"), ("full_page_writes", "on")]).await;
     let secrets = options.choose(100_000, 200);
-    let okmsd = Okmsd::start_with(&["--database", &url]);
+    admin.execute("CREATE DATABASE okmsd").await.expect("a database");
+    let of = |database: &str| url.replace("/postgres?", &format!("/{database}?"));
+    let mut okmsd = Okmsd::start_with(&["--database", &of("okmsd")]);
     okmsd.fill(secrets).await;
-    admin.execute("VACUUM ANALYZE").await.expect("a statement");
+    let recorder = Recorder::prepare(&okmsd, &of("okmsd"), secrets).await;
+    okmsd.stop();
+    // Of its own: what pgbench writes there proves nothing, and okmsd would refuse it.
+    admin.execute("CREATE DATABASE pgbench TEMPLATE okmsd").await.expect("a database");
+    okmsd.restart();
 
-    let recorder = Recorder::prepare(&okmsd, &mut admin, &url, secrets).await;
     let base = okmsd.v2("secret");
     let read = move |path: &str| Question::get(format!("{base}/{path}?includeData=true"));
     let base = okmsd.v2("secret");
     let write = move |path: &str| Question::post(format!("{base}/{path}/version"), new_version());
+    // A server begins by reserving seals for thousands of writes, which is no part of each of them.
+    okmsd.answer(&write(&path(0))).await;
     let cases: [(&str, usize, AskFor); 2] =
         [("read, 32", 32, Arc::new(read)), ("write, 64", 64, Arc::new(write))];
     for (case, connections, question) in cases {
         if !options.wants(case) {
             continue;
         }
-        let script = recorder.record(&mut admin, &question(&recorder.path)).await;
+        let script = recorder.record(&okmsd, &mut admin, &question(&recorder.path)).await;
         println!("\n{case}: pgbench sends\n{script}");
         let ask: Ask = Arc::new(move |random| question(&path(random.below(secrets))));
         let mut subjects: [Box<dyn Subject>; 2] = [
@@ -68,7 +75,7 @@ async fn bench(options: &Options, report: &mut Report) {
                 protocol: Protocol::Http1 { connections },
                 ask,
             }),
-            Box::new(Pgbench::new(&url, &script, connections)),
+            Box::new(Pgbench::new(&of("pgbench"), &script, connections)),
         ];
         compare(case, &mut subjects, options, report).await;
         report.ratio((case, OKMSD), (case, PGBENCH), Quantity::Rate, Target::AtLeast(0.6));
@@ -100,8 +107,7 @@ async fn set(admin: &mut PgConnection, settings: &[(&str, &str)]) {
 }
 
 /// Makes scripts of pgbench from what PostgreSQL logs of one request.
-struct Recorder<'a> {
-    okmsd: &'a Okmsd,
+struct Recorder {
     log: PathBuf,
     /// The secret that is asked for, whose numbers are those of nothing else.
     path: String,
@@ -109,33 +115,39 @@ struct Recorder<'a> {
     secrets: u64,
 }
 
-impl<'a> Recorder<'a> {
-    async fn prepare(okmsd: &'a Okmsd, admin: &mut PgConnection, url: &str, secrets: u64) -> Self {
+impl Recorder {
+    /// Gives the secret numbers of its own in the database at `url`, where it is settled then.
+    async fn prepare(okmsd: &Okmsd, url: &str, secrets: u64) -> Self {
         let path = path(secrets - 1);
         for _ in 1..VERSION - 1 {
             let versions = okmsd.v2(&format!("secret/{path}/version"));
             okmsd.answer(&Question::post(versions, new_version())).await;
         }
+        let mut connection = PgConnection::connect(url).await.expect("PostgreSQL");
         let secret_id = sqlx::query_scalar("SELECT secret_id FROM secrets WHERE path = $1")
             .bind(&path)
-            .fetch_one(admin)
+            .fetch_one(&mut connection)
             .await
             .expect("the secret");
+        connection.execute("VACUUM ANALYZE").await.expect("a statement");
+        // Nobody may be connected to a database that is copied.
+        connection.close().await.expect("to close");
         let folder = url.split_once("host=").expect("a socket").1;
-        Self { okmsd, log: Path::new(folder).join("postgres.log"), path, secret_id, secrets }
+        Self { log: Path::new(folder).join("postgres.log"), path, secret_id, secrets }
     }
 
     /// The script of what is sent for this question, with another secret each time.
-    async fn record(&self, admin: &mut PgConnection, question: &Question) -> String {
+    async fn record(&self, okmsd: &Okmsd, admin: &mut PgConnection, question: &Question) -> String {
         let before = fs::metadata(&self.log).expect("a log").len();
         set(admin, &[("log_statement", "all")]).await;
-        self.okmsd.answer(question).await;
+        okmsd.answer(question).await;
         set(admin, &[("log_statement", "none")]).await;
         let log = fs::read(&self.log).expect("a log");
         let log =
             String::from_utf8_lossy(&log[usize::try_from(before).expect("small")..]).into_owned();
         let script = self.script(&log);
         assert!(script.contains(":number"), "no statement in the log:\n{log}");
+        assert!(!script.contains("UPDATE domain_keys"), "more than one request:\n{script}");
         script
     }
 

