@@ -42,7 +42,7 @@ impl RootKeyFile {
         let text = Arc::clone(&self.0);
         Some(Arc::new(move || {
             let text = text.lock().expect("no panic").clone();
-            Ok(vec![RootKey::from_text(&text).expect("a key")])
+            Ok(text.lines().map(|text| RootKey::from_text(text).expect("a key")).collect())
         }))
     }
 
@@ -50,6 +50,9 @@ impl RootKeyFile {
     async fn rotate(&self, server: &mut Server) {
         let new = RootKey::generate().expect("randomness");
         let keys = server.keys_of().await;
+        // Beside the old one before the store depends on it, as `FILE.new`.
+        let both = format!("{}\n{}", server.root_key, new.to_text().as_str());
+        self.0.lock().expect("no panic").clone_from(&both);
         keys.rotate_root(&new, &OtherRootKey::None).await.expect("a rotation");
         server.root_key = new.to_text().to_string();
         self.0.lock().expect("no panic").clone_from(&server.root_key);
