@@ -222,7 +222,7 @@ pub const ROOT: &str = "root";
 
 /// The form of a document.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct Document<'a> {
     name: String,
     description: Option<String>,
@@ -250,7 +250,7 @@ struct Document<'a> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `allow`, `except` or `deny`")]
 struct Permissions<'a> {
     #[serde(borrow)]
     allow: Option<Vec<&'a RawValue>>,
@@ -261,13 +261,13 @@ struct Permissions<'a> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with a `urn`")]
 struct ResourceEntry {
     urn: String,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with an `action`")]
 struct ActionEntry {
     action: String,
 }

@@ -248,16 +248,14 @@ impl Authentication {
         Ok(Authenticated { token: Some(Arc::new(token)), ..authenticated })
     }
 
-    /// Looks a token up. Where there is no certificate, anyone may have made it up.
+    /// Looks a token up, which anyone may have made up. A certificate beside it, of which nothing is known yet but
+    /// that its holder has the key, changes nothing about that.
     async fn find_token(
         &self,
         hash: TokenHash,
         standing: &Standing,
     ) -> Result<Option<FoundToken>, Error> {
-        let _turn = match standing.connection.peer {
-            Some(_) => None,
-            None => self.lookups.turn(hash, standing.connection.peer_address.ip()).await?,
-        };
+        let _turn = self.lookups.turn(hash, standing.connection.peer_address.ip()).await?;
         self.store.find_token(hash).await
     }
 

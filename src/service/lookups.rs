@@ -1,7 +1,6 @@
 //! Turns to look tokens up that anybody may have made up.
 //!
-//! Whoever has no certificate can send such tokens without end, and each costs a read of the store. So few of them are
-//! looked up at a time, and of one address only one: those of other addresses come in between, however many there are
+//! Anybody can send such tokens without end, and each costs a read of the store. So few of them are looked up at a time, and of one address only one: those of other addresses come in between, however many there are
 //! of the one. A token that counted when it was last looked up is not made up, and needs no turn.
 
 use std::{
@@ -57,7 +56,7 @@ impl Lookups {
         }
     }
 
-    /// Waits for a turn to look up a token that came from an address without a certificate; none is needed for one
+    /// Waits for a turn to look up a token that came from an address; none is needed for one
     /// that is known.
     ///
     /// # Errors

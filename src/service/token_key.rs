@@ -1,9 +1,12 @@
 //! The key of the MACs of tokens: one for the store, made when the first token is, and replaced with the store key.
 //!
-//! What is here of it is a cache. Each token says which key its MAC is of, so a process that meets another name than
-//! the one it knows reads the key anew.
+//! What is here of it is a cache, for as long as the store has had no change of keys: each look-up of a token tells
+//! that. A key that was replaced proves nothing from then on, whatever a row says of it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicI64, Ordering},
+};
 
 use super::Keyring;
 use crate::{
@@ -24,6 +27,8 @@ pub(super) struct KnownTokenKey {
 struct OpenTokenKey {
     id: TokenKeyId,
     key: TokenKey,
+    /// The latest [`Revisions::keys`](crate::domain::Revisions::keys) as of which it was the store's.
+    as_of: AtomicI64,
 }
 
 impl Keyring {
@@ -35,7 +40,10 @@ impl Keyring {
     /// [`Error::Unavailable`] where there is no key or it does not open; or when storage fails.
     pub(super) async fn proves_token(&self, found: &FoundToken) -> Result<Option<bool>, Error> {
         let is_named = |key: &OpenTokenKey| key.id == found.proof.key_id;
-        let key = self.known_token_key(is_named, false).await?;
+        let as_of = found.revisions.keys;
+        let will_do = |key: &OpenTokenKey| is_named(key) && key.as_of() >= as_of;
+        let key = self.known_token_key(will_do, false).await?;
+        key.as_of.fetch_max(as_of, Ordering::Relaxed);
         Ok(is_named(&key).then(|| key.proves(found)))
     }
 
@@ -131,6 +139,10 @@ impl KnownTokenKey {
 }
 
 impl OpenTokenKey {
+    fn as_of(&self) -> i64 {
+        self.as_of.load(Ordering::Relaxed)
+    }
+
     fn proves(&self, found: &FoundToken) -> bool {
         self.key.verify(&found.token, &found.hash, &found.proof.mac).is_ok()
     }
@@ -167,7 +179,7 @@ fn open(store_key: &StoreKey, stored: StoredTokenKey) -> Result<OpenTokenKey, Er
                 .into(),
         )
     })?;
-    Ok(OpenTokenKey { id: stored.id, key })
+    Ok(OpenTokenKey { id: stored.id, key, as_of: AtomicI64::new(i64::MIN) })
 }
 
 fn again_and_again() -> Error {

@@ -213,8 +213,21 @@ async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
         .connect_lazy_with(options.clone().pragma("query_only", "ON"));
     let cleaning = Cleaning::start(&mut connection).await.map_err(StoreError::Sql)?;
     let cache = Arc::new(RowCache::open(&path)?);
+    try_out(&cache, &mut connection).await;
     let writer = Writer::start(connection, options, cleaning, Arc::clone(&cache));
     Ok(Engine::Sqlite { readers, writer, cache })
+}
+
+/// Keeps no rows where a commit does not show in the file that tells of commits: on a file system that is not what it
+/// seems to be, say.
+async fn try_out(cache: &RowCache, connection: &mut SqliteConnection) {
+    let before = cache.as_of();
+    let sql = "UPDATE revisions SET iam = iam WHERE id = 1";
+    let written = execute!(&mut Connection::Sqlite(connection), sql);
+    if written.is_err() || before.is_none() || cache.as_of() == before {
+        tracing::warn!("rows of SQLite are not kept in memory: no commit is seen in its WAL index");
+        cache.close();
+    }
 }
 
 /// Refuses to run on a database that silently did not take a setting on which durability depends.

@@ -4,6 +4,8 @@
 //! database itself refuses to remove a store key that something still needs, and to take a domain's key
 //! wrapped under one that was replaced.
 
+use std::time::{Duration, Instant};
+
 use sqlx::FromRow;
 
 use super::{
@@ -138,6 +140,7 @@ impl Store {
         T: Fn(&StoredTokenKey) -> Result<TokenKeyChange, Error> + Send + Sync + 'static,
     {
         let unit = std::sync::Arc::new((rotation, rewrap, change_tokens));
+        let begun = Instant::now();
         self.write(move |tx| {
             let unit = std::sync::Arc::clone(&unit);
             Box::pin(async move {
@@ -148,6 +151,10 @@ impl Store {
                 // What the old root key opened must leave the files of the engine too.
                 (tx.wrote, tx.deleted) = (true, true);
                 rotate(tx, rotation, now, rewrap, change_tokens).await?;
+                if begun.elapsed() > ROTATION_TIME {
+                    let text = "the rotation took too long, and was undone".to_owned();
+                    return Err(Error::Unavailable(text).into());
+                }
                 Ok(true)
             })
         })
@@ -368,3 +375,6 @@ const SELECT_SLOTS: &str = "SELECT slot, root_key_id, created_at, store_key_id, 
                             FROM root_keys ORDER BY slot";
 /// A key in use and one to recover with: more would be more places to lose one at.
 const SLOTS: [u32; 2] = [1, 2];
+/// How long a rotation may take. Less than its caller waits for it, so that what the caller takes for a failure is
+/// not done after all.
+const ROTATION_TIME: Duration = Duration::from_secs(20);

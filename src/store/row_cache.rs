@@ -61,7 +61,7 @@ pub(super) enum Changed {
 }
 
 /// As of when a read is made, for what it finds to be kept.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct AsOf(Header);
 
 /// The writer's mark that a commit is under way.

@@ -92,7 +92,7 @@ pub(super) async fn hold_token_key(
 /// Replaces the key of tokens, where there is one, and gives each token a MAC of the new key whose MAC is right. One
 /// that somebody changed, or that is revoked, keeps its own, of a key that is gone; bound tokens that have ended go.
 ///
-/// All of it is one transaction, which `WORK_TIME` bounds to 25 seconds: 10,000 tokens took 0.8 s on SQLite and 1.1 s on
+/// All of it is one transaction, which `ROTATION_TIME` bounds to 20 seconds: 10,000 tokens took 0.8 s on SQLite and 1.1 s on
 /// PostgreSQL of the same machine (unoptimized build, two cores), so some 200,000 are the most.
 pub(super) async fn replace_token_key(
     connection: &mut Connection<'_>,

@@ -33,7 +33,8 @@ pub(super) struct Header([u8; HEADER_LEN]);
 impl WalIndex {
     /// Opens that of the database at `path`, to which a connection must be open.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut name = path.as_os_str().to_owned();
+        // As SQLite does: the index is beside the file that a link leads to.
+        let mut name = path.canonicalize()?.into_os_string();
         name.push("-shm");
         let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
         let metadata = std::fs::metadata(&name)?;
@@ -59,8 +60,10 @@ impl WalIndex {
         (header.number(FORMAT_AT) == FORMAT && bytes[INITIALIZED_AT] == 1).then_some(header)
     }
 
-    /// Closes the file, once every connection to the database is closed.
+    /// Closes the file, once every connection to the database is closed; there is no header from then on.
     pub(super) fn close(&self) {
+        // One that is opened just now has this descriptor, or its own after this one is closed.
+        let _files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
         self.file.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
@@ -110,6 +113,29 @@ mod tests {
 
     async fn run(connection: &mut SqliteConnection, sql: &'static str) {
         sqlx::raw_sql(sql).execute(connection).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_index_is_that_of_the_file_that_a_link_leads_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("x.sqlite"), folder.path().join("link"));
+        let store = Store::open(&DatabaseUrl::sqlite_file(&path)).await.unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        // What another database left there, whose header never changes.
+        std::fs::copy(folder.path().join("x.sqlite-shm"), folder.path().join("link-shm")).unwrap();
+        let linked = Store::open(&DatabaseUrl::sqlite_file(&link)).await.unwrap();
+        let (index, before) = {
+            let index = WalIndex::open(&link).unwrap();
+            let before = index.header().unwrap();
+            (index, before)
+        };
+        let mut connection = SqliteConnectOptions::new().filename(&link).connect().await.unwrap();
+        run(&mut connection, "CREATE TABLE numbers (number INTEGER)").await;
+        assert!(index.header().unwrap().follows(&before));
+        connection.close().await.unwrap();
+        linked.close().await;
+        store.close().await;
+        index.close();
     }
 
     #[tokio::test]

@@ -211,6 +211,11 @@ async fn a_caller_that_goes_away_leaves_a_record(server: Server) {
     assert_eq!(records.len(), 1, "{records:?}");
     assert_eq!(records[0]["operation"], "PostSecretV2");
     assert_eq!(records[0]["credential_id"], domain.credential.id.to_string());
+    // The server finds either first: that nobody is there, or that a body breaks off.
+    match records[0].get("status") {
+        None => assert_eq!(records[0]["abandoned"], true, "{records:?}"),
+        status => assert_eq!(status, Some(&400.into()), "{records:?}"),
+    }
 }
 
 async fn many_requests_at_once_have_a_record_each_in_a_chain_without_gaps(mut server: Server) {

@@ -23,6 +23,7 @@ use crate::{
     },
     config::{Config, Environment, RootKeyPlace, RootKeySource, read_private_file},
     crypto::RootKey,
+    domain::Error,
     service::OtherRootKey,
 };
 
@@ -205,7 +206,17 @@ async fn check(services: &Services, other: &OtherRootKey) -> Result<(), Failure>
 
 async fn rotate(services: &Services, key: &RootKey, other: &OtherRootKey) -> Result<(), Failure> {
     let rotated = services.keys.rotate_root(key, other).await;
-    rotated.map_err(|error| Failure::refused("cannot replace the root key", &error))?;
+    rotated.map_err(|error| {
+        let what = match error {
+            // Its answer may be what was lost.
+            Error::Unavailable(_) => {
+                "it is not known whether the root key was replaced: keep the old one and the new one, and see \
+                 okmsd key status"
+            }
+            _ => "cannot replace the root key",
+        };
+        Failure::refused(what, &error)
+    })?;
     services.notes.add("rootKeyId", key.id());
     Ok(())
 }

@@ -82,6 +82,8 @@ async fn a_new_root_key_brings_a_new_key_that_running_servers_take(mut server: S
     let (key, macs) = (server.database.bytes(KEY).await, server.database.bytes(MACS).await);
     let of_personal = "SELECT mac FROM tokens WHERE bound_fingerprint IS NULL";
     let personal_mac = server.database.bytes(of_personal).await;
+    let old_id = server.database.bytes("SELECT token_key_id FROM tokens").await[0].clone();
+    let old_id = String::from_utf8(old_id).expect("text");
     file.rotate(&mut server).await;
     assert_ne!(server.database.bytes(KEY).await, key);
     let signed = server.database.bytes(MACS).await;
@@ -113,6 +115,12 @@ async fn a_new_root_key_brings_a_new_key_that_running_servers_take(mut server: S
     assert_eq!(server.database.execute(&set).await, 1);
     assert_eq!(reads(&early, &domain, &personal).await, 401);
     assert_eq!(reads(&early, &domain, &bound).await, 200);
+    // Nor with the name of that key, also where a server has not taken the new one yet.
+    let set =
+        format!("UPDATE tokens SET token_key_id = '{old_id}' WHERE bound_fingerprint IS NULL");
+    assert_eq!(server.database.execute(&set).await, 1);
+    assert_eq!(reads(&early, &domain, &personal).await, 401);
+    assert_eq!(reads(&server, &domain, &personal).await, 503);
     early.stop().await;
     late.stop().await;
 }
