@@ -82,7 +82,7 @@ async fn a_new_root_key_brings_a_new_key_that_running_servers_take(mut server: S
     let (key, macs) = (server.database.bytes(KEY).await, server.database.bytes(MACS).await);
     let of_personal = "SELECT mac FROM tokens WHERE bound_fingerprint IS NULL";
     let personal_mac = server.database.bytes(of_personal).await;
-    let old_id = server.database.bytes("SELECT token_key_id FROM tokens").await[0].clone();
+    let old_id = server.database.texts("SELECT token_key_id FROM tokens").await[0].clone();
     let old_id = String::from_utf8(old_id).expect("text");
     file.rotate(&mut server).await;
     assert_ne!(server.database.bytes(KEY).await, key);
