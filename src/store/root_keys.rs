@@ -139,8 +139,23 @@ impl Store {
         F: Fn(OkmsId, &StoredKey) -> Result<WrappedKey, Error> + Send + Sync + 'static,
         T: Fn(&StoredTokenKey) -> Result<TokenKeyChange, Error> + Send + Sync + 'static,
     {
+        let until = Instant::now() + ROTATION_TIME;
+        self.rotate_until(until, rotation, now, rewrap, change_tokens).await
+    }
+
+    async fn rotate_until<F, T>(
+        &self,
+        until: Instant,
+        rotation: RootKeyRotation,
+        now: Timestamp,
+        rewrap: F,
+        change_tokens: T,
+    ) -> Result<bool, Error>
+    where
+        F: Fn(OkmsId, &StoredKey) -> Result<WrappedKey, Error> + Send + Sync + 'static,
+        T: Fn(&StoredTokenKey) -> Result<TokenKeyChange, Error> + Send + Sync + 'static,
+    {
         let unit = std::sync::Arc::new((rotation, rewrap, change_tokens));
-        let begun = Instant::now();
         self.write(move |tx| {
             let unit = std::sync::Arc::clone(&unit);
             Box::pin(async move {
@@ -151,7 +166,7 @@ impl Store {
                 // What the old root key opened must leave the files of the engine too.
                 (tx.wrote, tx.deleted) = (true, true);
                 rotate(tx, rotation, now, rewrap, change_tokens).await?;
-                if begun.elapsed() > ROTATION_TIME {
+                if Instant::now() >= until {
                     let text = "the rotation took too long, and was undone".to_owned();
                     return Err(Error::Unavailable(text).into());
                 }
@@ -378,3 +393,44 @@ const SLOTS: [u32; 2] = [1, 2];
 /// How long a rotation may take. Less than its caller waits for it, so that what the caller takes for a failure is
 /// not done after all.
 const ROTATION_TIME: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        crypto::{RootKey, StoreKey},
+        store::DatabaseUrl,
+    };
+
+    #[tokio::test]
+    async fn a_rotation_that_takes_too_long_is_undone() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::sqlite_file(folder.path().join("x.sqlite"));
+        let store = Store::open(&url).await.unwrap();
+        let (root_key, store_key) = (RootKey::generate().unwrap(), StoreKey::generate().unwrap());
+        let wrapped = store_key.wrap(&root_key).unwrap();
+        let after = WrappedStoreKey { id: store_key.id().clone(), wrapped };
+        let rotation = RootKeyRotation {
+            before: Vec::new(),
+            old_store_key: StoreKey::generate().unwrap().id().clone(),
+            after: vec![(root_key.id().clone(), after)],
+        };
+        let rotate = |until| {
+            let none = || Error::Internal("there is none".into());
+            let now = Timestamp::from_millis(0);
+            store.rotate_until(
+                until,
+                rotation.clone(),
+                now,
+                move |_, _| Err(none()),
+                move |_| Err(none()),
+            )
+        };
+        let refused = rotate(Instant::now()).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+        assert_eq!(store.list_root_keys().await.unwrap(), []);
+        assert_eq!(rotate(Instant::now() + ROTATION_TIME).await, Ok(true));
+        assert_eq!(store.list_root_keys().await.unwrap().len(), 1);
+        store.close().await;
+    }
+}

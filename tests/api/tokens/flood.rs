@@ -1,6 +1,9 @@
 //! Made-up tokens without end, and those who have one that counts.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use okmsd::crypto::{TokenKind, TokenText};
@@ -24,9 +27,13 @@ async fn a_flood_of_made_up_tokens_keeps_nobody_of_another_address_waiting(serve
     let honest = Client::from_address(&server.api_url, server.tls(None), [127, 0, 0, 2]);
     let known = root_token(&server, domain.okms_id).await;
     let clients: Vec<_> = (0..20).map(|_| server.client(None)).collect();
-    let (server, domain) = (&server, &domain);
-    let flood = join_all(clients.iter().map(|client| {
-        join_all((0..30).map(|_| async move { read_a(client, domain, &made_up()).await.status }))
+    let (server, domain, done) = (&server, &domain, &AtomicBool::new(false));
+    let flood = join_all(clients.iter().map(|client| async move {
+        let mut statuses = Vec::new();
+        while !done.load(Ordering::SeqCst) {
+            statuses.push(read_a(client, domain, &made_up()).await.status);
+        }
+        statuses
     }));
     let served = async {
         for _ in 0..20 {
@@ -36,6 +43,7 @@ async fn a_flood_of_made_up_tokens_keeps_nobody_of_another_address_waiting(serve
                 read_a(&honest, domain, token.text.expose()).await.ok();
             }
         }
+        done.store(true, Ordering::SeqCst);
     };
     let (refused, ()) = tokio::join!(flood, served);
     for status in refused.into_iter().flatten() {
