@@ -105,7 +105,8 @@ const INITIALIZED_AT: usize = 12;
 #[cfg(test)]
 mod tests {
     use sqlx::{
-        ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions,
+        ConnectOptions as _, Connection as _, SqliteConnection,
+        sqlite::{SqliteConnectOptions, SqliteJournalMode},
     };
 
     use super::*;
@@ -124,6 +125,10 @@ mod tests {
         // What another database left there, whose header never changes.
         std::fs::copy(folder.path().join("x.sqlite-shm"), folder.path().join("link-shm")).unwrap();
         let linked = Store::open(&DatabaseUrl::sqlite_file(&link)).await.unwrap();
+        for store in [&store, &linked] {
+            let cache = store.engine.cache().unwrap();
+            assert!(cache.as_of().is_some(), "its commits are seen");
+        }
         let (index, before) = {
             let index = WalIndex::open(&link).unwrap();
             let before = index.header().unwrap();
@@ -142,11 +147,13 @@ mod tests {
     async fn every_commit_changes_the_header_and_nothing_else_counts_as_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sqlite");
-        let store = Store::open(&DatabaseUrl::sqlite_file(&path)).await.unwrap();
-        let index = WalIndex::open(&path).unwrap();
-        let options = SqliteConnectOptions::new().filename(&path);
+        // No store: it empties the log when it likes.
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let options = options.journal_mode(SqliteJournalMode::Wal);
         let (mut one, mut other) =
             (options.connect().await.unwrap(), options.connect().await.unwrap());
+        run(&mut one, "CREATE TABLE before (number INTEGER)").await;
+        let index = WalIndex::open(&path).unwrap();
         run(&mut one, "CREATE TABLE numbers (number INTEGER)").await;
         for _ in 0..100 {
             let before = index.header().unwrap();
@@ -173,7 +180,6 @@ mod tests {
         assert!(index.header().unwrap() != before);
         one.close().await.unwrap();
         other.close().await.unwrap();
-        store.close().await;
         index.close();
     }
 }
