@@ -222,12 +222,24 @@ async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
 /// seems to be, say.
 async fn try_out(cache: &RowCache, connection: &mut SqliteConnection) {
     let before = cache.as_of();
-    let sql = "UPDATE revisions SET iam = iam WHERE id = 1";
-    let written = execute!(&mut Connection::Sqlite(connection), sql);
+    let written = write_the_same(&mut Connection::Sqlite(connection)).await;
+    if written.is_err() {
+        // Where nothing was begun there is nothing to undo.
+        let _ = execute!(&mut Connection::Sqlite(connection), "ROLLBACK");
+    }
     if written.is_err() || before.is_none() || cache.as_of() == before {
         tracing::warn!("rows of SQLite are not kept in memory: no commit is seen in its WAL index");
         cache.close();
     }
+}
+
+/// A commit that changes nothing. There and back: SQLite does not write what is the same.
+async fn write_the_same(connection: &mut Connection<'_>) -> Result<(), sqlx::Error> {
+    execute!(connection, "BEGIN IMMEDIATE")?;
+    execute!(connection, "UPDATE revisions SET iam = iam + 1 WHERE id = 1")?;
+    execute!(connection, "UPDATE revisions SET iam = iam - 1 WHERE id = 1")?;
+    execute!(connection, "COMMIT")?;
+    Ok(())
 }
 
 /// Refuses to run on a database that silently did not take a setting on which durability depends.
