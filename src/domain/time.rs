@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use ::time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use ::time::OffsetDateTime;
 
 /// A point in time: whole milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,24 +48,55 @@ impl Timestamp {
 
     /// RFC 3339 in UTC with whole seconds, the form of the v2 API: `2026-11-23T09:30:00Z`.
     pub fn to_rfc3339_seconds(self) -> String {
-        // The clamp makes the conversion and the formatting infallible: RFC 3339 ends at year 9999.
-        let seconds = self.0.div_euclid(1_000).clamp(0, LAST_RFC3339_SECOND);
-        OffsetDateTime::from_unix_timestamp(seconds)
-            .ok()
-            .and_then(|time| time.format(&Rfc3339).ok())
-            .unwrap_or_default()
+        let mut text = self.date_and_time();
+        text.push('Z');
+        text
     }
 
     /// RFC 3339 in UTC with milliseconds, the form of records: `2026-11-23T09:30:00.123Z`.
     pub fn to_rfc3339_millis(self) -> String {
-        let seconds = self.to_rfc3339_seconds();
-        format!("{}.{:03}Z", seconds.trim_end_matches('Z'), self.0.rem_euclid(1_000))
+        let mut text = self.date_and_time();
+        text.push('.');
+        push_digits(&mut text, 3, self.0.rem_euclid(1_000));
+        text.push('Z');
+        text
     }
 
     /// RFC 3339 in UTC with nine digits behind the point, the form of the KV2 API:
     /// `2026-11-23T09:30:00.123000000Z`. The last six are zero.
     pub fn to_rfc3339_nanos(self) -> String {
         format!("{}000000Z", self.to_rfc3339_millis().trim_end_matches('Z'))
+    }
+}
+
+impl Timestamp {
+    /// Without a zone. Made by hand: an answer has up to five of them.
+    fn date_and_time(self) -> String {
+        // The clamp makes the conversion infallible: RFC 3339 ends at year 9999.
+        let seconds = self.0.div_euclid(1_000).clamp(0, LAST_RFC3339_SECOND);
+        let time =
+            OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let mut text = String::with_capacity("2026-11-23T09:30:00.123000000Z".len());
+        push_digits(&mut text, 4, time.year().into());
+        for (before, number) in [
+            ('-', u8::from(time.month())),
+            ('-', time.day()),
+            ('T', time.hour()),
+            (':', time.minute()),
+            (':', time.second()),
+        ] {
+            text.push(before);
+            push_digits(&mut text, 2, number.into());
+        }
+        text
+    }
+}
+
+/// Adds the last `count` decimal digits of a number that is not negative.
+fn push_digits(text: &mut String, count: u32, number: i64) {
+    for place in (0..count).rev() {
+        let digit = (number / 10_i64.pow(place)).rem_euclid(10);
+        text.extend(char::from_digit(u32::try_from(digit).unwrap_or_default(), 10));
     }
 }
 
@@ -90,8 +121,20 @@ mod tests {
             "2026-11-23T09:10:00Z"
         );
         assert_eq!(Timestamp::from_millis(i64::MAX).to_rfc3339_seconds(), "9999-12-31T23:59:59Z");
+        assert_eq!(Timestamp::from_millis(i64::MIN).to_rfc3339_seconds(), "1970-01-01T00:00:00Z");
         let millis = Timestamp::from_millis(1_795_425_000_009).to_rfc3339_millis();
         assert_eq!(millis, "2026-11-23T09:10:00.009Z");
+    }
+
+    #[test]
+    fn every_day_is_written_as_the_library_does() {
+        use ::time::format_description::well_known::Rfc3339;
+        // A number of seconds that meets each second, minute, hour and day of a month in turn.
+        for seconds in (0..=LAST_RFC3339_SECOND).step_by(987_653) {
+            let expected = OffsetDateTime::from_unix_timestamp(seconds).unwrap().format(&Rfc3339);
+            let written = Timestamp::from_millis(seconds * 1_000 + 999).to_rfc3339_seconds();
+            assert_eq!(written, expected.unwrap());
+        }
     }
 
     #[test]
