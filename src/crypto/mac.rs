@@ -16,7 +16,6 @@ pub(super) struct MacKey(hmac::Key);
 
 /// Fields, each with its kind and length in front of it, so that the bytes tell where every field ends
 /// and no two different rows of fields are the same bytes.
-#[derive(Default)]
 pub(super) struct Fields(Vec<u8>);
 
 impl MacKey {
@@ -45,7 +44,7 @@ impl MacKey {
 impl Fields {
     /// Begins with what the fields are about.
     pub(super) fn of(purpose: &[u8]) -> Self {
-        Self::default().bytes(purpose)
+        Self(Vec::with_capacity(USUAL_BYTES)).bytes(purpose)
     }
 
     /// Adds bytes or text.
@@ -91,6 +90,9 @@ impl Fields {
     }
 }
 
+/// Enough for the row of a secret with a path and metadata of the usual length.
+const USUAL_BYTES: usize = 512;
+
 /// Kinds of fields.
 const ABSENT: u8 = 0;
 const BYTES: u8 = 1;
@@ -111,7 +113,7 @@ mod tests {
     }
 
     fn write(fields: &[Field]) -> Vec<u8> {
-        let written = fields.iter().fold(Fields::default(), |written, field| match field {
+        let written = fields.iter().fold(Fields(Vec::new()), |written, field| match field {
             Field::Absent => written.optional(None),
             Field::Bytes(bytes) => written.optional_bytes(Some(bytes)),
             Field::Number(number) => written.optional(Some(*number)),
