@@ -193,14 +193,13 @@ fn listed(
     now: Timestamp,
 ) -> Option<SecretView> {
     let verified = found.and_then(|found| {
-        let path = found.secret.record.secret.path.clone();
-        keys.verify_found(&path, found, None)
+        let path = &found.secret.record.secret.path;
+        let (secret, version) = keys.verify_found(path, &found, None)?;
+        let version = version.map(|stored| view(stored.record.version.clone(), now));
+        Ok(SecretView { secret: secret.secret.clone(), version })
     });
     match verified {
-        Ok((secret, version)) => Some(SecretView {
-            secret: secret.secret,
-            version: version.map(|stored| view(stored.record.version, now)),
-        }),
+        Ok(listed) => Some(listed),
         Err(error) => {
             tracing::error!(?error, "a secret is left out of a list");
             None

@@ -4,6 +4,8 @@
 //! older rows of a secret and of all its versions together, put back older metadata of a secret that has had
 //! no new version and no version set since, and remove a secret as a whole.
 
+use std::sync::Arc;
+
 use super::keyring::{DomainKeys, Sealer};
 use crate::{
     crypto::{
@@ -66,6 +68,12 @@ impl UnderKeys for StoredSnapshot {
     }
 }
 
+impl<T: UnderKeys> UnderKeys for Arc<T> {
+    fn each_key(&self, key: &mut dyn FnMut(KeyId)) {
+        T::each_key(self, key);
+    }
+}
+
 impl<T: UnderKeys> UnderKeys for Option<T> {
     fn each_key(&self, key: &mut dyn FnMut(KeyId)) {
         self.iter().for_each(|rows| rows.each_key(key));
@@ -88,17 +96,17 @@ impl UnderKeys for (StoredSecret, Vec<StoredVersion>) {
 impl DomainKeys {
     /// Verifies a secret that was found at `path`, with the version `wanted` or else its current one; the
     /// version is `None` where the secret does not have it.
-    pub(super) fn verify_found(
+    pub(super) fn verify_found<'f>(
         &self,
         path: &SecretPath,
-        found: SecretWithVersion,
+        found: &'f SecretWithVersion,
         wanted: Option<VersionId>,
-    ) -> Result<(SecretRecord, Option<StoredVersion>), Error> {
+    ) -> Result<(&'f SecretRecord, Option<&'f StoredVersion>), Error> {
         self.verify_secret(path, &found.secret)?;
-        let record = found.secret.record;
+        let record = &found.secret.record;
         let expected = wanted.or_else(|| VersionId::new(record.secret.current_version).ok());
         let version = match expected.filter(|id| record.secret.keeps(*id)) {
-            Some(id) => Some(self.verify_version(&record, id, found.version)?),
+            Some(id) => Some(self.verify_version(record, id, found.version.as_ref())?),
             None => None,
         };
         Ok((record, version))
@@ -121,8 +129,9 @@ impl DomainKeys {
         let mut versions = versions.into_iter();
         for number in expected {
             let id = VersionId::new(number).map_err(|_| not_verified(path, "a version number"))?;
-            let version = self.verify_version(&secret.record, id, versions.next())?;
-            verified.push(version.record.version);
+            let version = versions.next();
+            let version = self.verify_version(&secret.record, id, version.as_ref())?;
+            verified.push(version.record.version.clone());
         }
         Ok(verified)
     }
@@ -145,8 +154,8 @@ impl DomainKeys {
         let record = &secret.record;
         let mut versions = stored.versions.iter();
         for id in wanted.of(&record.secret) {
-            let version = self.verify_version(record, id, versions.next().cloned())?;
-            snapshot.versions.push(version.record.version);
+            let version = self.verify_version(record, id, versions.next())?;
+            snapshot.versions.push(version.record.version.clone());
         }
         snapshot.secret = Some(record.secret.clone());
         Ok(snapshot)
@@ -194,17 +203,17 @@ impl DomainKeys {
         Ok(())
     }
 
-    fn verify_version(
+    fn verify_version<'f>(
         &self,
         secret: &SecretRecord,
         id: VersionId,
-        stored: Option<StoredVersion>,
-    ) -> Result<StoredVersion, Error> {
+        stored: Option<&'f StoredVersion>,
+    ) -> Result<&'f StoredVersion, Error> {
         let (path, number) = (&secret.secret.path, id.get());
         let stored = stored.filter(|stored| stored.record.version.id == id);
         let stored =
             stored.ok_or_else(|| not_verified(path, &format!("version {number}, gone,")))?;
-        if !self.proves_version(secret, &stored) {
+        if !self.proves_version(secret, stored) {
             return Err(not_verified(path, &format!("the row of version {number}")));
         }
         if stored.record.state_changes != secret.state_changes.of(id) {

@@ -310,7 +310,7 @@ impl Secrets {
         let fetch = || self.store.find_secret(caller.okms_id(), path, version, include_data);
         let (found, keys) = self.with_keys(caller, fetch).await?;
         let found = found.ok_or(Error::SecretNotFound)?;
-        let (secret, stored) = keys.verify_found(path, found, version)?;
+        let (secret, stored) = keys.verify_found(path, &found, version)?;
         if version.is_some() && stored.is_none() {
             return Err(Error::VersionNotFound);
         }
@@ -320,13 +320,13 @@ impl Secrets {
                 caller.trail().note_version(stored.record.version.id);
                 let mut view = view(stored.record.version.clone(), now);
                 if view.state == VersionState::Active {
-                    view.data = keys.open_data(&secret, &stored)?;
+                    view.data = keys.open_data(secret, stored)?;
                 }
                 Some(view)
             }
             None => None,
         };
-        Ok(SecretView { secret: secret.secret, version })
+        Ok(SecretView { secret: secret.secret.clone(), version })
     }
 
     async fn write(

@@ -63,18 +63,19 @@ impl Store {
         path: &SecretPath,
         version: Option<VersionId>,
         with_data: bool,
-    ) -> Result<Option<SecretWithVersion>, Error> {
+    ) -> Result<Option<Arc<SecretWithVersion>>, Error> {
         let Some(cache) = self.engine.cache().filter(|_| version.is_none() && with_data) else {
-            return self.read_secret(okms_id, path, version, with_data).await;
+            let found = self.read_secret(okms_id, path, version, with_data).await?;
+            return Ok(found.map(Arc::new));
         };
         let key = (okms_id, path.clone());
         if let Some(kept) = cache.secret(&key) {
-            return Ok(Some(SecretWithVersion::clone(&kept)));
+            return Ok(Some(kept));
         }
         let as_of = cache.as_of();
-        let found = self.read_secret(okms_id, path, None, true).await?;
+        let found = self.read_secret(okms_id, path, None, true).await?.map(Arc::new);
         if let (Some(as_of), Some(found)) = (as_of, &found) {
-            cache.keep_secret(as_of, key, Arc::new(found.clone()));
+            cache.keep_secret(as_of, key, Arc::clone(found));
         }
         Ok(found)
     }

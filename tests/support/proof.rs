@@ -20,9 +20,9 @@ impl Server {
         {
             let path = SecretPath::parse(&text(path)).expect("a path");
             let found = self.store.find_secret(okms_id, &path, None, false).await.expect("a row");
-            let record = found.expect("a secret").secret.record;
+            let record = &found.as_ref().expect("a secret").secret.record;
             let row = format!("okms_id = '{okms_id}' AND path = '{}'", path.as_str());
-            let mac = self.bytes_literal(key.secret_mac(&record).as_bytes());
+            let mac = self.bytes_literal(key.secret_mac(record).as_bytes());
             let sql = format!("UPDATE secrets SET key_id = {key_id}, mac = {mac} WHERE {row}");
             assert_eq!(self.database.execute(&sql).await, 1);
             let secret_id = format!("secret_id = (SELECT secret_id FROM secrets WHERE {row})");
@@ -31,7 +31,8 @@ impl Server {
                 let number: u32 = text(number).parse().expect("a number");
                 let version = VersionId::new(number).expect("a version");
                 let found = self.store.find_secret(okms_id, &path, Some(version), false).await;
-                let version = found.expect("a row").expect("a secret").version.expect("a version");
+                let found = found.expect("a row").expect("a secret");
+                let version = found.version.as_ref().expect("a version");
                 let mac = key.version_mac(&version.record, &path, record.incarnation);
                 let sql = format!(
                     "UPDATE secret_versions SET mac_key_id = {key_id}, mac = {} \
