@@ -13,9 +13,12 @@ use crate::{
     store::{FoundToken, Store},
 };
 
-/// Finds out who calls.
+/// Finds out who calls. Clones are the same.
 #[derive(Clone)]
-pub struct Authentication {
+pub struct Authentication(Arc<Parts>);
+
+#[derive(Clone)]
+struct Parts {
     store: Store,
     keyring: Arc<Keyring>,
     policies: Arc<PolicyCache>,
@@ -100,7 +103,7 @@ impl Standing {
     async fn ask(&self) -> Result<Authenticated, Error> {
         match &self.presented {
             Presented::Nothing => self.authentication.certificate(self).await,
-            _ if !self.authentication.takes_tokens => Err(Error::TokensOff),
+            _ if !self.authentication.takes_tokens() => Err(Error::TokensOff),
             Presented::Unreadable(why) => Err(Error::Unauthenticated(why)),
             Presented::Token(token) => self.authentication.token(token, self).await,
         }
@@ -122,18 +125,18 @@ impl Authentication {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let lookups = Arc::new(Lookups::new());
-        Self { store, keyring, policies, clock, takes_tokens: true, lookups }
+        Self(Arc::new(Parts { store, keyring, policies, clock, takes_tokens: true, lookups }))
     }
 
     /// The same, taking tokens or not.
     #[must_use]
     pub fn with_tokens(self, takes_tokens: bool) -> Self {
-        Self { takes_tokens, ..self }
+        Self(Arc::new(Parts { takes_tokens, ..Parts::clone(&self.0) }))
     }
 
     /// Whether tokens are taken.
-    pub const fn takes_tokens(&self) -> bool {
-        self.takes_tokens
+    pub fn takes_tokens(&self) -> bool {
+        self.0.takes_tokens
     }
 
     /// The principal behind a request, as of now.
@@ -167,15 +170,15 @@ impl Authentication {
         loop {
             // Found by the hash of what was sent: the time that it takes tells nothing of other tokens.
             let Some(found) = self.find_token(presented.hash, standing).await? else {
-                self.lookups.forget(presented.hash);
+                self.0.lookups.forget(presented.hash);
                 return Err(Error::Unauthenticated("unknown token"));
             };
             tries_left -= 1;
             let id = found.token.id;
-            let refused = match found.token.status(self.clock.now()) {
+            let refused = match found.token.status(self.0.clock.now()) {
                 CredentialStatus::Expired => Some("expired token"),
                 CredentialStatus::Revoked => Some("revoked token"),
-                CredentialStatus::Ready => match self.keyring.proves_token(&found).await? {
+                CredentialStatus::Ready => match self.0.keyring.proves_token(&found).await? {
                     Some(true) => None,
                     // The key may have been replaced since the row was read.
                     None if tries_left > 0 => continue,
@@ -190,9 +193,9 @@ impl Authentication {
                 None => self.admit(found, standing).await,
             };
             match &admitted {
-                Ok(_) => self.lookups.remember(presented.hash),
+                Ok(_) => self.0.lookups.remember(presented.hash),
                 Err(Error::Unauthenticated(_)) => {
-                    self.lookups.forget(presented.hash);
+                    self.0.lookups.forget(presented.hash);
                     standing.trail.note_refused_token(id);
                 }
                 Err(_) => {}
@@ -255,8 +258,8 @@ impl Authentication {
         hash: TokenHash,
         standing: &Standing,
     ) -> Result<Option<FoundToken>, Error> {
-        let _turn = self.lookups.turn(hash, standing.connection.peer_address.ip()).await?;
-        self.store.find_token(hash).await
+        let _turn = self.0.lookups.turn(hash, standing.connection.peer_address.ip()).await?;
+        self.0.store.find_token(hash).await
     }
 
     /// The principal behind a connection's certificate.
@@ -272,7 +275,7 @@ impl Authentication {
         let Some(peer) = &standing.connection.peer else {
             return Err(Error::Unauthenticated("no client certificate and no token"));
         };
-        let now = self.clock.now();
+        let now = self.0.clock.now();
         let mut claimed = None;
         let found = match peer.certificate(now) {
             Err(why) => Err(Error::Unauthenticated(why)),
@@ -302,10 +305,10 @@ impl Authentication {
         standing: &Standing,
     ) -> Result<Authenticated, Error> {
         let refuse = |why| Err(Error::Unauthenticated(why));
-        let found = self.store.find_credential(id).await?;
+        let found = self.0.store.find_credential(id).await?;
         let Some(found) = found else {
             // Credentials go with their domain only, and so do its keys, here in memory too.
-            self.keyring.forget(certificate.okms_id);
+            self.0.keyring.forget(certificate.okms_id);
             return refuse("unknown credential");
         };
         let credential = &found.credential;
@@ -345,8 +348,8 @@ impl Authentication {
     ) -> Result<Authenticated, Error> {
         let refuse = |why| Err(Error::Unauthenticated(why));
         let (okms_id, fingerprint) = (certificate.okms_id, certificate.fingerprint);
-        let Some(found) = self.store.find_external(okms_id, fingerprint).await? else {
-            self.keyring.forget(okms_id);
+        let Some(found) = self.0.store.find_external(okms_id, fingerprint).await? else {
+            self.0.keyring.forget(okms_id);
             return refuse("the authority is bound to a domain that does not exist");
         };
         let (credential_id, identity_urns, credential_expires_at) = match found.credential {
@@ -392,7 +395,7 @@ impl Authentication {
         standing: &Standing,
     ) -> Result<Authenticated, Error> {
         let own = principal.identity_urns;
-        let policies = self.policies.at(revisions.iam, &own).await?;
+        let policies = self.0.policies.at(revisions.iam, &own).await?;
         let principal = Principal { identity_urns: policies.with_groups(own), ..principal };
         Ok(Authenticated {
             principal: Arc::new(principal),
