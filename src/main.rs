@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// Requests allocate often and shortly, on several threads: the system's allocator takes a tenth of the time
+/// of a read.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     okmsd::cli::main()
 }

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::Extensions,
-    middleware::Next,
-    response::{IntoResponse, Response},
 };
 
 use super::{ApiState, error::ApiError, token};
@@ -19,11 +17,7 @@ use crate::{
 ///
 /// Tokens are taken out of the headers here, so that nothing behind this can log or forward them. They go
 /// on as part of this one request: the next one on the same connection is asked for its own.
-pub(super) async fn authenticate(
-    State(state): State<ApiState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn authenticate(state: &ApiState, request: &mut Request) -> Result<(), ApiError> {
     let mut presented = token::take(request.headers_mut());
     let route = request.extensions().get::<MatchedPath>();
     if route.is_some_and(|route| route.as_str() == token::LOGIN) {
@@ -32,17 +26,14 @@ pub(super) async fn authenticate(
     let asks_about_token = !matches!(presented, Presented::Nothing)
         && route.is_some_and(|route| route.as_str().starts_with(token::OF_TOKENS));
     request.extensions_mut().insert(presented);
-    match authenticate_now(&state, request.extensions_mut()).await {
-        Ok(()) => next.run(request).await,
+    authenticate_now(state, request.extensions_mut()).await.map_err(|error| match error {
         // Clients of Vault ask so whether their token still counts, and take any other status for a failure.
-        Err(ApiError::Domain(Error::Unauthenticated(why))) if asks_about_token => {
-            ApiError::TokenRefused(why).into_response()
+        ApiError::Domain(Error::Unauthenticated(why)) if asks_about_token => {
+            ApiError::TokenRefused(why)
         }
-        Err(ApiError::Domain(Error::TokensOff)) if asks_about_token => {
-            ApiError::NoTokens.into_response()
-        }
-        Err(error) => error.into_response(),
-    }
+        ApiError::Domain(Error::TokensOff) if asks_about_token => ApiError::NoTokens,
+        error => error,
+    })
 }
 
 /// Finds the principal of a request as of now. Asked before anything is read of a body, so that a

@@ -4,22 +4,15 @@
 use axum::{
     extract::Request,
     http::{HeaderMap, Method, Uri, header},
-    middleware::Next,
-    response::{IntoResponse, Response},
 };
 
-use super::error::ApiError;
-
-/// Refuses changes that another web site asks for.
+/// Whether a request is a change that another web site asks for.
 ///
 /// Reading is left to the browser's same-origin policy: no answer carries a header that would let
 /// another site read it.
-pub(super) async fn refuse_other_sites(request: Request, next: Next) -> Response {
+pub(super) fn is_change_of_another_site(request: &Request) -> bool {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !reads && is_from_another_site(request.headers(), request.uri()) {
-        return ApiError::OtherSite.into_response();
-    }
-    next.run(request).await
+    !reads && is_from_another_site(request.headers(), request.uri())
 }
 
 fn is_from_another_site(headers: &HeaderMap, uri: &Uri) -> bool {

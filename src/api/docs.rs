@@ -24,7 +24,7 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::Config;
 
-use super::{ApiState, body::JsonAnswer, envelope, error, v1, v2};
+use super::{ApiState, body::JsonAnswer, envelope::Envelope, error, v1, v2};
 use crate::service::Authenticated;
 
 /// The document without any address: the one that is kept in `openapi/`.
@@ -44,7 +44,7 @@ pub fn docs_router(api_url: &str) -> Router {
     ));
     document.servers = Some(vec![ServerBuilder::new().url(api_url).build()]);
     let config = ui_config().supported_submit_methods(NO_METHODS);
-    envelope::wrap(ui_router(document, config).fallback(error::route_not_found), None)
+    Envelope::default().around(ui_router(document, config).fallback(error::route_not_found))
 }
 
 /// The Swagger UI of the API listener, still without its guard.
@@ -73,8 +73,8 @@ struct Skeleton;
 
 fn document(description: String) -> Document {
     let api: OpenApiRouter<ApiState> = OpenApiRouter::with_openapi(Skeleton::openapi())
-        .nest("/api/{okmsId}/v2", v2::router())
-        .nest("/api/{okmsId}/v1", v1::router());
+        .merge(v2::router(v2::DOMAIN))
+        .merge(v1::router());
     let (_, mut document) = api.split_for_parts();
     document.info.description = Some(description);
     document.info.license = None;

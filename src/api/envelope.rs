@@ -2,8 +2,11 @@
 //! errors.
 
 use std::{
+    convert::Infallible,
+    net::SocketAddr,
     panic::AssertUnwindSafe,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -11,32 +14,92 @@ use axum::{
     Router,
     extract::{FromRequestParts, MatchedPath, Request},
     http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
-    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
+use tower::{Service, layer::layer_fn};
 use uuid::Uuid;
 
 use super::{
+    ApiState,
+    authentication::authenticate,
+    browser,
     drain::KeptBody,
     error::{ApiError, error_response},
     operations::Operations,
+    v1,
 };
 use crate::{
     audit::{AuditLog, NotRecorded, RequestRecord, known_method},
-    domain::{ConnectionInfo, Error, RequestTrail},
+    domain::{ConnectionInfo, CredentialId, Error, Noted, RequestTrail, TokenId},
 };
 
-/// Puts the envelope around all routes. Requests of the public documentation are not recorded: they
-/// reach nothing.
-pub(super) fn wrap(routes: Router, recorder: Option<Recorder>) -> Router {
-    routes
-        .layer(middleware::from_fn(move |request, next| envelope(recorder.clone(), request, next)))
+/// What goes around all routes of a listener.
+#[derive(Default)]
+pub(super) struct Envelope {
+    /// Where requests are recorded. Those of the public documentation are not: they reach nothing.
+    recorder: Option<Recorder>,
+    /// What callers are authenticated by, where not anyone may ask.
+    state: Option<ApiState>,
+}
+
+struct Recorder {
+    log: AuditLog,
+    operations: Operations,
+}
+
+impl Envelope {
+    /// That of the API.
+    pub(super) fn of_api(state: ApiState) -> Self {
+        Self { recorder: Some(Recorder::new(state.audit.clone())), state: Some(state) }
+    }
+
+    /// Puts it around `routes`. It is one layer, and none of axum's own making: each of those costs every
+    /// request some allocations more.
+    pub(super) fn around(self, routes: Router) -> Router {
+        let envelope = Arc::new(self);
+        routes.layer(layer_fn(move |routes| Enveloped { envelope: Arc::clone(&envelope), routes }))
+    }
+}
+
+impl Recorder {
+    fn new(log: AuditLog) -> Self {
+        Self { log, operations: Operations::of_document() }
+    }
+}
+
+/// Routes in an envelope.
+#[derive(Clone)]
+struct Enveloped<S> {
+    envelope: Arc<Envelope>,
+    routes: S,
+}
+
+impl<S> Service<Request> for Enveloped<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.routes.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        // The one that said that it is ready.
+        let next = self.routes.clone();
+        let next = std::mem::replace(&mut self.routes, next);
+        let envelope = Arc::clone(&self.envelope);
+        Box::pin(async move { Ok(envelope.pass(request, next).await) })
+    }
 }
 
 /// The id of a request, for answers that tell it.
 #[derive(Clone)]
-pub(super) struct RequestId(pub(super) String);
+pub(super) struct RequestId(pub(super) Arc<str>);
 
 impl<S: Send + Sync> FromRequestParts<S> for RequestId {
     type Rejection = ApiError;
@@ -47,91 +110,165 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestId {
     }
 }
 
-/// Records requests.
-#[derive(Clone)]
-pub(super) struct Recorder {
-    log: AuditLog,
-    operations: Operations,
-}
+impl Envelope {
+    async fn pass(
+        &self,
+        mut request: Request,
+        next: impl Service<Request, Response = Response, Error = Infallible>,
+    ) -> Response {
+        let started = Instant::now();
+        // Random: it must not tell how many came before.
+        let request_id: Arc<str> = format!("OKMS.{}", Uuid::new_v4()).into();
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer_address);
+        let trail = Arc::new(RequestTrail::default());
+        request.extensions_mut().insert(Arc::clone(&trail));
+        request.extensions_mut().insert(RequestId(Arc::clone(&request_id)));
 
-impl Recorder {
-    pub(super) fn new(log: AuditLog) -> Self {
-        Self { log, operations: Operations::of_document() }
-    }
-}
+        // The path itself is neither logged nor recorded: one that is no secret's may be a secret that
+        // somebody pasted into the wrong place. The trail has the URN of what it named.
+        let method = known_method(request.method().as_str());
+        let mut unrecorded = self.recorder.as_ref().map(|recorder| {
+            let route = route.as_ref().map(MatchedPath::as_str);
+            let operation = route.and_then(|route| recorder.operations.id(request.method(), route));
+            let (id, route) = (Arc::clone(&request_id), route.map(Arc::from));
+            let record = RequestRecord::new(id, peer, method, route, operation.cloned());
+            Unrecorded {
+                log: recorder.log.clone(),
+                record: Some(record),
+                trail: Arc::clone(&trail),
+            }
+        });
 
-async fn envelope(recorder: Option<Recorder>, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    // Random: it must not tell how many came before.
-    let request_id = format!("OKMS.{}", Uuid::new_v4());
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer_address);
-    let trail = Arc::new(RequestTrail::default());
-    request.extensions_mut().insert(Arc::clone(&trail));
-    request.extensions_mut().insert(RequestId(request_id.clone()));
-
-    // The path itself is neither logged nor recorded: one that is no secret's may be a secret that
-    // somebody pasted into the wrong place. The trail has the URN of what it named.
-    let method = known_method(request.method().as_str());
-    let mut unrecorded = recorder.map(|recorder| {
-        let route = route.as_ref().map(MatchedPath::as_str);
-        let operation = route.and_then(|route| recorder.operations.id(request.method(), route));
-        let operation = operation.map(str::to_owned);
-        let (id, route) = (request_id.clone(), route.map(str::to_owned));
-        let record = RequestRecord::new(id, peer, request.method().as_str(), route, operation);
-        Unrecorded { log: recorder.log, record: Some(record), trail: Arc::clone(&trail) }
-    });
-
-    let left = KeptBody::keep(&mut request);
-    let mut response = match &mut unrecorded {
-        Some(unrecorded) if !unrecorded.log.admits() => {
-            // Nothing was done, and nothing can be recorded. The log counts it.
-            unrecorded.record = None;
-            not_recorded()
+        let left = KeptBody::keep(&mut request);
+        let mut response = match &mut unrecorded {
+            Some(unrecorded) if !unrecorded.log.admits() => {
+                // Nothing was done, and nothing can be recorded. The log counts it.
+                unrecorded.record = None;
+                not_recorded()
+            }
+            _ => self.handle(request, next).await,
+        };
+        let mut error_code = render(&mut response, &request_id);
+        let noted = trail.take();
+        let principal = noted.principal.clone();
+        let refused_credential = noted.refused_credential.filter(|_| principal.is_none());
+        let resource_urn = noted.resource_urn.clone();
+        if let Some(unrecorded) = unrecorded
+            && unrecorded.finish(noted, response.status(), error_code).await.is_err()
+        {
+            response = not_recorded();
+            error_code = render(&mut response, &request_id);
         }
-        _ => handle(request, next).await,
-    };
-    let mut error_code = render(&mut response, &request_id);
-    if let Some(unrecorded) = unrecorded
-        && unrecorded.finish(response.status(), error_code).await.is_err()
-    {
-        response = not_recorded();
-        error_code = render(&mut response, &request_id);
+        // What was done is on record before its caller can keep it waiting.
+        if let Some(left) = left {
+            left.drain().await;
+        }
+        add_headers(&mut response, &request_id);
+        let status = response.status();
+        let line = AccessLine {
+            request_id: &request_id,
+            peer,
+            credential_id: principal.as_ref().and_then(|principal| principal.credential_id),
+            refused_credential,
+            token_id: principal.as_ref().and_then(|principal| principal.token_id),
+            method,
+            route: route.as_ref().map(MatchedPath::as_str),
+            resource_urn,
+            status: status.as_u16(),
+            error_code,
+            time: started.elapsed(),
+        };
+        let reads = matches!(method, "GET" | "HEAD");
+        if reads && status.is_success() {
+            line.log_as_usual()
+        } else {
+            line.log()
+        }
+        response
     }
-    // What was done is on record before its caller can keep it waiting.
-    if let Some(left) = left {
-        left.drain().await;
+
+    async fn handle(
+        &self,
+        request: Request,
+        next: impl Service<Request, Response = Response, Error = Infallible>,
+    ) -> Response {
+        let handled = AssertUnwindSafe(self.let_in(request, next)).catch_unwind();
+        match tokio::time::timeout(REQUEST_TIME, handled).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => ApiError::Panicked.into_response(),
+            Err(_) => {
+                let error = Error::Unavailable("the request took too long".into());
+                ApiError::from(error).into_response()
+            }
+        }
     }
-    add_headers(&mut response, &request_id);
-    let noted = trail.read();
-    let credential_id = noted.principal.as_ref().and_then(|principal| principal.credential_id);
-    let is_refused = noted.principal.is_none();
-    let token_id = noted.principal.as_ref().and_then(|principal| principal.token_id);
-    tracing::info!(target: "okmsd::access", {
-        request.id = request_id,
-        peer.address = peer.map(tracing::field::display),
-        credential.id = credential_id.map(tracing::field::display),
-        refused_credential.id = noted.refused_credential.filter(|_| is_refused).map(tracing::field::display),
-        token.id = token_id.map(tracing::field::display),
-        http.method = method,
-        http.route = route.as_ref().map(MatchedPath::as_str),
-        resource.urn = noted.resource_urn,
-        http.status = response.status().as_u16(),
-        error.code = error_code,
-        duration_ms = started.elapsed().as_secs_f64() * 1_000.0,
-    }, "request");
-    response
+
+    /// Lets a request on to its route, if its caller counts.
+    async fn let_in(
+        &self,
+        mut request: Request,
+        mut next: impl Service<Request, Response = Response, Error = Infallible>,
+    ) -> Response {
+        if let Some(state) = &self.state {
+            if browser::is_change_of_another_site(&request) {
+                return ApiError::OtherSite.into_response();
+            }
+            if let Err(refused) = authenticate(state, &mut request).await {
+                return refused.into_response();
+            }
+            if let Err(refused) = v1::refuse_wrapping(&request) {
+                return ApiError::from(refused).into_response();
+            }
+        }
+        let Ok(response) = next.call(request).await;
+        response
+    }
 }
 
-async fn handle(request: Request, next: Next) -> Response {
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
-    match tokio::time::timeout(REQUEST_TIME, handled).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(_)) => ApiError::Panicked.into_response(),
-        Err(_) => {
-            let error = Error::Unavailable("the request took too long".into());
-            ApiError::from(error).into_response()
-        }
+/// A line of the access log.
+struct AccessLine<'r> {
+    request_id: &'r str,
+    peer: Option<SocketAddr>,
+    credential_id: Option<CredentialId>,
+    refused_credential: Option<CredentialId>,
+    token_id: Option<TokenId>,
+    method: &'static str,
+    route: Option<&'r str>,
+    resource_urn: Option<String>,
+    status: u16,
+    error_code: Option<i32>,
+    time: Duration,
+}
+
+macro_rules! log {
+    ($level:ident, $line:expr) => {{
+        let line = $line;
+        tracing::$level!(target: "okmsd::access", {
+            request.id = line.request_id,
+            peer.address = line.peer.map(tracing::field::display),
+            credential.id = line.credential_id.map(tracing::field::display),
+            refused_credential.id = line.refused_credential.map(tracing::field::display),
+            token.id = line.token_id.map(tracing::field::display),
+            http.method = line.method,
+            http.route = line.route,
+            resource.urn = line.resource_urn,
+            http.status = line.status,
+            error.code = line.error_code,
+            duration_ms = line.time.as_secs_f64() * 1_000.0,
+        }, "request");
+    }};
+}
+
+impl AccessLine<'_> {
+    fn log(self) {
+        log!(info, self);
+    }
+
+    /// A read that was answered, as nearly all requests are. The audit log has it; a second line about each
+    /// would cost as much time as to open the secret.
+    fn log_as_usual(self) {
+        log!(debug, self);
     }
 }
 
@@ -150,11 +287,12 @@ impl Unrecorded {
     /// Records how the request was answered.
     async fn finish(
         mut self,
+        noted: Noted,
         status: StatusCode,
         error_code: Option<i32>,
     ) -> Result<(), NotRecorded> {
         let Some(mut record) = self.record.take() else { return Ok(()) };
-        record.note(self.trail.read());
+        record.note(noted);
         record.answered(status.as_u16(), error_code);
         self.log.record(record).await
     }
@@ -163,7 +301,7 @@ impl Unrecorded {
 impl Drop for Unrecorded {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
-            record.note(self.trail.read());
+            record.note(self.trail.take());
             self.log.record_abandoned(record);
         }
     }
@@ -265,7 +403,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_never_ends_is_answered_in_time() {
-        let routes = wrap(Router::new().route("/", get(std::future::pending::<()>)), None);
+        let routes =
+            Envelope::default().around(Router::new().route("/", get(std::future::pending::<()>)));
         let started = tokio::time::Instant::now();
         let response =
             routes.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
@@ -278,10 +417,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let options = audit::Options::new(folder.path().join("audit"));
         let log = AuditLog::start(&options, Arc::new(SystemClock)).unwrap();
-        let recorder = Recorder::new(log.clone());
+        let recorder = Some(Recorder::new(log.clone()));
+        let envelope = Envelope { recorder, ..Envelope::default() };
         let routes = Router::new().route("/x", get(std::future::pending::<()>));
         let request = Request::get("/x?secret").body(Body::empty()).unwrap();
-        let answer = wrap(routes, Some(recorder)).oneshot(request);
+        let answer = envelope.around(routes).oneshot(request);
         assert!(tokio::time::timeout(Duration::from_millis(50), answer).await.is_err());
         log.close().await;
         let file = folder.path().join("audit/server-1/000001/000001.jsonl");
@@ -294,7 +434,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_a_500_in_the_form_of_the_api_and_the_next_request_is_served() {
         let routes = Router::new().route("/panics", get(panics)).route("/works", get(|| async {}));
-        let routes = wrap(routes, None);
+        let routes = Envelope::default().around(routes);
         let request = |path: &str| Request::get(path).body(Body::empty()).unwrap();
         let response = routes.clone().oneshot(request("/panics")).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

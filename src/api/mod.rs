@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `target` | the raw path is split into secret path and suffix, before anything is decoded |
 //! | `envelope` | request id, access log, audit record, panics, security headers, errors in the API's form |
+//! | `mount` | routes below an address |
 //! | `operations` | the operation that a record names |
 //! | `drain` | what is left of a body is read, so that no answer is lost |
 //! | `browser` | changes that another web site asks for are refused |
@@ -29,6 +30,7 @@ mod envelope;
 mod error;
 mod extract;
 mod fields;
+mod mount;
 mod operations;
 mod paging;
 mod query;
@@ -39,9 +41,10 @@ mod v2;
 
 use std::{ops::Deref, sync::Arc};
 
-use axum::{Router, middleware};
+use axum::Router;
 
 pub use self::docs::{docs_router, openapi};
+use self::envelope::Envelope;
 pub use self::target::Folded;
 use crate::{
     audit::AuditLog,
@@ -83,18 +86,11 @@ impl Deref for ApiState {
 ///
 /// Both forms of address, the regional and the central one, lead to the same routes.
 pub fn api_router(state: ApiState) -> Folded<Router> {
-    let (v2, _) = v2::router().split_for_parts();
-    let (v1, _) = v1::router().split_for_parts();
-    let v1 = v1.layer(middleware::from_fn(v1::refuse_wrapping));
-    let audit = envelope::Recorder::new(state.audit.clone());
-    let routes = Router::new()
-        .nest("/api/{okmsId}/v1", v1)
-        .nest("/api/{okmsId}/v2", v2.clone())
-        .nest("/v2/okms/resource/{okmsId}", v2)
+    let api = v2::router(v2::DOMAIN).merge(v2::router(v2::CENTRAL_DOMAIN)).merge(v1::router());
+    let (routes, _) = api.split_for_parts();
+    let routes = routes
         .with_state(state.clone())
         .merge(docs::authenticated_router())
-        .fallback(error::route_not_found)
-        .layer(middleware::from_fn_with_state(state, authentication::authenticate))
-        .layer(middleware::from_fn(browser::refuse_other_sites));
-    Folded::new(envelope::wrap(routes, Some(audit)))
+        .fallback(error::route_not_found);
+    Folded::new(Envelope::of_api(state).around(routes))
 }

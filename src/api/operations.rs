@@ -4,16 +4,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::http::Method;
 
-use super::docs::openapi;
+use super::{docs::openapi, v1, v2};
 
-/// The operations of the OpenAPI document by method and route.
-#[derive(Debug, Clone)]
-pub(super) struct Operations(Arc<HashMap<(Method, String), String>>);
+/// The operations of the OpenAPI document by route, each with its method.
+#[derive(Debug)]
+pub(super) struct Operations(HashMap<String, Vec<(Method, Arc<str>)>>);
 
 impl Operations {
     /// Those of the document, at both forms of address.
     pub(super) fn of_document() -> Self {
-        let mut operations = HashMap::new();
+        let mut operations: HashMap<String, Vec<(Method, Arc<str>)>> = HashMap::new();
+        let mut add = |route: &str, method: Method, id: &Arc<str>| {
+            operations.entry(route.to_owned()).or_default().push((method, Arc::clone(id)));
+        };
         for (path, item) in openapi().paths.paths {
             for (method, operation) in [
                 (Method::GET, item.get),
@@ -25,32 +28,35 @@ impl Operations {
                 let Some(id) = operation.and_then(|operation| operation.operation_id) else {
                     continue;
                 };
-                let central = path.replacen("/api/{okmsId}/v2", "/v2/okms/resource/{okmsId}", 1);
-                operations.insert((method.clone(), central), id.clone());
-                // Clients of KV2 write PUT for POST, and the other way round.
-                if path.starts_with(KV2) && (method == Method::POST || method == Method::PUT) {
-                    let other = if method == Method::PUT { Method::POST } else { Method::PUT };
-                    operations.insert((other, path.clone()), id.clone());
+                let id = id.into();
+                let central = path.replacen(v2::DOMAIN, v2::CENTRAL_DOMAIN, 1);
+                if central != path {
+                    add(&central, method.clone(), &id);
                 }
-                operations.insert((method, path.clone()), id);
+                add(&path, method, &id);
             }
         }
-        Self(Arc::new(operations))
+        Self(operations)
     }
 
     /// The id of the operation, if the route with this method is one.
-    pub(super) fn id(&self, method: &Method, route: &str) -> Option<&str> {
+    pub(super) fn id(&self, method: &Method, route: &str) -> Option<&Arc<str>> {
         // HEAD is answered as GET is, and the list has two spellings.
-        let method = if method == Method::HEAD { Method::GET } else { method.clone() };
+        let method = if method == Method::HEAD { &Method::GET } else { method };
         let route = route.strip_suffix('/').unwrap_or(route);
         // What stands below a mount is not looked at.
         let route = route.strip_suffix("/{*rest}").unwrap_or(route);
-        self.0.get(&(method, route.to_owned())).map(String::as_str)
+        let operations = self.0.get(route)?;
+        let of = |wanted: &Method| operations.iter().find(|(method, _)| method == wanted);
+        let found = of(method).or_else(|| match *method {
+            // Clients of KV2 write PUT for POST, and the other way round.
+            Method::POST if route.starts_with(v1::DOMAIN) => of(&Method::PUT),
+            Method::PUT if route.starts_with(v1::DOMAIN) => of(&Method::POST),
+            _ => None,
+        });
+        found.map(|(_, id)| id)
     }
 }
-
-/// Where the routes of the KV2 API begin.
-const KV2: &str = "/api/{okmsId}/v1/";
 
 #[cfg(test)]
 mod tests {
@@ -76,7 +82,7 @@ mod tests {
             (Method::PATCH, "/api/{okmsId}/v2/secret", None),
             (Method::GET, "/swagger/", None),
         ] {
-            assert_eq!(operations.id(&method, route), id, "{method} {route}");
+            assert_eq!(operations.id(&method, route).map(|id| &**id), id, "{method} {route}");
         }
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn write(
     if more {
         chain.reserve()?;
     }
-    let entry = Pending::new(now, Entry::Act(act));
+    let entry = Pending::new(now, &Entry::Act(act));
     chain.append_or_leave(&[entry], true, now, lock)?;
     chain.rotate_if_due(now)?;
     chain.checkpoint(now)

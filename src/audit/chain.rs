@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::{
     Error, Options,
     folder::{self, Lock},
-    head::{Head, Synced},
+    head::{Head, HeadFile, Synced},
     keys::Keys,
     line::{
         Entry, FileHead, Follows, LINE_DOMAIN, MAX_LINE, NO_HASH, Notice, Pending, What, hash, sign,
@@ -111,7 +111,7 @@ pub(super) struct Chain {
     pub(super) untold: Vec<Pending>,
     /// What the disk has for certain.
     pub(super) synced: Synced,
-    pub(super) head: File,
+    pub(super) head: HeadFile,
     /// Lines that are in the files and that no sink has got yet.
     pub(super) outbox: Vec<u8>,
 }
@@ -136,7 +136,7 @@ impl Chain {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&unfinished)?;
         let mut keys = Keys::generate()?;
         keys.save(&unfinished)?;
-        let head = folder::create(&Head::path(&unfinished))?;
+        let head = HeadFile::new(folder::create(&Head::path(&unfinished))?)?;
         let file = folder::create(&unfinished.join(folder::file_name(1)))?;
         let mut chain = Self {
             folder: unfinished,
@@ -163,7 +163,7 @@ impl Chain {
         let line = chain.file_head(now, follows);
         chain.file.write_all_at(line.as_bytes(), 0)?;
         chain.begun_file(1, now, &line)?;
-        chain.head.sync_all()?;
+        chain.head.sync()?;
         let finished = writer_folder.join(folder::chain_name(number));
         fs::rename(&chain.folder, &finished)?;
         folder::sync_above(&finished)?;
@@ -173,23 +173,30 @@ impl Chain {
     }
 
     /// Writes entries, as one piece.
-    pub(super) fn append(&mut self, entries: &[Pending], sync: bool) -> Result<(), Fault> {
+    pub(super) fn append<'p>(
+        &mut self,
+        entries: impl IntoIterator<Item = &'p Pending>,
+        sync: bool,
+    ) -> Result<(), Fault> {
         self.check_file()?;
         let sync = sync || !self.untold.is_empty();
-        let mut lines = Vec::with_capacity(entries.len() * 512);
-        let (mut seq, mut prev) = (self.seq, self.prev.clone());
-        for entry in self.untold.iter().chain(entries) {
-            let line = entry.render(seq, &prev);
+        let (mut lines, mut seq, mut prev) = (String::new(), self.seq, self.prev.clone());
+        let mut add = |entry: &Pending| {
+            let start = lines.len();
+            entry.render_to(&mut lines, seq, &prev);
+            let line = &lines[start..];
             // Nobody could read it, nor what comes after.
             if line.len() >= MAX_LINE {
-                return Err(Fault::Io(io::Error::other("a record is longer than a line may be")));
+                return Err(io::Error::other("a record is longer than a line may be"));
             }
-            lines.extend_from_slice(line.as_bytes());
-            lines.push(b'\n');
             prev = hash(line.as_bytes());
+            lines.push('\n');
             seq += 1;
-        }
-        self.write(&lines, sync)?;
+            Ok(())
+        };
+        self.untold.iter().try_for_each(&mut add)?;
+        entries.into_iter().try_for_each(add)?;
+        self.write(lines.as_bytes(), sync)?;
         self.unsigned += seq - self.seq;
         (self.seq, self.prev) = (seq, prev);
         self.untold.clear();
@@ -201,19 +208,19 @@ impl Chain {
     }
 
     /// Appends to the present file, or to a new one where that is to be left as it is.
-    pub(super) fn append_or_leave(
+    pub(super) fn append_or_leave<'p>(
         &mut self,
-        entries: &[Pending],
+        entries: impl IntoIterator<Item = &'p Pending> + Clone,
         sync: bool,
         now: Timestamp,
         lock: &mut Lock,
     ) -> Result<(), Fault> {
-        match self.append(entries, sync) {
+        match self.append(entries.clone(), sync) {
             Err(Fault::Leave(what, why)) => {
                 error!(why, "a file of the audit log is left as it is; it goes on in a new one");
                 self.leave_file(&why, now, lock)?;
                 let notice = Entry::Notice(Notice { what, detail: Some(why) });
-                self.untold.push(Pending::new(now, notice));
+                self.untold.push(Pending::new(now, &notice));
                 self.append(entries, true)
             }
             appended => appended,
@@ -230,7 +237,8 @@ impl Chain {
         }
         self.save_keys()?;
         let next_key = self.keys.line.next.public();
-        let object = Pending::new(now, Entry::Checkpoint { next_key }).render(self.seq, &self.prev);
+        let object =
+            Pending::new(now, &Entry::Checkpoint { next_key }).render(self.seq, &self.prev);
         let line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.line.current);
         self.write(format!("{line}\n").as_bytes(), true)?;
         self.seq += 1;
@@ -442,7 +450,7 @@ impl Chain {
             key: self.keys.line.current.public(),
             follows,
         });
-        let object = Pending::new(now, entry).render(self.seq, &self.prev);
+        let object = Pending::new(now, &entry).render(self.seq, &self.prev);
         let mut line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.file.current);
         line.push('\n');
         line
@@ -472,7 +480,7 @@ impl Chain {
             return Ok(());
         };
         let files_through = *last;
-        let entry = Pending::new(now, Entry::Removed { files_through });
+        let entry = Pending::new(now, &Entry::Removed { files_through });
         self.append(&[entry], true)?;
         self.checkpoint(now)?;
         let kept_heads = self.folder.join(KEPT_HEADS);

@@ -47,14 +47,30 @@ pub(super) struct Synced {
     pub(super) hash: String,
 }
 
+/// The file, open to be written.
+pub(super) struct HeadFile {
+    file: File,
+    /// A chain of an earlier version keeps the length that it began with: the rest of it is blank.
+    length: usize,
+}
+
+impl HeadFile {
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let is_old = file.metadata()?.len() == OLD_BLOCK as u64;
+        Ok(Self { file, length: if is_old { OLD_BLOCK } else { BLOCK } })
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
+
 impl Head {
     /// Writes it in place.
-    pub(super) fn write(&self, file: &File, seed: &Seed) -> io::Result<()> {
+    pub(super) fn write(&self, file: &HeadFile, seed: &Seed) -> io::Result<()> {
         let object = serde_json::to_string(self)?;
         let line = sign(&object, DOMAIN, &self.chain, seed);
-        // A chain of an earlier version keeps the length that it began with: the rest of it is blank.
-        let length = if file.metadata()?.len() == OLD_BLOCK as u64 { OLD_BLOCK } else { BLOCK };
-        file.write_all_at(block(&line, length).as_bytes(), 0)
+        file.file.write_all_at(block(&line, file.length).as_bytes(), 0)
     }
 
     /// Reads it, with the text that its signature is over.
@@ -116,8 +132,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder::create(&Head::path(folder.path())).unwrap();
         let keys = Keys::generate().unwrap();
+        let file = HeadFile::new(file).unwrap();
         head.write(&file, &keys.line.current).unwrap();
-        assert_eq!(file.metadata().unwrap().len(), 512);
+        assert_eq!(file.file.metadata().unwrap().len(), 512);
         let (read, text) = Head::read(folder.path()).unwrap();
         assert_eq!(read, head);
         assert!(read.is_signed(&text, &keys.line.current.public()));

@@ -91,36 +91,41 @@ pub(super) enum What {
     Unproved,
 }
 
-/// An entry that is to become a line.
+/// An entry that is to become a line: rendered, but for its place in the chain. So the thread that writes, of
+/// which there is one, has the less to do.
 #[derive(Debug, Clone)]
 pub(super) struct Pending {
-    pub(super) time: Timestamp,
-    pub(super) entry: Entry,
+    /// The fields that follow on that place, and a comma before each.
+    fields: String,
+    /// Whether it is the record of a request.
+    pub(super) of_request: bool,
     /// Whether the log could not be written when it was due; the caller of such a request got a 503.
     pub(super) late: bool,
 }
 
 impl Pending {
-    pub(super) const fn new(time: Timestamp, entry: Entry) -> Self {
-        Self { time, entry, late: false }
+    pub(super) fn new(time: Timestamp, entry: &Entry) -> Self {
+        // Strings, numbers and flags under fixed names always serialize.
+        let entry_fields = serde_json::to_string(entry).unwrap_or_default();
+        let inner = entry_fields.get(1..entry_fields.len().saturating_sub(1)).unwrap_or_default();
+        let fields = [r#","time":""#, &time.to_rfc3339_millis(), r#"","#, inner].concat();
+        Self { fields, of_request: matches!(entry, Entry::Request(_)), late: false }
     }
 
     /// The line, without its newline.
     pub(super) fn render(&self, seq: u64, prev: &str) -> String {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            seq: u64,
-            prev: &'a str,
-            time: String,
-            #[serde(flatten)]
-            entry: &'a Entry,
-            #[serde(skip_serializing_if = "std::ops::Not::not")]
-            late: bool,
+        let mut line = String::new();
+        self.render_to(&mut line, seq, prev);
+        line
+    }
+
+    /// Adds the line to others, without its newline.
+    pub(super) fn render_to(&self, lines: &mut String, seq: u64, prev: &str) {
+        let place = [r#"{"seq":"#, &seq.to_string(), r#","prev":""#, prev, "\""];
+        let late = if self.late { ",\"late\":true" } else { "" };
+        for part in place.into_iter().chain([&*self.fields, late, "}"]) {
+            lines.push_str(part);
         }
-        let time = self.time.to_rfc3339_millis();
-        let line = Line { seq, prev, time, entry: &self.entry, late: self.late };
-        // Strings, numbers and flags under fixed names always serialize.
-        serde_json::to_string(&line).unwrap_or_default()
     }
 }
 
@@ -195,7 +200,12 @@ pub(super) fn hash(line: &[u8]) -> String {
 /// Bytes in lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from(HEX_DIGITS[usize::from(value)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 15));
+    }
+    text
 }
 
 /// Reads lower-case hexadecimal: each value has one spelling.
@@ -237,7 +247,7 @@ mod tests {
     #[test]
     fn a_line_is_its_fields_in_order_and_every_kind_is_known() {
         let entry = Entry::Notice(Notice { what: What::Started, detail: None });
-        let mut pending = Pending::new(Timestamp::from_millis(1), entry);
+        let mut pending = Pending::new(Timestamp::from_millis(1), &entry);
         pending.late = true;
         let line = pending.render(7, "ab");
         assert_eq!(

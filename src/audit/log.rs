@@ -4,7 +4,6 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -18,6 +17,7 @@ use super::{
     chain::{Chain, Rotation},
     folder::{self, Lock},
     line::{Entry, Pending},
+    queue::{Refused, Sender, queue},
     record::RequestRecord,
     recovery::Ends,
     writer::Writer,
@@ -62,7 +62,7 @@ pub struct Refusals {
 pub struct NotRecorded;
 
 struct Shared {
-    queue: SyncSender<Message>,
+    queue: Sender<Message>,
     state: Arc<State>,
     clock: Arc<dyn Clock>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -90,7 +90,7 @@ pub(super) fn count(counter: &AtomicU64) {
 
 pub(super) enum Message {
     Record {
-        pending: Box<Pending>,
+        pending: Pending,
         change: bool,
         reply: Option<Reply>,
     },
@@ -114,6 +114,27 @@ impl Reply {
 
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
+    }
+}
+
+/// A record that was put into the queue. Whatever becomes of the request, the thread is woken for it.
+struct Put<'q> {
+    queue: &'q Sender<Message>,
+    first: bool,
+}
+
+impl Put<'_> {
+    /// Whether it found the queue empty; else somebody else wakes the thread.
+    const fn is_first(&self) -> bool {
+        self.first
+    }
+}
+
+impl Drop for Put<'_> {
+    fn drop(&mut self) {
+        if self.first {
+            self.queue.wake();
+        }
     }
 }
 
@@ -143,7 +164,7 @@ impl AuditLog {
         options: &Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let (queue, messages) = sync_channel(QUEUE);
+        let (queue, messages) = queue(QUEUE);
         let state = Arc::new(State::default());
         let writer = Writer::new(chain, lock, options, Arc::clone(&clock), Arc::clone(&state));
         let thread = writer.spawn(messages).map_err(Error::io(&options.folder))?;
@@ -195,10 +216,18 @@ impl AuditLog {
         let (sender, answer) = oneshot::channel();
         let given_up = Arc::new(AtomicBool::new(false));
         let reply = Reply { sender, given_up: Arc::clone(&given_up) };
-        if let Err(full) = self.send(record, Some(reply)) {
-            count(if full { &state.queue_full } else { &state.unavailable });
-            return Err(NotRecorded);
+        let put = self.put(record, Some(reply)).map_err(|why| {
+            count(match why {
+                Refused::Full => &state.queue_full,
+                Refused::Gone => &state.unavailable,
+            });
+            NotRecorded
+        })?;
+        if put.is_first() {
+            // Those that are ready besides come first, and share the batch.
+            tokio::task::yield_now().await;
         }
+        drop(put);
         match tokio::time::timeout(MAX_WAIT, answer).await {
             Ok(Ok(Ok(()))) => Ok(()),
             // There was no room to keep it, or the thread is gone.
@@ -219,8 +248,11 @@ impl AuditLog {
     /// Records a request whose caller is gone, without waiting.
     pub fn record_abandoned(&self, mut record: RequestRecord) {
         record.abandon();
-        if let Err(full) = self.send(record, None) {
-            let why = if full { "the queue is full" } else { "the log has ended" };
+        if let Err(why) = self.put(record, None) {
+            let why = match why {
+                Refused::Full => "the queue is full",
+                Refused::Gone => "the log has ended",
+            };
             error!(why, "the record of a request whose caller went away is lost");
         }
     }
@@ -234,7 +266,7 @@ impl AuditLog {
         // does not answer.
         let ended = tokio::time::timeout(MAX_WAIT, async {
             // The queue may be full, until the thread makes room.
-            while let Err(TrySendError::Full(_)) = self.0.queue.try_send(Message::Close) {
+            while let Err(Refused::Full) = self.0.queue.send(Message::Close) {
                 tokio::time::sleep(END_POLL).await;
             }
             while !thread.is_finished() {
@@ -246,16 +278,18 @@ impl AuditLog {
         }
     }
 
-    /// Gives a record to the thread. An error tells whether the queue is full; else the thread is gone.
-    fn send(&self, record: RequestRecord, reply: Option<Reply>) -> Result<(), bool> {
+    /// Gives a record to the thread, which is woken when what is returned is dropped.
+    fn put(&self, record: RequestRecord, reply: Option<Reply>) -> Result<Put<'_>, Refused> {
         let change = record.is_change();
-        let pending = Pending::new(self.0.clock.now(), Entry::Request(Box::new(record)));
-        let message = Message::Record { pending: Box::new(pending), change, reply };
-        self.0.queue.try_send(message).map_err(|error| {
-            count(&self.0.state.lost);
-            self.refuse_until_written();
-            matches!(error, TrySendError::Full(_))
-        })
+        let pending = Pending::new(self.0.clock.now(), &Entry::Request(Box::new(record)));
+        match self.0.queue.put(Message::Record { pending, change, reply }) {
+            Ok(first) => Ok(Put { queue: &self.0.queue, first }),
+            Err(why) => {
+                count(&self.0.state.lost);
+                self.refuse_until_written();
+                Err(why)
+            }
+        }
     }
 
     /// Refuses requests until the thread has written what waits.
@@ -263,7 +297,7 @@ impl AuditLog {
         self.0.state.refusing.store(true, Ordering::Release);
         // The thread may have worked the queue off since, and would wait for a message that nobody may send
         // any more. A full queue wakes it, too.
-        let _full = self.0.queue.try_send(Message::Wake);
+        let _full = self.0.queue.send(Message::Wake);
     }
 }
 

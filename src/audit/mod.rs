@@ -50,7 +50,8 @@
 //! | `head` | the file that tells where the chain ends |
 //! | `chain` | a chain that is written: append, checkpoint, rotate, remove |
 //! | `recovery` | what a start finds, and goes on with |
-//! | `log` | what requests see: whether they may begin, their queue |
+//! | `log` | what requests see: whether they may begin, their way to the thread |
+//! | `queue` | the queue between them |
 //! | `writer` | the thread, trouble and its end |
 //! | `act` | acts of the command line, written without a thread |
 //! | `sinks` | further places for the same lines |
@@ -68,6 +69,7 @@ mod keys;
 mod line;
 mod log;
 mod places;
+mod queue;
 mod reader;
 mod record;
 mod recovery;

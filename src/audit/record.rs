@@ -3,47 +3,47 @@
 //! An allow-list: there is no field for data, a body, a header, a query or a raw path, which may hold
 //! a secret that somebody typed into the wrong place.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, fmt::Display, net::SocketAddr, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::domain::{Noted, NotedDecision};
+use crate::domain::{CredentialId, Noted, NotedDecision, Principal, TokenId};
 
 /// A request that reached the API.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RequestRecord {
     /// The id that the answer carries too.
-    request_id: String,
+    request_id: Arc<str>,
     /// The other end of the TCP connection.
     #[serde(skip_serializing_if = "Option::is_none")]
-    client_address: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    credential_id: Option<String>,
+    client_address: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
+    credential_id: Option<CredentialId>,
     /// The credential of a certificate that does not count: who used it is not known by that.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refused_credential_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
+    refused_credential_id: Option<CredentialId>,
     /// The id of the token that the caller sent, which is not the token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
+    token_id: Option<TokenId>,
     /// The id of a token that the caller sent and that does not count: who used it is not known by that.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refused_token_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
+    refused_token_id: Option<TokenId>,
     /// The id of the token that the caller was given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    issued_token_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
+    issued_token_id: Option<TokenId>,
     /// SHA-256 of the client's certificate, hex; also of one that does not count.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    certificate: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    identities: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hexadecimal")]
+    certificate: Option<[u8; 32]>,
+    #[serde(skip_serializing_if = "Identities::is_empty")]
+    identities: Identities,
     /// What was asked for: the operation's id in the OpenAPI document.
     #[serde(skip_serializing_if = "Option::is_none")]
-    operation: Option<String>,
+    operation: Option<Arc<str>>,
     method: &'static str,
     /// The pattern of the path, such as `/api/{okmsId}/v2/secret/{path}`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<String>,
+    route: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     decisions: Vec<Decision>,
     /// How many decisions, identities or versions there were beyond those that are listed.
@@ -64,6 +64,26 @@ pub struct RequestRecord {
     /// The caller went away before its answer: whether the request was done is not known.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     abandoned: bool,
+}
+
+/// The identities of a caller: the first of them are listed.
+#[derive(Debug, Clone, Default)]
+struct Identities(Option<Arc<Principal>>);
+
+impl Identities {
+    fn all(&self) -> &[String] {
+        self.0.as_ref().map_or(&[], |principal| &principal.identity_urns)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all().is_empty()
+    }
+}
+
+impl Serialize for Identities {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.all().iter().take(MAX_LISTED).map(|urn| beginning(urn)))
+    }
 }
 
 /// A decision about the caller's rights.
@@ -154,7 +174,7 @@ impl ActRecord {
         );
         let mut left_out = 0;
         let mut fits = |text: String| {
-            let text = bounded(&text);
+            let text = bounded(text);
             match room.checked_sub(length(&text)) {
                 Some(rest) => {
                     room = rest;
@@ -182,42 +202,33 @@ impl ActRecord {
 impl RequestRecord {
     /// The record of a request as it comes in.
     pub fn new(
-        request_id: String,
+        request_id: Arc<str>,
         client_address: Option<SocketAddr>,
         method: &str,
-        route: Option<String>,
-        operation: Option<String>,
+        route: Option<Arc<str>>,
+        operation: Option<Arc<str>>,
     ) -> Self {
-        Self {
-            request_id,
-            client_address: client_address.map(|address| address.to_string()),
-            method: known_method(method),
-            route,
-            operation,
-            ..Self::default()
-        }
+        let method = known_method(method);
+        Self { request_id, client_address, method, route, operation, ..Self::default() }
     }
 
     /// Adds what was noted on the way of the request.
     pub fn note(&mut self, noted: Noted) {
         if let Some(principal) = noted.principal {
-            self.credential_id = principal.credential_id.map(|id| id.to_string());
-            self.token_id = principal.token_id.map(|id| id.to_string());
-            self.certificate =
-                principal.fingerprint.map(|fingerprint| super::line::hex(&fingerprint));
+            self.credential_id = principal.credential_id;
+            self.token_id = principal.token_id;
+            self.certificate = principal.fingerprint;
             self.left_out += principal.identity_urns.len().saturating_sub(MAX_LISTED);
-            self.identities =
-                principal.identity_urns.iter().take(MAX_LISTED).map(|urn| bounded(urn)).collect();
+            self.identities = Identities(Some(principal));
         } else {
-            self.refused_credential_id = noted.refused_credential.map(|id| id.to_string());
-            self.certificate =
-                noted.refused_certificate.map(|fingerprint| super::line::hex(&fingerprint));
+            self.refused_credential_id = noted.refused_credential;
+            self.certificate = noted.refused_certificate;
         }
-        self.refused_token_id = noted.refused_token.map(|id| id.to_string());
-        self.issued_token_id = noted.issued_token.map(|id| id.to_string());
+        self.refused_token_id = noted.refused_token;
+        self.issued_token_id = noted.issued_token;
         self.left_out += noted.decisions.len().saturating_sub(MAX_LISTED);
         self.decisions = noted.decisions.into_iter().take(MAX_LISTED).map(Decision::from).collect();
-        self.resource_urn = noted.resource_urn.as_deref().map(bounded);
+        self.resource_urn = noted.resource_urn.map(bounded);
         match noted.versions.as_slice() {
             [version] => self.version = Some(version.get()),
             versions => {
@@ -248,7 +259,7 @@ impl RequestRecord {
 
 impl From<NotedDecision> for Decision {
     fn from(noted: NotedDecision) -> Self {
-        let decided_by = noted.decided_by.as_deref().map(bounded);
+        let decided_by = noted.decided_by.map(bounded);
         Self { action: noted.action, allowed: noted.allowed, decided_by }
     }
 }
@@ -259,8 +270,32 @@ pub fn known_method(method: &str) -> &'static str {
 }
 
 /// A text no longer than a record can hold.
-fn bounded(text: &str) -> String {
-    text.chars().take(MAX_TEXT).collect()
+fn bounded(mut text: String) -> String {
+    text.truncate(beginning(&text).len());
+    text
+}
+
+/// As much of a text as a record can hold.
+fn beginning(text: &str) -> &str {
+    // Nearly always; characters are counted where there may be too many.
+    if text.len() <= MAX_TEXT {
+        return text;
+    }
+    text.char_indices().nth(MAX_TEXT).map_or(text, |(end, _)| &text[..end])
+}
+
+fn text<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn hexadecimal<S: Serializer>(hash: &Option<[u8; 32]>, serializer: S) -> Result<S::Ok, S::Error> {
+    match hash {
+        Some(hash) => serializer.serialize_str(&super::line::hex(hash)),
+        None => serializer.serialize_none(),
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
@@ -324,7 +359,7 @@ mod tests {
     #[test]
     fn what_may_have_changed_something_is_a_change() {
         let record = |method, status: Option<u16>| {
-            let mut record = RequestRecord::new(String::new(), None, method, None, None);
+            let mut record = RequestRecord::new("".into(), None, method, None, None);
             record.status = status;
             record.is_change()
         };

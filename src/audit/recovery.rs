@@ -22,7 +22,7 @@ use super::{
     Error,
     chain::{Chain, Rotation},
     folder,
-    head::{Head, Synced},
+    head::{Head, HeadFile, Synced},
     keys::Keys,
     line::Follows,
 };
@@ -207,7 +207,7 @@ pub(super) fn recover(
         unsigned: end.seq - end.signed,
         untold: end.notices(&head, ends, cut, now),
         synced: Synced::default(),
-        head: folder::open(&head_path).map_err(refused(&head_path))?,
+        head: folder::open(&head_path).and_then(HeadFile::new).map_err(refused(&head_path))?,
         id: head.chain,
         outbox: Vec::new(),
     };

@@ -26,7 +26,7 @@ mod refusals;
 mod starts;
 
 fn record(number: usize) -> RequestRecord {
-    let id = format!("OKMS.{number}");
+    let id = format!("OKMS.{number}").into();
     let mut record = RequestRecord::new(id, None, "PUT", Some("/x".into()), Some("X".into()));
     record.answered(200, None);
     record
@@ -184,7 +184,7 @@ fn a_line_that_nobody_could_read_is_refused_and_the_chain_goes_on() {
     let mut chain = Chain::open_private(&writer, &options(folder.path()), now);
     let notice = |length| {
         let detail = Some("x".repeat(length));
-        [Pending::new(now, Entry::Notice(Notice { what: What::Cut, detail }))]
+        [Pending::new(now, &Entry::Notice(Notice { what: What::Cut, detail }))]
     };
     assert!(chain.append(&notice(MAX_LINE), true).is_err());
     chain.append(&notice(MAX_LINE - 1_000), true).unwrap();
@@ -332,7 +332,7 @@ impl Chain {
 
 fn append(chain: &mut Chain, now: Timestamp, number: usize) {
     let entry = Entry::Request(Box::new(record(number)));
-    chain.append(&[Pending::new(now, entry)], false).unwrap();
+    chain.append(&[Pending::new(now, &entry)], false).unwrap();
 }
 
 #[tokio::test]
@@ -558,7 +558,7 @@ fn forge(folder: &Path, from: u64, change: impl Fn(&str) -> String) {
     fs::write(&path, &forged).unwrap();
     let (mut head, _) = head::Head::read(folder).unwrap();
     (head.seq, head.hash, head.length) = (last, prev, forged.len() as u64);
-    let file = folder::open(&head::Head::path(folder)).unwrap();
+    let file = folder::open(&head::Head::path(folder)).and_then(head::HeadFile::new).unwrap();
     head.write(&file, &keys.line.current).unwrap();
 }
 

@@ -3,11 +3,7 @@
 use std::{
     collections::VecDeque,
     io, mem,
-    sync::{
-        Arc,
-        atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -20,6 +16,7 @@ use super::{
     folder::Lock,
     line::{Entry, Notice, Pending, What},
     log::{Message, NotRecorded, Reply, State, count},
+    queue::{Receiver, Taken},
     sinks::Sinks,
 };
 use crate::domain::{Clock, Timestamp};
@@ -86,43 +83,35 @@ impl Writer {
     fn run(mut self, messages: &Receiver<Message>) {
         let mut open = true;
         while open {
-            match self.receive(messages) {
-                Ok(first) => {
-                    open = self.take(first);
-                    // All that came meanwhile is written at once.
-                    while open && self.waiting.len() < MAX_BATCH {
-                        let Ok(next) = messages.try_recv() else { break };
-                        open = self.take(next);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => open = false,
+            let (batch, taken) = messages.take(self.wake_at(), MAX_BATCH);
+            open = taken != Taken::Gone;
+            for message in batch {
+                open &= self.take(message);
             }
             self.work();
         }
         // Requests may have come to their end while the log was closed.
-        for message in messages.try_iter() {
+        let now = Some(Instant::now());
+        for message in messages.take(now, usize::MAX).0 {
             self.take(message);
         }
         self.end();
         // Whoever comes now is told by the queue, which is gone.
-        let lost = messages.try_iter().filter(|message| matches!(message, Message::Record { .. }));
-        let lost = lost.count();
+        let (late, _) = messages.take(now, usize::MAX);
+        let lost = late.iter().filter(|message| matches!(message, Message::Record { .. })).count();
         if lost > 0 {
             self.state.lost.fetch_add(lost as u64, Ordering::Relaxed);
             error!(lost, "records came after the end of the audit log");
         }
     }
 
-    fn receive(&self, messages: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
-        if self.trouble.is_none() && !self.waiting.is_empty() {
-            return messages.recv_timeout(Duration::ZERO);
-        }
-        // In trouble, signing waits as well.
-        let retry = self.trouble.as_ref().map(|trouble| trouble.retry_at);
-        match retry.or(self.checkpoint_at) {
-            Some(at) => messages.recv_timeout(at.saturating_duration_since(Instant::now())),
-            None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    /// When there is something to do besides what comes.
+    fn wake_at(&self) -> Option<Instant> {
+        match &self.trouble {
+            None if !self.waiting.is_empty() => Some(Instant::now()),
+            None => self.checkpoint_at,
+            // In trouble, signing waits as well.
+            Some(trouble) => Some(trouble.retry_at),
         }
     }
 
@@ -138,7 +127,7 @@ impl Writer {
             drop(reply);
             return true;
         }
-        self.waiting.push_back(Waiting { pending: *pending, change, reply });
+        self.waiting.push_back(Waiting { pending, change, reply });
         true
     }
 
@@ -207,8 +196,10 @@ impl Writer {
             Sync::Changes => self.waiting.iter().any(|waiting| waiting.change),
             Sync::Interval => false,
         };
-        let entries = self.entries();
-        self.append(&entries, sync)?;
+        self.mark_late();
+        let now = self.clock.now();
+        let entries = self.waiting.iter().map(|waiting| &waiting.pending);
+        self.chain.append_or_leave(entries, sync, now, &mut self.lock)?;
         self.finish_waiting();
         self.checkpoint_at.get_or_insert_with(|| Instant::now() + self.interval);
         if self.chain.unsigned >= MAX_UNSIGNED {
@@ -217,12 +208,11 @@ impl Writer {
         Ok(())
     }
 
-    /// What waits, as it is to be written.
-    fn entries(&mut self) -> Vec<Pending> {
+    /// Has the records say so that come too late for their callers.
+    fn mark_late(&mut self) {
         for waiting in &mut self.waiting {
             waiting.pending.late |= waiting.reply.as_ref().is_some_and(Reply::is_given_up);
         }
-        self.waiting.iter().map(|waiting| waiting.pending.clone()).collect()
     }
 
     /// Counts and answers what waited and is written now.
@@ -239,20 +229,18 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, entries: &[Pending], sync: bool) -> Result<(), Fault> {
-        self.chain.append_or_leave(entries, sync, self.clock.now(), &mut self.lock)
-    }
-
     fn sign(&mut self) {
         let now = self.clock.now();
         match self.chain.checkpoint(now) {
             Ok(()) => self.checkpoint_at = None,
             Err(Fault::Io(error)) => self.fail(&Fault::Io(error), true),
             // The next record goes to a new file; this one may be a while off.
-            Err(Fault::Leave(..)) => match self.append(&[], true) {
-                Ok(()) => self.checkpoint_at = Some(Instant::now() + self.interval),
-                Err(fault) => self.fail(&fault, false),
-            },
+            Err(Fault::Leave(..)) => {
+                match self.chain.append_or_leave([], true, now, &mut self.lock) {
+                    Ok(()) => self.checkpoint_at = Some(Instant::now() + self.interval),
+                    Err(fault) => self.fail(&fault, false),
+                }
+            }
         }
     }
 
@@ -313,14 +301,17 @@ impl Writer {
             lost - self.told_lost
         );
         let notice = Entry::Notice(Notice { what: What::Resumed, detail: Some(detail) });
-        let mut entries = vec![Pending::new(self.clock.now(), notice)];
+        let now = self.clock.now();
+        let mut notices = vec![Pending::new(now, &notice)];
         if lost > self.told_lost {
             let detail = Some(format!("{} records found no room to wait", lost - self.told_lost));
             let notice = Entry::Notice(Notice { what: What::Lost, detail });
-            entries.push(Pending::new(self.clock.now(), notice));
+            notices.push(Pending::new(now, &notice));
         }
-        entries.extend(self.entries());
-        self.append(&entries, true).map_err(|fault| (fault, false))?;
+        self.mark_late();
+        let entries = notices.iter().chain(self.waiting.iter().map(|waiting| &waiting.pending));
+        let appended = self.chain.append_or_leave(entries, true, now, &mut self.lock);
+        appended.map_err(|fault| (fault, false))?;
         self.state.written.fetch_add(1, Ordering::Relaxed);
         self.finish_waiting();
         self.told_lost = lost;
@@ -339,8 +330,7 @@ impl Writer {
         // No new file now: a start looks for these two lines at the end of the last one.
         let ended = self.write_waiting().and_then(|()| self.chain.checkpoint(self.clock.now()));
         if let Err(fault) = ended {
-            let records = self.waiting.iter().map(|waiting| &waiting.pending.entry);
-            let lost = records.filter(|entry| matches!(entry, Entry::Request(_))).count();
+            let lost = self.waiting.iter().filter(|waiting| waiting.pending.of_request).count();
             self.state.lost.fetch_add(lost as u64, Ordering::Relaxed);
             error!(?fault, lost, "the end of the audit log cannot be written");
         }
@@ -350,7 +340,7 @@ impl Writer {
     }
 
     fn note(&mut self, what: What, detail: Option<String>) {
-        let pending = Pending::new(self.clock.now(), Entry::Notice(Notice { what, detail }));
+        let pending = Pending::new(self.clock.now(), &Entry::Notice(Notice { what, detail }));
         self.waiting.push_back(Waiting { pending, change: true, reply: None });
     }
 }

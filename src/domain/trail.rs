@@ -93,6 +93,11 @@ impl RequestTrail {
         self.noted().clone()
     }
 
+    /// Takes all that was noted so far.
+    pub fn take(&self) -> Noted {
+        std::mem::take(&mut *self.noted())
+    }
+
     fn noted(&self) -> MutexGuard<'_, Noted> {
         // Each note is complete in itself, so a panic elsewhere leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

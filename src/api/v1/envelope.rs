@@ -1,7 +1,7 @@
 //! The form of answers: what is asked for stands in `data`, beside the id of the request. Of what else Vault
 //! has there, clients miss nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,7 +16,7 @@ use crate::api::envelope::RequestId;
 /// Something that was asked for.
 #[derive(Serialize)]
 pub(super) struct Answer<T> {
-    request_id: String,
+    request_id: Arc<str>,
     data: T,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Warnings {
 
 impl Warnings {
     pub(super) fn new(RequestId(request_id): RequestId, warnings: Vec<String>) -> Self {
-        Self { request_id, warnings }
+        Self { request_id: request_id.to_string(), warnings }
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) struct TokenAnswer {
 
 impl TokenAnswer {
     pub(super) fn new(RequestId(request_id): RequestId, auth: TokenAuth) -> Self {
-        Self { request_id, auth }
+        Self { request_id: request_id.to_string(), auth }
     }
 }
 

@@ -20,19 +20,17 @@ mod system;
 mod versions;
 
 use axum::{
-    extract::Request,
-    middleware::Next,
-    response::{IntoResponse, Response},
+    extract::{MatchedPath, Request},
     routing::{any, get, post, put},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{ApiState, error::ApiError};
+use super::{ApiState, mount::Mount};
 use crate::domain::Error;
 
 /// The routes of v1, below the address of a domain.
 pub(super) fn router() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new()
+    Mount::new(DOMAIN)
         .routes(routes!(config::read, config::update))
         .routes(routes!(data::read, data::write, data::patch, data::delete))
         .routes(routes!(data::read_keys))
@@ -74,14 +72,20 @@ pub(super) fn router() -> OpenApiRouter<ApiState> {
         .route("/sys/internal/ui/mounts/{mount}/{*rest}", get(system::read_ui_mount))
         .route("/sys/internal/ui/mounts/{mount}/", get(system::read_ui_mount))
         .route("/sys/mounts/{mount}/", get(system::read_mount))
+        .into_router()
 }
 
-/// Refuses requests for a wrapped answer: there is no such thing here, and whoever asks for it does not expect
+/// Where a domain is.
+pub(super) const DOMAIN: &str = "/api/{okmsId}/v1";
+
+/// Refuses a request for a wrapped answer: there is no such thing here, and whoever asks for it does not expect
 /// the secret itself.
-pub(super) async fn refuse_wrapping(request: Request, next: Next) -> Response {
-    if request.headers().contains_key("x-vault-wrap-ttl") {
-        let error = Error::malformed("X-Vault-Wrap-TTL: answers are not wrapped by this server");
-        return ApiError::from(error).into_response();
+pub(super) fn refuse_wrapping(request: &Request) -> Result<(), Error> {
+    let is_ours = |route: &MatchedPath| route.as_str().starts_with(DOMAIN);
+    if request.headers().contains_key("x-vault-wrap-ttl")
+        && request.extensions().get::<MatchedPath>().is_some_and(is_ours)
+    {
+        return Err(Error::malformed("X-Vault-Wrap-TTL: answers are not wrapped by this server"));
     }
-    next.run(request).await
+    Ok(())
 }

@@ -147,7 +147,7 @@ impl End {
         }
         let notice = |(what, detail): (What, String)| {
             warn!(?what, detail, "the audit log did not end as it should");
-            Pending::new(now, Entry::Notice(Notice { what, detail: Some(detail) }))
+            Pending::new(now, &Entry::Notice(Notice { what, detail: Some(detail) }))
         };
         found.into_iter().map(notice).collect()
     }

@@ -42,7 +42,7 @@ fn sample() -> &'static [(String, Vec<u8>)] {
             }
         }
         let notice = Notice { what: What::Stopped, detail: None };
-        chain.append(&[Pending::new(now, Entry::Notice(notice))], false).unwrap();
+        chain.append(&[Pending::new(now, &Entry::Notice(notice))], false).unwrap();
         let mut files: Vec<_> = folder::files(&chain.folder).unwrap();
         files.push((0, head::Head::path(&chain.folder)));
         files.push((0, chain.folder.join(KEPT_HEADS)));
@@ -191,7 +191,7 @@ async fn a_line_after_the_end_of_a_chain_is_proved_by_nothing_and_said_to_be() {
         assert_eq!(before.unproved, None);
         let (seq, prev) = before.last.unwrap();
         let entry = Entry::Request(Box::new(record(9)));
-        let line = Pending::new(SystemClock.now(), entry).render(seq + 1, &prev);
+        let line = Pending::new(SystemClock.now(), &entry).render(seq + 1, &prev);
         let path = chain.join("000001.jsonl");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("{text}{line}\n")).unwrap();
@@ -304,7 +304,7 @@ fn notes_beyond_those_that_are_listed_are_counted_each_by_its_kind() {
     let mut chain = Chain::open_private(&writer, &options(folder.path()), now);
     for (what, count) in [(What::Lost, 70), (What::Tampered, 40), (What::Resumed, 5)] {
         let notice = Entry::Notice(Notice { what, detail: None });
-        chain.append(&vec![Pending::new(now, notice); count], false).unwrap();
+        chain.append(&vec![Pending::new(now, &notice); count], false).unwrap();
     }
     let report = verify_chain(&chain.folder, &[]);
     assert_eq!((report.notes.len(), report.more_notes), (100, 15));

@@ -11,7 +11,7 @@ fn unsynced(folder: &Path) -> (Chain, Vec<u64>) {
     append(&mut chain, now, 1);
     chain.checkpoint(now).unwrap();
     let entry = Entry::Request(Box::new(record(2)));
-    chain.append(&[Pending::new(now, entry)], true).unwrap();
+    chain.append(&[Pending::new(now, &entry)], true).unwrap();
     let mut ends = vec![chain.length];
     for number in 3..6 {
         append(&mut chain, now, number);
@@ -181,7 +181,7 @@ fn after_a_disk_failed_to_take_lines_the_log_goes_on_in_a_new_file_and_says_so()
     std::os::unix::fs::symlink("/dev/null", &path).unwrap();
     let file = std::mem::replace(&mut chain.file, folder::open(&path).unwrap());
     chain.length = 0;
-    let entry = || Pending::new(now, Entry::Request(Box::new(record(6))));
+    let entry = || Pending::new(now, &Entry::Request(Box::new(record(6))));
     assert!(chain.append_or_leave(&[entry()], true, now, &mut lock).is_err());
     assert_eq!(fs::read(chain.folder.join("head")).unwrap(), head, "nothing is vouched for");
 

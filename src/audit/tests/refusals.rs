@@ -10,6 +10,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{
     log::{Message, State},
+    queue,
     writer::Writer,
     *,
 };
@@ -170,14 +171,14 @@ fn what_comes_behind_the_end_and_what_was_refused_is_told_all_the_same() {
     let state = Arc::new(State::default());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let writer = Writer::new(chain.unwrap(), lock, &options, clock, Arc::clone(&state));
-    let (queue, messages) = std::sync::mpsc::sync_channel(8);
+    let (queue, messages) = queue::queue(8);
     let message = |number| {
         let entry = Entry::Request(Box::new(record(number)));
-        let pending = Box::new(Pending::new(SystemClock.now(), entry));
+        let pending = Pending::new(SystemClock.now(), &entry);
         Message::Record { pending, change: true, reply: None }
     };
     for message in [message(1), Message::Close, message(2)] {
-        queue.send(message).unwrap();
+        assert_eq!(queue.send(message), Ok(()));
     }
     state.refused.store(3, std::sync::atomic::Ordering::Relaxed);
     writer.spawn(messages).unwrap().join().unwrap();

@@ -25,7 +25,7 @@ fn open(writer: &Path) -> Chain {
 fn stop(chain: &mut Chain) {
     let now = SystemClock.now();
     let notice = Entry::Notice(Notice { what: What::Stopped, detail: None });
-    chain.append(&[Pending::new(now, notice)], true).unwrap();
+    chain.append(&[Pending::new(now, &notice)], true).unwrap();
     chain.checkpoint(now).unwrap();
 }
 
@@ -35,7 +35,7 @@ fn add(chain: &Chain, entry: impl Fn(usize) -> Entry, count: usize) {
     let path = chain.folder.join("000001.jsonl");
     let mut text = fs::read_to_string(&path).unwrap();
     for number in 0..count {
-        let line = Pending::new(SystemClock.now(), entry(number)).render(seq, &prev);
+        let line = Pending::new(SystemClock.now(), &entry(number)).render(seq, &prev);
         (seq, prev) = (seq + 1, hash(line.as_bytes()));
         text.push_str(&line);
         text.push('\n');
