@@ -131,11 +131,13 @@ impl Server {
             Some(url) => url.as_str().to_owned(),
             None => origin(api_address),
         };
+        let store = services::Closed::find(config)?;
+        store.hold_for_server()?;
         let clock = Arc::new(SystemClock);
         let audit = AuditLog::start(&config.audit.options(), clock)
             .map_err(|error| Failure::because("cannot start the server", &error))?;
         let app = async {
-            let Services { store, keyring, clock, .. } = Services::open(config).await?;
+            let Services { store, keyring, clock, .. } = store.open().await?;
             RunningApp::start(AppOptions {
                 store,
                 keyring,

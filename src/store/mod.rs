@@ -15,6 +15,7 @@
 //! | `transaction` | units of work; on PostgreSQL one transaction each |
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `row_cache`, `wal_index` | on SQLite: rows kept in memory, sealed, for as long as no commit changed them |
+//! | `sqlite_file` | on SQLite: the file is private, and held by one server |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `error` | errors of the engines in the words of the domain |
 //! | `key_uses` | what is under which key of a domain; sealing it anew |
@@ -38,6 +39,7 @@ mod row_cache;
 mod secret_changes;
 mod secret_rows;
 mod secrets;
+mod sqlite_file;
 mod token_keys;
 mod tokens;
 mod transaction;
