@@ -1,16 +1,29 @@
 //! The file of a SQLite database, from outside: made private, and held by one server.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
+use rustix::fs::{Access, access};
+
 use super::DatabaseUrl;
 use crate::domain::Error;
 
 impl DatabaseUrl {
+    /// Looks whether the file of a SQLite database can be opened, or made where it is not there, without doing so.
+    ///
+    /// # Errors
+    ///
+    /// Where others may access it, or this process may not write to it or beside it.
+    pub fn check_file(&self) -> Result<(), Error> {
+        let Some(path) = self.sqlite_path() else { return Ok(()) };
+        let checked = check(path);
+        checked.map_err(|error| unavailable(path, &error))
+    }
+
     /// Keeps every other server off a SQLite database until this process ends, however it ends. The command
     /// line works beside a server all the same. PostgreSQL is for any number of servers.
     ///
@@ -53,24 +66,48 @@ fn hold(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn check(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => return Err(io::Error::other("it is not a file")),
+        Ok(found) => {
+            check_private(path, &found)?;
+            access(path, Access::READ_OK | Access::WRITE_OK)?;
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // Its log lies beside it.
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        io::Error::new(error.kind(), format!("the folder {}: {error}", folder.display()))
+    })
+}
+
 /// Makes the file before SQLite would, so that it is private from its first moment; SQLite gives the
 /// WAL the same mode.
 pub(super) fn create_private(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let mode = fs::metadata(path)?.permissions().mode();
-            if mode & 0o007 != 0 {
-                return Err(io::Error::other(format!(
-                    "others may access it (mode {:03o}); run: chmod 600 {}",
-                    mode & 0o777,
-                    path.display()
-                )));
-            }
-            Ok(())
+            check_private(path, &fs::metadata(path)?)
         }
         Err(error) => Err(error),
     }
+}
+
+fn check_private(path: &Path, found: &Metadata) -> io::Result<()> {
+    let mode = found.permissions().mode();
+    if mode & 0o007 != 0 {
+        return Err(io::Error::other(format!(
+            "others may access it (mode {:03o}); run: chmod 600 {}",
+            mode & 0o777,
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 /// A failure of the file in the words of the domain.
