@@ -22,7 +22,7 @@ use super::{
     connection::{execute, fetch_optional},
     error::is_disconnect,
     row_cache::RowCache,
-    sqlite_file,
+    sqlite_file, upgrade,
     writer::Writer,
 };
 use crate::domain::Error;
@@ -218,7 +218,7 @@ async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
         .busy_timeout(SQLITE_BUSY_TIMEOUT)
         .disable_statement_logging();
     let mut connection = options.connect().await.map_err(StoreError::Sql)?;
-    migrations(&SQLITE_MIGRATIONS).run(&mut connection).await.map_err(migration_error)?;
+    upgrade::migrate(&mut connection, &path, &migrations(&SQLITE_MIGRATIONS)).await?;
     assert_durable(&mut connection).await?;
     let readers = SqlitePoolOptions::new()
         .max_connections(SQLITE_READERS)
@@ -414,7 +414,7 @@ fn migrations(files: &[(i64, &'static str, &'static str)]) -> Migrator {
     Migrator::with_migrations(migrations.collect())
 }
 
-fn migration_error(error: sqlx::migrate::MigrateError) -> Error {
+pub(super) fn migration_error(error: sqlx::migrate::MigrateError) -> Error {
     use sqlx::migrate::MigrateError;
 
     Error::Unavailable(match error {

@@ -16,6 +16,7 @@
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `row_cache`, `wal_index` | on SQLite: rows kept in memory, sealed, for as long as no commit changed them |
 //! | `sqlite_file` | on SQLite: the file is private, and held by one server |
+//! | `upgrade` | on SQLite: an older schema is copied before it is brought up to date |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `error` | errors of the engines in the words of the domain |
 //! | `key_uses` | what is under which key of a domain; sealing it anew |
@@ -44,6 +45,7 @@ mod token_keys;
 mod tokens;
 mod transaction;
 mod unproven;
+mod upgrade;
 mod wal_index;
 mod writer;
 

@@ -77,10 +77,7 @@ fn check(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     // Its log lies beside it.
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
         io::Error::new(error.kind(), format!("the folder {}: {error}", folder.display()))
     })
@@ -108,6 +105,11 @@ fn check_private(path: &Path, found: &Metadata) -> io::Result<()> {
         )));
     }
     Ok(())
+}
+
+/// The folder of a file.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// A failure of the file in the words of the domain.

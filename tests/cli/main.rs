@@ -30,4 +30,5 @@ mod token;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/tools.rs"]
 mod tools;
+mod upgrade;
 mod usage;
