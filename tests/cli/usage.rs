@@ -1,8 +1,16 @@
 //! Help, settings, and command lines that are not understood.
 
-use std::{fs, io::Read, os::unix::fs::PermissionsExt, process::Stdio};
+use std::{
+    fs,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
 
-use crate::harness::{fail, files_below, okmsd, read, succeed};
+use crate::{
+    harness::{fail, files_below, okmsd, read, succeed},
+    tools::at_hand,
+};
 
 #[test]
 fn every_subcommand_has_help() {
@@ -192,4 +200,37 @@ fn config_check_looks_at_what_is_to_be_made() {
         assert_eq!(code, Some(1), "{value}");
         assert!(errors.contains(word) && !errors.contains("hunter2"), "{value}: {errors}");
     }
+}
+
+#[test]
+fn shells_read_the_scripts_of_their_completions_and_complete_by_them() {
+    if !at_hand(&["bash", "zsh", "fish"]) {
+        return;
+    }
+    let cwd = tempfile::tempdir().unwrap();
+    let printed = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(cwd.path()).env("HOME", cwd.path());
+        let output = command.output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && errors.is_empty(), "{program}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (shell, parse) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {
+        let script = succeed(cwd.path(), &["completions", shell]);
+        assert!(script.contains("rotate-domain") && script.contains("api-listen"), "{shell}");
+        fs::write(cwd.path().join(shell), script).unwrap();
+        printed(shell, &[parse, shell]);
+    }
+    let bash = "source ./bash; COMP_WORDS=(okmsd key rot) COMP_CWORD=2; \
+                _okmsd okmsd rot key; printf '%s\\n' \"${COMPREPLY[@]}\"";
+    assert_eq!(printed("bash", &["-c", bash]), "rotate-domain\nrotate-root\n");
+    let fish = "source ./fish; complete --do-complete 'okmsd key rot'";
+    let offered = printed("fish", &["--no-config", "-c", fish]);
+    let offered: Vec<_> = offered.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(offered, ["rotate-domain", "rotate-root"]);
+    // What the parser cannot tell is whether zsh finds the function that it calls.
+    let zsh = "autoload -Uz compinit; compinit -D -u; source ./zsh; whence -w _okmsd";
+    assert_eq!(printed("zsh", &["-f", "-c", zsh]), "_okmsd: function\n");
+    fail(cwd.path(), &["completions", "tcsh"], 2);
 }
