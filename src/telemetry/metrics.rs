@@ -5,13 +5,6 @@
 
 use std::{fmt, sync::Arc};
 
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
-};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text},
@@ -19,44 +12,44 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{audit::Counts, server::CertificateStatus};
+use crate::{app::Observed, audit::Counts, server::CertificateStatus};
 
-/// Where measurements come from.
-pub trait Measured: Send + Sync + 'static {
+/// What was measured at one moment.
+#[derive(Debug)]
+pub(super) struct Measurements {
     /// Certificates and revocation lists in use.
-    fn certificates(&self) -> Arc<CertificateStatus>;
-
+    certificates: Arc<CertificateStatus>,
     /// What became of audit records.
-    fn audit_counts(&self) -> Counts;
-
+    audit: Counts,
     /// Whether records can be written now.
-    fn audit_is_ready(&self) -> bool;
+    audit_is_ready: bool,
 }
 
-/// The routes of the operations listener.
-pub fn operations_router(measured: Arc<dyn Measured>) -> Router {
+impl Measurements {
+    /// Measures a server.
+    pub(super) fn of(observed: &Observed) -> Self {
+        Self {
+            certificates: observed.certificates(),
+            audit: observed.audit().counts(),
+            audit_is_ready: observed.audit().is_ready(),
+        }
+    }
+}
+
+/// Writes measurements down.
+///
+/// # Errors
+///
+/// None that could happen: writing to a string does not fail.
+pub(super) fn encode(measurements: Measurements) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("okmsd");
-    registry.register_collector(Box::new(Collected(measured)));
-    Router::new().route("/metrics", get(metrics)).with_state(Arc::new(registry))
+    registry.register_collector(Box::new(measurements));
+    let mut text = String::new();
+    text::encode(&mut text, &registry)?;
+    Ok(text)
 }
 
-async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
-    let mut body = String::new();
-    match text::encode(&mut body, &registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], body).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-struct Collected(Arc<dyn Measured>);
-
-impl fmt::Debug for Collected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Collected(…)")
-    }
-}
-
-impl Collector for Collected {
+impl Collector for Measurements {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut expiries = encoder.encode_descriptor(
             "certificate_expiry_timestamp",
@@ -64,12 +57,12 @@ impl Collector for Collected {
             Some(&Unit::Seconds),
             MetricType::Gauge,
         )?;
-        for one in &self.0.certificates().certificates {
+        for one in &self.certificates.certificates {
             let labels = [("kind", one.kind.as_str()), ("name", one.name.as_str())];
             let seconds = one.ends.as_millis().div_euclid(1_000);
             ConstGauge::new(seconds).encode(expiries.encode_family(&labels)?)?;
         }
-        let counts = self.0.audit_counts();
+        let counts = self.audit;
         for (name, help, number) in [
             ("audit_records", "Audit records that were written", counts.written),
             (
@@ -102,20 +95,17 @@ impl Collector for Collected {
             let counter = ConstCounter::new(number);
             counter.encode(refusals.encode_family(&[("reason", reason)])?)?;
         }
-        let ready = ConstGauge::new(i64::from(self.0.audit_is_ready()));
+        let ready = ConstGauge::new(i64::from(self.audit_is_ready));
         let help = "Whether audit records can be written now";
         ready.encode(encoder.encode_descriptor("audit_ready", help, None, MetricType::Gauge)?)
     }
 }
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The type of the text.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, http::Request};
-    use http_body_util::BodyExt;
-    use tower::ServiceExt;
-
     use super::*;
     use crate::{
         audit::Refusals,
@@ -123,35 +113,22 @@ mod tests {
         server::{CertificateExpiry, CertificateKind},
     };
 
-    struct Fixed;
-
-    impl Measured for Fixed {
-        fn certificates(&self) -> Arc<CertificateStatus> {
-            let ends = Timestamp::from_millis(1_795_425_000_999);
-            let (kind, name) = (CertificateKind::Server, "a\"b".to_owned());
-            let begins = Timestamp::from_millis(0);
-            let one = CertificateExpiry { kind, name, fingerprint: [0; 32], begins, ends };
-            Arc::new(CertificateStatus { certificates: vec![one] })
-        }
-
-        fn audit_counts(&self) -> Counts {
-            let refused = Refusals { unavailable: 3, queue_full: 4, timed_out: 5 };
-            Counts { written: 7, failed: 2, late: 1, lost: 6, refused }
-        }
-
-        fn audit_is_ready(&self) -> bool {
-            false
+    fn fixed() -> Measurements {
+        let ends = Timestamp::from_millis(1_795_425_000_999);
+        let (kind, name) = (CertificateKind::Server, "a\"b".to_owned());
+        let begins = Timestamp::from_millis(0);
+        let one = CertificateExpiry { kind, name, fingerprint: [0; 32], begins, ends };
+        let refused = Refusals { unavailable: 3, queue_full: 4, timed_out: 5 };
+        Measurements {
+            certificates: Arc::new(CertificateStatus { certificates: vec![one] }),
+            audit: Counts { written: 7, failed: 2, late: 1, lost: 6, refused },
+            audit_is_ready: false,
         }
     }
 
-    #[tokio::test]
-    async fn measurements_are_written_as_open_metrics() {
-        let router = operations_router(Arc::new(Fixed));
-        let request = |path: &str| Request::get(path).body(Body::empty()).unwrap();
-        let response = router.clone().oneshot(request("/metrics")).await.unwrap();
-        assert_eq!(response.headers()[header::CONTENT_TYPE], OPEN_METRICS);
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        let body = String::from_utf8(body.to_vec()).unwrap();
+    #[test]
+    fn measurements_are_written_as_open_metrics() {
+        let text = encode(fixed()).unwrap();
         for line in [
             "okmsd_certificate_expiry_timestamp_seconds{kind=\"server\",name=\"a\\\"b\"} 1795425000",
             "okmsd_audit_records_total 7",
@@ -164,9 +141,7 @@ mod tests {
             "okmsd_audit_ready 0",
             "# EOF",
         ] {
-            assert!(body.lines().any(|found| found == line), "{line}\n{body}");
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
-        let elsewhere = router.oneshot(request("/")).await.unwrap();
-        assert_eq!(elsewhere.status(), StatusCode::NOT_FOUND);
     }
 }

@@ -366,6 +366,13 @@ async fn without_room_for_records_nothing_is_done_and_service_returns_with_the_r
     }
     has("okmsd_audit_late_records_total 0");
     has("okmsd_audit_ready 0");
+    let readiness = get(operations, "/readyz");
+    assert!(readiness.starts_with("HTTP/1.1 503 "), "{readiness}");
+    let told = "\"audit\":{\"ok\":false,\"reason\":\"records cannot be written\"}";
+    assert!(
+        readiness.contains(told) && readiness.matches("\"ok\":false").count() == 1,
+        "{readiness}"
+    );
 
     limit(&server, None);
     until_served(&client, &address).await;
@@ -374,6 +381,7 @@ async fn without_room_for_records_nothing_is_done_and_service_returns_with_the_r
     for line in ["late_records_total 1", "lost_records_total 0", "ready 1"] {
         has(&format!("okmsd_audit_{line}"));
     }
+    assert!(get(operations, "/readyz").starts_with("HTTP/1.1 200 "));
     let read = client.get(&address).await.ok();
     assert_eq!((&read["version"]["id"], &read["version"]["data"]["n"]), (&json!(1), &json!(1)));
     assert_eq!(server.stop(), Some(0));

@@ -34,6 +34,8 @@ async fn metrics_tell_when_certificates_end_and_how_the_audit_log_does() {
     let client = trial.client_of(&format!("https://localhost:{}", api.rsplit(':').next().unwrap()));
     client.get(&trial.secrets()).await.ok();
     assert!(audit_records(&get(operations, "/metrics")) > before);
+    assert!(get(operations, "/healthz").starts_with("HTTP/1.1 200 "));
+    assert!(get(operations, "/readyz").starts_with("HTTP/1.1 200 "));
     // Nothing else is there, least of all the API.
     assert!(get(operations, &trial.secrets()).starts_with("HTTP/1.1 404 "));
     assert!(get(operations, "/swagger/").starts_with("HTTP/1.1 404 "));
