@@ -9,7 +9,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
-pub use self::observed::{CHECK_TIME, Observed, Readiness};
+pub use self::observed::{CHECK_TIME, Observed, Readiness, StoreObserved};
 use crate::{
     api::{ApiState, Services, api_router, docs_router},
     audit::AuditLog,

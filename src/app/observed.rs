@@ -7,9 +7,9 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     audit::AuditLog,
     domain::{Clock, Error},
-    server::{CertificateKind, CertificateStatus, LiveTls},
+    server::{CertificateKind, CertificateStatus, ConnectionCounts, LiveTls},
     service::Keyring,
-    store::Store,
+    store::{KeyMeasures, Store, StoreMeasures},
 };
 
 /// What monitoring looks at of a running server. It may outlive the server, which then is not ready.
@@ -29,6 +29,17 @@ pub struct Observed {
 pub struct Readiness {
     /// In a fixed order.
     pub checks: [(&'static str, Result<(), &'static str>); 5],
+}
+
+/// A store as monitoring sees it.
+#[derive(Debug, Clone)]
+pub struct StoreObserved {
+    /// What is known without asking the database.
+    pub present: StoreMeasures,
+    /// Bytes that it takes on the disk, where it answers.
+    pub database_bytes: Option<u64>,
+    /// The keys of all domains, where it answers.
+    pub keys: Option<KeyMeasures>,
 }
 
 impl Readiness {
@@ -64,6 +75,24 @@ impl Observed {
     /// The certificates and revocation lists in use.
     pub fn certificates(&self) -> Arc<CertificateStatus> {
         self.tls.status().borrow().clone()
+    }
+
+    /// The store, where it answers in time.
+    pub async fn store(&self) -> StoreObserved {
+        let (bytes, keys) = tokio::join!(
+            timeout(CHECK_TIME, self.store.database_bytes()),
+            timeout(CHECK_TIME, self.store.key_measures())
+        );
+        StoreObserved {
+            present: self.store.measures(),
+            database_bytes: bytes.ok().and_then(Result::ok),
+            keys: keys.ok().and_then(Result::ok),
+        }
+    }
+
+    /// What became of the connections of each listener, by its name.
+    pub fn connections(&self) -> [(&'static str, ConnectionCounts); 2] {
+        self.tls.connections()
     }
 
     /// The audit log.

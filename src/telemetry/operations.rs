@@ -45,7 +45,7 @@ async fn readiness(State(observed): State<Observed>) -> Response {
 }
 
 async fn measurements(State(observed): State<Observed>) -> Response {
-    match metrics::encode(Measurements::of(&observed)) {
+    match metrics::encode(Measurements::of(&observed).await) {
         Ok(text) => not_kept(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

@@ -25,6 +25,8 @@ both_engines!(
     a_root_key_that_is_not_at_hand_is_told,
     a_server_certificate_is_ready_while_it_counts,
     a_server_that_ends_is_not_ready,
+    what_a_server_does_is_measured,
+    what_the_database_does_not_tell_is_left_out,
 );
 
 /// The operations listener of a server.
@@ -134,6 +136,70 @@ async fn a_server_that_ends_is_not_ready(mut server: Server) {
     server.stop().await;
     let told = operations.fails(&["server", "store", "keys"]).await;
     assert_eq!(told[0], "shutting down");
+}
+
+/// The value of a series, where it is there.
+async fn value(operations: &Operations, series: &str) -> Option<f64> {
+    let (status, _, text) = operations.get("/metrics").await;
+    assert_eq!(status, 200);
+    let mut lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+    lines.find(|(name, _)| *name == series).map(|(_, value)| value.parse().unwrap())
+}
+
+async fn what_a_server_does_is_measured(server: Server) {
+    let operations = Operations::of(&server).await;
+    let read = async |series: &str| value(&operations, &format!("okmsd_{series}")).await;
+    assert_eq!(read("domain_keys{state=\"newest\"}").await, Some(0.0));
+    assert_eq!(read("connections{listener=\"api\"}").await, Some(0.0));
+    let handshakes = "handshakes_total{listener=\"api\",kind=\"full\"}";
+    assert_eq!(read(handshakes).await, Some(0.0));
+    let size = read("database_size_bytes").await.unwrap();
+    assert!(size > 10_000.0, "{size}");
+
+    let domain = server.domain().await;
+    let data = format!("{{\"k\":\"{}\"}}", "x".repeat(60_000));
+    for number in 0..20 {
+        domain.create(&format!("s/{number}"), &data).await;
+    }
+    assert_eq!(read(handshakes).await, Some(1.0));
+    assert_eq!(read("connections{listener=\"api\"}").await, Some(1.0));
+    assert_eq!(read("connections{listener=\"docs\"}").await, Some(0.0));
+    let grown = read("database_size_bytes").await.unwrap();
+    assert!(grown > size + 1_000_000.0, "{size} {grown}");
+    assert_eq!(read("domain_keys{state=\"newest\"}").await, Some(1.0));
+    assert_eq!(read("domain_keys{state=\"old\"}").await, Some(0.0));
+    assert_eq!(read("domain_key_uses").await, Some(65_536.0));
+    // One that was used just now may not be back yet.
+    let (_, _, text) = operations.get("/metrics").await;
+    let connections = text.lines().filter(|line| line.starts_with("okmsd_database_connections{"));
+    let connections =
+        connections.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap());
+    assert!(connections.sum::<u32>() >= 1, "{text}");
+    let groups = read("write_group_size_count").await;
+    match server.engine {
+        Engine::Sqlite => {
+            // The writes of a client that waits for each, and those that made domain and credential.
+            assert!(groups.unwrap() >= 22.0, "{groups:?}");
+            assert_eq!(read("write_queue_length").await, Some(0.0));
+        }
+        Engine::Postgres => assert_eq!(groups, None),
+    }
+
+    // The old key stays while something is under it.
+    server.keys.rotate_domain(domain.okms_id).await.unwrap();
+    assert_eq!(read("domain_keys{state=\"newest\"}").await, Some(1.0));
+    assert_eq!(read("domain_key_uses").await, Some(0.0), "of the new key");
+}
+
+async fn what_the_database_does_not_tell_is_left_out(server: Server) {
+    let operations = Operations::of(&server).await;
+    server.domain().await;
+    assert!(value(&operations, "okmsd_domain_key_uses").await.is_some());
+    server.database.execute("ALTER TABLE domain_keys RENAME TO aside").await;
+    assert_eq!(value(&operations, "okmsd_domain_key_uses").await, None);
+    assert_eq!(value(&operations, "okmsd_audit_ready").await, Some(1.0), "all else is told");
+    server.database.execute("ALTER TABLE aside RENAME TO domain_keys").await;
+    assert!(value(&operations, "okmsd_domain_key_uses").await.is_some());
 }
 
 /// Whoever writes beside a server only delays it, and reads go on: no reason to send callers elsewhere.
