@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -127,8 +128,9 @@ fn a_start_that_fails_is_no_crash() {
     let cwd = production.cwd.path();
     let serve = ["serve", "--config", "data/okmsd.toml"];
     let verify = ["audit", "verify", "--data-dir", "data"];
-    // A database that is none.
+    // A database that is none; whether the file is private is looked at before the log is opened.
     fs::write(production.data("okmsd.db"), "x".repeat(4_096)).unwrap();
+    fs::set_permissions(production.data("okmsd.db"), fs::Permissions::from_mode(0o600)).unwrap();
     let told = fail(cwd, &serve, 1);
     assert!(told.contains("cannot open"), "{told}");
     fs::remove_file(production.data("okmsd.db")).unwrap();
