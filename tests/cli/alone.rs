@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    harness::{fail, json, okmsd, own_mounts, succeed},
+    harness::{json, okmsd, own_mounts, succeed},
     production::Production,
     tools::leave_out,
 };
@@ -22,9 +22,12 @@ fn serve(database: &str) -> [String; 7] {
 
 #[track_caller]
 fn refused(production: &Production, database: &str) {
-    let arguments = serve(database);
-    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let errors = fail(production.cwd.path(), &arguments, 1);
+    // One that is not refused would serve for ever.
+    let mut command = Command::new("timeout");
+    command.args(["60", env!("CARGO_BIN_EXE_okmsd")]).args(serve(database));
+    let output = command.current_dir(production.cwd.path()).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{database}: {errors}");
     assert!(errors.contains(REFUSAL) && errors.contains(database), "{database}: {errors}");
 }
 
