@@ -3,15 +3,18 @@
 //! The command line and the tests start the same thing here; only where keys, certificates, time and
 //! sockets come from differs.
 
+mod observed;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
+pub use self::observed::{CHECK_TIME, Observed, Readiness, StoreObserved};
 use crate::{
     api::{ApiState, Services, api_router, docs_router},
     audit::AuditLog,
     domain::Clock,
-    server::{self, CertificateStatus, ExpiryWarnings, Limits, LiveTls, TlsMaterial},
+    server::{self, ExpiryWarnings, Limits, LiveTls, TlsMaterial},
     service::{Authentication, Credentials, Keyring, Keys, PolicyCache, Secrets, Tokens},
     store::Store,
 };
@@ -49,9 +52,7 @@ pub struct RunningApp {
     pub api_address: SocketAddr,
     /// Where the public documentation listens.
     pub docs_address: Option<SocketAddr>,
-    tls: Arc<LiveTls>,
-    store: Store,
-    audit: AuditLog,
+    observed: Observed,
     shutdown: watch::Sender<bool>,
     listeners: JoinSet<()>,
     /// Ends with this value.
@@ -79,15 +80,23 @@ impl RunningApp {
         let credentials = Credentials::new(store.clone(), clock.clone());
         background.spawn(warn_of_expiry(tls.clone(), credentials, clock.clone()));
         let keys = Keys::new(store.clone(), keyring.clone(), clock.clone());
+        let (shutdown, told) = watch::channel(false);
+        let observed = Observed {
+            store: store.clone(),
+            keyring: keyring.clone(),
+            audit: options.audit.clone(),
+            tls: tls.clone(),
+            clock: clock.clone(),
+            shutdown: told.clone(),
+        };
         let policies = Arc::new(PolicyCache::new(store.clone()));
         let authentication =
             Authentication::new(store.clone(), keyring.clone(), policies, clock.clone())
                 .with_tokens(options.tokens);
         let tokens = Tokens::new(store.clone(), keyring.clone(), clock.clone());
         let secrets = Secrets::new(store.clone(), keyring, clock);
-        let audit = options.audit.clone();
+        let audit = options.audit;
         let state = ApiState::new(Services { authentication, secrets, tokens, audit });
-        let (shutdown, told) = watch::channel(false);
         let mut listeners = JoinSet::new();
         listeners.spawn(keys.keep_rewrapped(until_told(told.clone())));
         listeners.spawn(server::serve(
@@ -102,23 +111,17 @@ impl RunningApp {
             let docs = docs_router(&options.api_url);
             listeners.spawn(server::serve(listener, tls.docs(), docs, limits, until_told(told)));
         }
-        let audit = options.audit;
-        Ok(Self { api_address, docs_address, tls, store, audit, shutdown, listeners, background })
+        Ok(Self { api_address, docs_address, observed, shutdown, listeners, background })
     }
 
     /// The TLS settings in use, to be replaced when their files change.
     pub const fn tls(&self) -> &Arc<LiveTls> {
-        &self.tls
+        &self.observed.tls
     }
 
-    /// The certificates and revocation lists in use, and when they end.
-    pub fn certificates(&self) -> Arc<CertificateStatus> {
-        self.tls.status().borrow().clone()
-    }
-
-    /// The audit log.
-    pub const fn audit(&self) -> &AuditLog {
-        &self.audit
+    /// What monitoring looks at.
+    pub const fn observed(&self) -> &Observed {
+        &self.observed
     }
 
     /// Stops to accept, lets requests under way finish, and closes audit log and store.
@@ -130,8 +133,8 @@ impl RunningApp {
                 tracing::error!(%error, "a listener ended by a panic");
             }
         }
-        self.audit.close().await;
-        if tokio::time::timeout(CLOSING_TIME, self.store.close()).await.is_err() {
+        self.observed.audit.close().await;
+        if tokio::time::timeout(CLOSING_TIME, self.observed.store.close()).await.is_err() {
             tracing::warn!("the database did not close in time");
         }
     }

@@ -8,12 +8,45 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{Access, access};
+
 use super::Error;
 
 /// Makes a folder and those above it, for its owner alone, and checks one that is there.
 pub(super) fn ensure_private(path: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io(path))?;
     check_private(path)
+}
+
+/// Looks whether chains can be written in the folder of an audit log, which need not be there yet, without
+/// changing anything.
+///
+/// # Errors
+///
+/// Where it is open to others, or this process may not write there.
+pub fn check_folder(folder: &Path) -> Result<(), Error> {
+    let writable = |path: &Path| {
+        access(path, Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|error| Error::Io(path.to_owned(), error.into()))
+    };
+    for above in folder.ancestors() {
+        // A relative path ends with an empty one.
+        let path = if above == Path::new("") { Path::new(".") } else { above };
+        match fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::Io(path.to_owned(), error)),
+            Ok(found) if !found.is_dir() => {
+                return Err(Error::Io(path.to_owned(), ErrorKind::NotADirectory.into()));
+            }
+            Ok(_) => {
+                if path == folder {
+                    check_private(path)?;
+                }
+                return writable(path);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Checks that nobody else can write to a file or folder, and others cannot read it.

@@ -21,8 +21,17 @@ pub(super) struct ConfigArguments {
 impl ConfigArguments {
     /// Reads the configuration; without a file, the environment is all there is.
     pub(super) fn load(&self, environment: &Environment) -> Result<Config, Failure> {
+        self.load_with(environment, &Flags::default())
+    }
+
+    /// The same with flags, which count before all else.
+    pub(super) fn load_with(
+        &self,
+        environment: &Environment,
+        flags: &Flags,
+    ) -> Result<Config, Failure> {
         let file = self.file(environment);
-        Ok(Config::load(file.as_deref(), environment, &Flags::default())?)
+        Ok(Config::load(file.as_deref(), environment, flags)?)
     }
 
     /// The file that the options, the environment or the working directory name.

@@ -19,6 +19,7 @@
 //! | `key` | `okmsd key`: root keys and keys of domains |
 //! | `settings` | `okmsd config`: the example, and the check of a configuration |
 //! | `healthcheck` | `okmsd healthcheck`: whether the server of this machine answers |
+//! | `completions` | `okmsd completions`: what a shell needs to complete command lines |
 //! | `config_args` | the options that say which configuration is meant |
 //! | `listen_flags` | the flags that several subcommands share with `okmsd serve` |
 //! | `act` | what somebody does with a subcommand, as it is recorded |
@@ -38,6 +39,7 @@ mod act;
 mod audit;
 mod bootstrap;
 mod certificates;
+mod completions;
 mod config_args;
 mod credential;
 mod dev;
@@ -132,6 +134,7 @@ enum Command {
     #[command(subcommand)]
     Config(settings::Command),
     Healthcheck(healthcheck::Arguments),
+    Completions(completions::Arguments),
 }
 
 impl Command {
@@ -149,6 +152,7 @@ impl Command {
             Self::Key(command) => command.run(environment),
             Self::Config(command) => command.run(environment),
             Self::Healthcheck(arguments) => arguments.run(environment),
+            Self::Completions(arguments) => arguments.run(),
         }
     }
 }

@@ -23,11 +23,11 @@ use super::{
 };
 use crate::{
     app::{AppOptions, RunningApp},
-    audit::{AuditLog, Counts},
+    audit::AuditLog,
     clock::SystemClock,
     config::{ClientCertificate, Config, Environment, Tls},
-    server::{CertificateStatus, Limits, LiveTls, api_tls, serve_operations},
-    telemetry::{self, Measured, operations_router},
+    server::{Limits, api_tls, serve_operations},
+    telemetry::{self, operations_router},
 };
 
 /// Run the server
@@ -77,28 +77,8 @@ pub(super) struct Server {
     hangup: Signal,
     /// SIGTERM and Ctrl-C.
     ends: (Signal, Signal),
-    /// Metrics are served for as long as this lives, the shutdown included.
+    /// Health and metrics are served for as long as this lives, the shutdown included.
     _operations: JoinSet<()>,
-}
-
-/// What is measured of a running server.
-struct Running {
-    tls: Arc<LiveTls>,
-    audit: AuditLog,
-}
-
-impl Measured for Running {
-    fn certificates(&self) -> Arc<CertificateStatus> {
-        self.tls.status().borrow().clone()
-    }
-
-    fn audit_counts(&self) -> Counts {
-        self.audit.counts()
-    }
-
-    fn audit_is_ready(&self) -> bool {
-        self.audit.is_ready()
-    }
 }
 
 impl Server {
@@ -131,11 +111,13 @@ impl Server {
             Some(url) => url.as_str().to_owned(),
             None => origin(api_address),
         };
+        let store = services::Closed::find(config)?;
+        store.hold_for_server()?;
         let clock = Arc::new(SystemClock);
         let audit = AuditLog::start(&config.audit.options(), clock)
             .map_err(|error| Failure::because("cannot start the server", &error))?;
         let app = async {
-            let Services { store, keyring, clock, .. } = Services::open(config).await?;
+            let Services { store, keyring, clock, .. } = store.open().await?;
             RunningApp::start(AppOptions {
                 store,
                 keyring,
@@ -164,9 +146,8 @@ impl Server {
         let reloader = Reloader::new(files, app.tls().clone(), used);
         let mut operations = JoinSet::new();
         if let Some((address, listener)) = operations_listener {
-            info!(operations.address = %address, "serving metrics");
-            let running = Running { tls: app.tls().clone(), audit: app.audit().clone() };
-            let router = operations_router(Arc::new(running));
+            info!(operations.address = %address, "serving health and metrics");
+            let router = operations_router(app.observed().clone());
             operations.spawn(serve_operations(listener, router));
         }
         let ends = (terminate, interrupt);

@@ -13,7 +13,7 @@ use crate::{
     clock::SystemClock,
     config::{Config, Database, RootKeyPlace},
     crypto::RootKey,
-    domain::Clock,
+    domain::{self, Clock},
     service::{Credentials, Domains, Keyring, Keys, Policies, RootKeySource, Tokens},
     store::{DatabaseUrl, Store},
 };
@@ -51,20 +51,50 @@ impl Services {
 
     /// Opens the store of a configuration.
     pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
-        // First, so that a wrong configuration does not leave a new, empty database behind.
-        let root_keys = root_keys(config)?;
-        let database = database_url(config)?;
-        let cannot_open = |error| Failure::refused(format!("cannot open {database}"), &error);
+        Closed::find(config)?.open().await
+    }
+
+    /// Closes the store.
+    pub(super) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+/// A store that is found, and not open yet.
+pub(super) struct Closed {
+    database: DatabaseUrl,
+    root_keys: Vec<RootKey>,
+    root_key_source: Option<RootKeySource>,
+}
+
+impl Closed {
+    /// Finds the store of a configuration and reads its root key, so that a wrong configuration does not leave a
+    /// new, empty database behind.
+    pub(super) fn find(config: &Config) -> Result<Self, Failure> {
+        Ok(Self {
+            root_keys: root_keys(config)?,
+            root_key_source: root_key_source(config),
+            database: database_url(config)?,
+        })
+    }
+
+    /// Keeps other servers off it until this process ends, where it is for one.
+    pub(super) fn hold_for_server(&self) -> Result<(), Failure> {
+        self.database.hold_for_server().map_err(cannot_open(&self.database))
+    }
+
+    /// Opens it.
+    pub(super) async fn open(self) -> Result<Services, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = Store::open(&database).await.map_err(cannot_open)?;
+        let store = Store::open(&self.database).await.map_err(cannot_open(&self.database))?;
         let keyring = Keyring::open_source(
-            root_keys,
-            root_key_source(config),
+            self.root_keys,
+            self.root_key_source,
             store.clone(),
             Arc::clone(&clock),
         );
-        let keyring = Arc::new(keyring.await.map_err(cannot_open)?);
-        Ok(Self {
+        let keyring = Arc::new(keyring.await.map_err(cannot_open(&self.database))?);
+        Ok(Services {
             keys: Keys::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             domains: Domains::new(store.clone(), Arc::clone(&keyring), Arc::clone(&clock)),
             credentials: Credentials::new(store.clone(), Arc::clone(&clock)),
@@ -76,11 +106,10 @@ impl Services {
             notes: Notes::default(),
         })
     }
+}
 
-    /// Closes the store.
-    pub(super) async fn close(self) {
-        self.store.close().await;
-    }
+fn cannot_open(database: &DatabaseUrl) -> impl Fn(domain::Error) -> Failure {
+    move |error| Failure::refused(format!("cannot open {database}"), &error)
 }
 
 /// Runs `work` to its end on a runtime of its own.

@@ -2,10 +2,20 @@
 
 use std::fmt::Write;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use tracing_subscriber::EnvFilter;
 
-use super::{Failure, config_args::ConfigArguments, output, serve, services};
-use crate::config::{self, Environment};
+use super::{
+    Failure, bootstrap,
+    config_args::ConfigArguments,
+    listen_flags::{ListenFlags, LogFlags},
+    output, serve, services,
+};
+use crate::{
+    audit::check_folder,
+    config::{self, Config, Environment},
+    telemetry::NotAFilter,
+};
 
 /// What to do with settings.
 #[derive(Debug, Subcommand)]
@@ -14,9 +24,10 @@ pub(super) enum Command {
     Example,
     /// Check a configuration and print the settings it comes to, without passwords
     ///
-    /// Also checks what a server needs of the files: root key, certificates and keys. The database
-    /// is not opened.
-    Check(ConfigArguments),
+    /// Takes the settings that `okmsd serve` would take, flags included, and looks at all that they name: root key,
+    /// certificates, keys, revocation lists, and whether database and audit log can be written. Nothing is changed,
+    /// and the database is not opened. Exits with 1 where something is wrong, and tells all of it.
+    Check(CheckArguments),
 }
 
 impl Command {
@@ -28,12 +39,40 @@ impl Command {
     }
 }
 
-fn check(arguments: &ConfigArguments, environment: &Environment) -> Result<(), Failure> {
-    let config = arguments.load(environment)?;
-    services::root_keys(&config)?;
-    services::database_url(&config)?;
-    serve::check_tls(&config)?;
-    let mut text = match arguments.file(environment) {
+/// Which configuration is checked.
+#[derive(Debug, Args)]
+pub(super) struct CheckArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    #[command(flatten)]
+    listen: ListenFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+fn check(arguments: &CheckArguments, environment: &Environment) -> Result<(), Failure> {
+    let flags = arguments.log.add_to(arguments.listen.flags());
+    let config = arguments.config.load_with(environment, &flags)?;
+    // All of them, so that a person need not come back for each.
+    let mut failures = [
+        services::root_keys(&config).map(drop),
+        check_database(&config),
+        serve::check_tls(&config),
+        check_authority(&config),
+        check_folder(&config.audit.folder)
+            .map_err(|error| Failure::because("cannot write the audit log", &error)),
+        EnvFilter::try_new(config.log.level.as_str())
+            .map(drop)
+            .map_err(|_| Failure::because("log", &NotAFilter)),
+    ]
+    .into_iter()
+    .filter_map(Result::err)
+    .collect::<Vec<_>>();
+    if let Some(last) = failures.pop() {
+        failures.iter().for_each(|failure| output::complain(&failure.to_string()));
+        return Err(last);
+    }
+    let mut text = match arguments.config.file(environment) {
         Some(file) => format!("# {} and the environment\n", file.display()),
         None => "# the environment alone\n".to_owned(),
     };
@@ -42,4 +81,19 @@ fn check(arguments: &ConfigArguments, environment: &Environment) -> Result<(), F
         let _infallible = writeln!(text, "{key} = {value}");
     }
     output::print(&text)
+}
+
+fn check_database(config: &Config) -> Result<(), Failure> {
+    let database = services::database_url(config)?;
+    let cannot_open = |error| Failure::refused(format!("cannot open {database}"), &error);
+    database.check_file().map_err(cannot_open)
+}
+
+/// A server needs no key of its authority; whoever issues certificates on its machine does.
+fn check_authority(config: &Config) -> Result<(), Failure> {
+    // One that is not there, or may not be looked for, is kept elsewhere.
+    if !config.pki.ca_private_key_file.exists() {
+        return Ok(());
+    }
+    bootstrap::load_authority(&config.pki).map(drop)
 }

@@ -35,6 +35,7 @@ use crate::domain::{ConnectionInfo, Peer};
 use super::{
     Limits,
     activity::{Activity, FAR, Overdue, Watched, WatchedBody},
+    counts::Failed,
     live::ListenerTls,
     peer::ConnectedPeer,
 };
@@ -87,6 +88,7 @@ impl Shared {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
+        let _open = self.tls.counts().open();
         // Small answers must not wait for more to come.
         let _ = socket.set_nodelay(true);
         let tls = tokio::select! {
@@ -153,13 +155,18 @@ impl Shared {
         let acceptor = TlsAcceptor::from(self.tls.current());
         let handshake = acceptor.accept(socket).into_fallible();
         match timeout(self.limits.handshake_time, handshake).await {
-            Ok(Ok(tls)) => Some(tls),
+            Ok(Ok(tls)) => {
+                self.tls.counts().done(tls.get_ref().1.handshake_kind());
+                Some(tls)
+            }
             Ok(Err((error, socket))) => {
+                self.tls.counts().failed(Failed::from(&error));
                 debug!(peer.address = %peer_address, %error, "TLS handshake failed");
                 linger(socket).await;
                 None
             }
             Err(_) => {
+                self.tls.counts().failed(Failed::Timeout);
                 debug!(peer.address = %peer_address, "TLS handshake took too long");
                 None
             }

@@ -12,7 +12,8 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::{
-    Error, TlsMaterial,
+    ConnectionCounts, Error, TlsMaterial,
+    counts::Counts,
     revocation::Stale,
     status::{CertificateExpiry, CertificateKind, CertificateStatus},
     tls::{self, provider},
@@ -34,6 +35,9 @@ pub struct LiveTls {
     /// That of `current`, to be read without its lock.
     epoch: AtomicU64,
     status: watch::Sender<Arc<CertificateStatus>>,
+    /// Of each listener.
+    api_counts: Counts,
+    docs_counts: Counts,
 }
 
 /// One set of settings.
@@ -69,6 +73,8 @@ impl LiveTls {
             replacing: Mutex::new(()),
             epoch: AtomicU64::new(0),
             status,
+            api_counts: Counts::default(),
+            docs_counts: Counts::default(),
         }))
     }
 
@@ -114,6 +120,11 @@ impl LiveTls {
         self.status.subscribe()
     }
 
+    /// What became of the connections of each listener, by its name.
+    pub fn connections(&self) -> [(&'static str, ConnectionCounts); 2] {
+        [("api", self.api_counts.read()), ("docs", self.docs_counts.read())]
+    }
+
     /// How often the settings were replaced.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
@@ -156,6 +167,14 @@ impl ListenerTls {
         match self.listener {
             Listener::Api => loaded.api.clone(),
             Listener::Docs => loaded.docs.clone(),
+        }
+    }
+
+    /// Where its connections are counted.
+    pub(super) fn counts(&self) -> &Counts {
+        match self.listener {
+            Listener::Api => &self.live.api_counts,
+            Listener::Docs => &self.live.docs_counts,
         }
     }
 

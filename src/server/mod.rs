@@ -26,12 +26,14 @@
 //! | `listener` | the accept loop, from start to drained |
 //! | `operations` | plain HTTP for monitoring, apart from the API |
 //! | `connection` | one connection: handshake, HTTP, end |
+//! | `counts` | what became of connections and handshakes |
 //! | `activity` | what a connection is doing, and until when it may go on like that |
 //! | `error` | what an operator is told |
 
 mod activity;
 mod authorities;
 mod connection;
+mod counts;
 mod error;
 mod external;
 mod identity;
@@ -50,6 +52,7 @@ mod trust;
 mod verifier;
 
 pub use self::{
+    counts::ConnectionCounts,
     error::Error,
     identity::peer_certificate,
     limits::Limits,

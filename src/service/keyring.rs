@@ -153,8 +153,12 @@ impl Keyring {
         self.store_key.root_key_id()
     }
 
-    /// Reads the store key anew, after another process has replaced it.
-    pub(super) async fn renew_store_key(&self) -> Result<(), Error> {
+    /// Reads the store key anew, where another process has replaced it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] where no root key at hand opens it, or storage fails.
+    pub async fn renew_store_key(&self) -> Result<(), Error> {
         let (store_key, store) = (Arc::clone(&self.store_key), self.store.clone());
         let clock = Arc::clone(&self.clock);
         // In a task of its own: a command that takes longer than a caller waits would otherwise be begun

@@ -1,6 +1,12 @@
 //! Connecting, and all that differs between the engines.
 
-use std::{fmt, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
@@ -16,6 +22,7 @@ use super::{
     connection::{execute, fetch_optional},
     error::is_disconnect,
     row_cache::RowCache,
+    sqlite_file, upgrade,
     writer::Writer,
 };
 use crate::domain::Error;
@@ -43,6 +50,14 @@ impl DatabaseUrl {
     /// Whether it is SQLite, which one machine has for itself.
     pub const fn is_sqlite(&self) -> bool {
         matches!(self.0, Kind::Sqlite(_))
+    }
+
+    /// The file of SQLite.
+    pub(super) fn sqlite_path(&self) -> Option<&Path> {
+        match &self.0 {
+            Kind::Sqlite(path) => Some(path),
+            Kind::Postgres(_) => None,
+        }
     }
 }
 
@@ -190,8 +205,7 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> 
 }
 
 async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
-    create_private_file(&path)
-        .map_err(|error| Error::Unavailable(format!("SQLite file {}: {error}", path.display())))?;
+    sqlite_file::create_private(&path).map_err(|error| sqlite_file::unavailable(&path, &error))?;
     let options = SqliteConnectOptions::new()
         .filename(&path)
         .journal_mode(SqliteJournalMode::Wal)
@@ -204,7 +218,7 @@ async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
         .busy_timeout(SQLITE_BUSY_TIMEOUT)
         .disable_statement_logging();
     let mut connection = options.connect().await.map_err(StoreError::Sql)?;
-    migrations(&SQLITE_MIGRATIONS).run(&mut connection).await.map_err(migration_error)?;
+    upgrade::migrate(&mut connection, &path, &migrations(&SQLITE_MIGRATIONS)).await?;
     assert_durable(&mut connection).await?;
     let readers = SqlitePoolOptions::new()
         .max_connections(SQLITE_READERS)
@@ -259,29 +273,6 @@ async fn assert_durable(connection: &mut SqliteConnection) -> Result<(), Error> 
         "SQLite did not take its settings: journal_mode {journal_mode:?}, synchronous, \
          foreign_keys, secure_delete {settings:?}"
     )))
-}
-
-/// Makes the file before SQLite would, so that it is private from its first moment; SQLite gives the
-/// WAL the same mode.
-fn create_private_file(path: &std::path::Path) -> io::Result<()> {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-
-    let mut options = std::fs::OpenOptions::new();
-    match options.write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let mode = std::fs::metadata(path)?.permissions().mode();
-            if mode & 0o007 != 0 {
-                return Err(io::Error::other(format!(
-                    "others may access it (mode {:03o}); run: chmod 600 {}",
-                    mode & 0o777,
-                    path.display()
-                )));
-            }
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
 }
 
 async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError> {
@@ -423,7 +414,7 @@ fn migrations(files: &[(i64, &'static str, &'static str)]) -> Migrator {
     Migrator::with_migrations(migrations.collect())
 }
 
-fn migration_error(error: sqlx::migrate::MigrateError) -> Error {
+pub(super) fn migration_error(error: sqlx::migrate::MigrateError) -> Error {
     use sqlx::migrate::MigrateError;
 
     Error::Unavailable(match error {

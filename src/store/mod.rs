@@ -15,7 +15,10 @@
 //! | `transaction` | units of work; on PostgreSQL one transaction each |
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `row_cache`, `wal_index` | on SQLite: rows kept in memory, sealed, for as long as no commit changed them |
+//! | `sqlite_file` | on SQLite: the file is private, and held by one server |
+//! | `upgrade` | on SQLite: an older schema is copied before it is brought up to date |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
+//! | `measures` | what monitoring is told |
 //! | `error` | errors of the engines in the words of the domain |
 //! | `key_uses` | what is under which key of a domain; sealing it anew |
 //! | `secret_rows` | rows of secrets and versions, which prove themselves to whoever has keys |
@@ -32,16 +35,19 @@ mod error;
 mod iam_rows;
 mod key_uses;
 mod keys;
+mod measures;
 mod policies;
 mod root_keys;
 mod row_cache;
 mod secret_changes;
 mod secret_rows;
 mod secrets;
+mod sqlite_file;
 mod token_keys;
 mod tokens;
 mod transaction;
 mod unproven;
+mod upgrade;
 mod wal_index;
 mod writer;
 
@@ -55,6 +61,7 @@ pub use self::{
     iam_rows::{MemberRow, RowHandle, StoredIam, StoredMember, StoredPolicy},
     key_uses::{KeyUse, Rewrapped, RewrappedVersions, Rewrapping, StaleSecret},
     keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
+    measures::{Connections, KeyMeasures, StoreMeasures, WriterMeasures},
     policies::Applied,
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secret_changes::{Decision, SecretProof, VersionProof},

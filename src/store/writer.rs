@@ -28,6 +28,7 @@ use super::{
     Connection, StoreError,
     cleaning::Cleaning,
     connection::execute,
+    measures::{GroupSizes, WriterMeasures},
     row_cache::{Changed, RowCache},
     transaction::{Tx, UnitOfWork},
 };
@@ -37,6 +38,7 @@ use crate::domain::Error;
 pub(super) struct Writer {
     queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    groups: Arc<GroupSizes>,
 }
 
 impl Writer {
@@ -47,9 +49,17 @@ impl Writer {
         cache: Arc<RowCache>,
     ) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
-        let writing = Writing { connection, options, cleaning, cache };
+        let groups = Arc::new(GroupSizes::default());
+        let writing = Writing { connection, options, cleaning, cache, groups: Arc::clone(&groups) };
         let task = tokio::spawn(writing.run(jobs));
-        Self { queue: Mutex::new(Some(queue)), task: tokio::sync::Mutex::new(Some(task)) }
+        Self { queue: Mutex::new(Some(queue)), task: tokio::sync::Mutex::new(Some(task)), groups }
+    }
+
+    /// What it has done, and what waits for it.
+    pub(super) fn measures(&self) -> WriterMeasures {
+        let queue = self.queue.lock().ok().and_then(|queue| queue.clone());
+        let waiting = queue.map_or(0, |queue| queue.max_capacity() - queue.capacity());
+        self.groups.measures(waiting)
     }
 
     /// Queues a unit of work and waits until it is committed, or refused.
@@ -144,6 +154,7 @@ struct Writing {
     options: SqliteConnectOptions,
     cleaning: Cleaning,
     cache: Arc<RowCache>,
+    groups: Arc<GroupSizes>,
 }
 
 impl Writing {
@@ -163,6 +174,7 @@ impl Writing {
             }
             let batch: VecDeque<_> = waiting.drain(..).filter(|job| !job.is_abandoned()).collect();
             if !batch.is_empty() {
+                self.groups.add(batch.len());
                 self.write(batch).await;
             }
         }
@@ -269,7 +281,7 @@ const QUEUE_LENGTH: usize = 4_096;
 /// How long a caller waits for room in the queue before it is told that storage is unavailable.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Units to a commit: at 64 KiB each, still no more than some tens of MiB in one transaction.
-const BATCH_SIZE: usize = 256;
+pub(super) const BATCH_SIZE: usize = 256;
 
 #[cfg(test)]
 mod tests;

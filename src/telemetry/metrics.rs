@@ -3,157 +3,308 @@
 //! What is measured is asked for when somebody looks: nothing is kept here. Names and labels are fixed
 //! words, names of files and of authorities; never a path of a secret, an identity or a value.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
-};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text},
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet, text},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::{Registry, Unit},
 };
 
-use crate::{audit::Counts, server::CertificateStatus};
+use crate::{
+    app::{Observed, StoreObserved},
+    audit::Counts,
+    domain::Timestamp,
+    server::{CertificateExpiry, CertificateStatus, ConnectionCounts},
+    store::WriterMeasures,
+};
 
-/// Where measurements come from.
-pub trait Measured: Send + Sync + 'static {
+/// What was measured at one moment.
+#[derive(Debug)]
+pub(super) struct Measurements {
     /// Certificates and revocation lists in use.
-    fn certificates(&self) -> Arc<CertificateStatus>;
-
+    certificates: Arc<CertificateStatus>,
+    /// Connections and handshakes, by listener.
+    connections: [(&'static str, ConnectionCounts); 2],
+    /// The store.
+    store: StoreObserved,
     /// What became of audit records.
-    fn audit_counts(&self) -> Counts;
-
+    audit: Counts,
     /// Whether records can be written now.
-    fn audit_is_ready(&self) -> bool;
+    audit_is_ready: bool,
 }
 
-/// The routes of the operations listener.
-pub fn operations_router(measured: Arc<dyn Measured>) -> Router {
+impl Measurements {
+    /// Measures a server.
+    pub(super) async fn of(observed: &Observed) -> Self {
+        Self {
+            certificates: observed.certificates(),
+            connections: observed.connections(),
+            store: observed.store().await,
+            audit: observed.audit().counts(),
+            audit_is_ready: observed.audit().is_ready(),
+        }
+    }
+}
+
+/// Writes measurements down.
+///
+/// # Errors
+///
+/// None that could happen: writing to a string does not fail.
+pub(super) fn encode(measurements: Measurements) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("okmsd");
-    registry.register_collector(Box::new(Collected(measured)));
-    Router::new().route("/metrics", get(metrics)).with_state(Arc::new(registry))
+    registry.register_collector(Box::new(measurements));
+    let mut text = String::new();
+    text::encode(&mut text, &registry)?;
+    Ok(text)
 }
 
-async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
-    let mut body = String::new();
-    match text::encode(&mut body, &registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], body).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+impl Collector for Measurements {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        certificates(&mut page, &self.certificates)?;
+        connections(&mut page, &self.connections)?;
+        store(&mut page, &self.store)?;
+        audit(&mut page, &self.audit)?;
+        let help = "Whether audit records can be written now";
+        page.gauge("audit_ready", help, None, self.audit_is_ready.into())
     }
 }
 
-struct Collected(Arc<dyn Measured>);
-
-impl fmt::Debug for Collected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Collected(…)")
+/// Of several under one name, such as those of a bundle, the one that ends first: a series is told once.
+fn certificates(page: &mut Page<'_>, status: &CertificateStatus) -> fmt::Result {
+    let mut first: BTreeMap<(&str, &str), &CertificateExpiry> = BTreeMap::new();
+    for one in &status.certificates {
+        let kept = first.entry((one.kind.as_str(), &one.name)).or_insert(one);
+        if one.ends < kept.ends {
+            *kept = one;
+        }
     }
+    let seconds = |time: Timestamp| time.as_millis().div_euclid(1_000);
+    let labels = |(kind, name)| [("kind", kind), ("name", name)];
+    page.gauges(
+        "certificate_begin_timestamp",
+        "From when on a certificate or revocation list counts, in seconds since 1970",
+        Some(&Unit::Seconds),
+        first.iter().map(|(key, one)| (labels(*key), seconds(one.begins))),
+    )?;
+    page.gauges(
+        "certificate_expiry_timestamp",
+        "When a certificate or revocation list ends, in seconds since 1970",
+        Some(&Unit::Seconds),
+        first.iter().map(|(key, one)| (labels(*key), seconds(one.ends))),
+    )
 }
 
-impl Collector for Collected {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut expiries = encoder.encode_descriptor(
-            "certificate_expiry_timestamp",
-            "When a certificate or revocation list ends, in seconds since 1970",
-            Some(&Unit::Seconds),
-            MetricType::Gauge,
-        )?;
-        for one in &self.0.certificates().certificates {
-            let labels = [("kind", one.kind.as_str()), ("name", one.name.as_str())];
-            let seconds = one.ends.as_millis().div_euclid(1_000);
-            ConstGauge::new(seconds).encode(expiries.encode_family(&labels)?)?;
-        }
-        let counts = self.0.audit_counts();
-        for (name, help, number) in [
-            ("audit_records", "Audit records that were written", counts.written),
-            (
-                "audit_failures",
-                "Requests answered with an error because writing their audit record failed",
-                counts.failed,
-            ),
-            (
-                "audit_late_records",
-                "Audit records written after an error was answered",
-                counts.late,
-            ),
-            ("audit_lost_records", "Audit records that will never be written", counts.lost),
-        ] {
-            let counter = ConstCounter::new(number);
-            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
-        }
-        let mut refusals = encoder.encode_descriptor(
-            "audit_refusals",
-            "Requests answered with an error because they could not be recorded",
-            None,
-            MetricType::Counter,
-        )?;
-        let refused = counts.refused;
-        for (reason, number) in [
+fn connections(page: &mut Page<'_>, listeners: &[(&'static str, ConnectionCounts)]) -> fmt::Result {
+    page.gauges(
+        "connections",
+        "Connections that are open, those in their handshake included",
+        None,
+        listeners.iter().map(|(listener, counts)| ([("listener", *listener)], counts.open as i64)),
+    )?;
+    page.counters(
+        "handshakes",
+        "TLS handshakes that succeeded",
+        listeners.iter().flat_map(|(listener, counts)| {
+            let kinds = [("full", counts.full_handshakes), ("resumed", counts.resumed_handshakes)];
+            kinds.map(|(kind, number)| ([("listener", *listener), ("kind", kind)], number))
+        }),
+    )?;
+    page.counters(
+        "handshake_failures",
+        "TLS handshakes that failed, by reason",
+        listeners.iter().flat_map(|(listener, counts)| {
+            counts
+                .failed_handshakes
+                .map(|(reason, number)| ([("listener", *listener), ("reason", reason)], number))
+        }),
+    )
+}
+
+/// What the database does not answer in time is left out: it is not 0.
+fn store(page: &mut Page<'_>, store: &StoreObserved) -> fmt::Result {
+    let connections = store.present.connections;
+    page.gauges(
+        "database_connections",
+        "Connections to the database; on SQLite, those for reads",
+        None,
+        [("idle", connections.idle), ("used", connections.used)]
+            .map(|(state, number)| ([("state", state)], number.into())),
+    )?;
+    if let Some(writer) = &store.present.writer {
+        write_groups(page, writer)?;
+    }
+    if let Some(bytes) = store.database_bytes {
+        let help = "What the database takes on the disk, its log included on SQLite";
+        page.gauge("database_size", help, Some(&Unit::Bytes), bytes as i64)?;
+    }
+    let Some(keys) = store.keys else { return Ok(()) };
+    page.gauges(
+        "domain_keys",
+        "Keys of domains: those that seal, and old ones under which data still is",
+        None,
+        [("newest", keys.newest), ("old", keys.old)]
+            .map(|(state, number)| ([("state", state)], number as i64)),
+    )?;
+    let help = "How often the most used key that seals has sealed or may do so before it asks again; at \
+                2^28 it gets a successor";
+    page.gauge("domain_key_uses", help, None, keys.most_uses as i64)
+}
+
+fn write_groups(page: &mut Page<'_>, writer: &WriterMeasures) -> fmt::Result {
+    let help = "Units of work that wait for the writer of SQLite";
+    page.gauge("write_queue_length", help, None, writer.waiting as i64)?;
+    let help = "Units of work that the writer of SQLite put into one transaction";
+    let histogram = page.0.encode_descriptor("write_group_size", help, None, MetricType::Histogram);
+    let bounds = writer.groups.iter().map(|(bound, groups)| (f64::from(*bound), *groups));
+    let bounds: Vec<_> = bounds.chain([(f64::INFINITY, 0)]).collect();
+    let groups = writer.groups.iter().map(|(_, groups)| groups).sum();
+    histogram?.encode_histogram::<NoLabelSet>(writer.units as f64, groups, &bounds, None)
+}
+
+fn audit(page: &mut Page<'_>, counts: &Counts) -> fmt::Result {
+    for (name, help, number) in [
+        ("audit_records", "Audit records that were written", counts.written),
+        (
+            "audit_failures",
+            "Requests answered with an error because writing their audit record failed",
+            counts.failed,
+        ),
+        ("audit_late_records", "Audit records written after an error was answered", counts.late),
+        ("audit_lost_records", "Audit records that will never be written", counts.lost),
+    ] {
+        page.counters(name, help, [(NO_LABELS, number)])?;
+    }
+    let refused = counts.refused;
+    page.counters(
+        "audit_refusals",
+        "Requests answered with an error because they could not be recorded",
+        [
             ("unavailable", refused.unavailable),
             ("queue_full", refused.queue_full),
             ("timed_out", refused.timed_out),
-        ] {
-            let counter = ConstCounter::new(number);
-            counter.encode(refusals.encode_family(&[("reason", reason)])?)?;
-        }
-        let ready = ConstGauge::new(i64::from(self.0.audit_is_ready()));
-        let help = "Whether audit records can be written now";
-        ready.encode(encoder.encode_descriptor("audit_ready", help, None, MetricType::Gauge)?)
+        ]
+        .map(|(reason, number)| ([("reason", reason)], number)),
+    )
+}
+
+/// Where measurements are written to.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: i64) -> fmt::Result {
+        self.gauges(name, help, unit, [(NO_LABELS, value)])
+    }
+
+    fn gauges<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        values: impl IntoIterator<Item = (L, i64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        values.into_iter().try_for_each(|(labels, value)| {
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)
+        })
+    }
+
+    fn counters<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        values.into_iter().try_for_each(|(labels, value)| {
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)
+        })
     }
 }
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const NO_LABELS: [(&str, &str); 0] = [];
+
+/// The type of the text.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, http::Request};
-    use http_body_util::BodyExt;
-    use tower::ServiceExt;
-
     use super::*;
     use crate::{
         audit::Refusals,
-        domain::Timestamp,
-        server::{CertificateExpiry, CertificateKind},
+        server::CertificateKind,
+        store::{Connections, KeyMeasures, StoreMeasures},
     };
 
-    struct Fixed;
+    fn certificate(name: &str, begins: i64, ends: i64) -> CertificateExpiry {
+        let (begins, ends) = (Timestamp::from_millis(begins), Timestamp::from_millis(ends));
+        let (kind, name) = (CertificateKind::Server, name.to_owned());
+        CertificateExpiry { kind, name, fingerprint: [0; 32], begins, ends }
+    }
 
-    impl Measured for Fixed {
-        fn certificates(&self) -> Arc<CertificateStatus> {
-            let ends = Timestamp::from_millis(1_795_425_000_999);
-            let (kind, name) = (CertificateKind::Server, "a\"b".to_owned());
-            let begins = Timestamp::from_millis(0);
-            let one = CertificateExpiry { kind, name, fingerprint: [0; 32], begins, ends };
-            Arc::new(CertificateStatus { certificates: vec![one] })
-        }
-
-        fn audit_counts(&self) -> Counts {
-            let refused = Refusals { unavailable: 3, queue_full: 4, timed_out: 5 };
-            Counts { written: 7, failed: 2, late: 1, lost: 6, refused }
-        }
-
-        fn audit_is_ready(&self) -> bool {
-            false
+    fn fixed() -> Measurements {
+        let refused = Refusals { unavailable: 3, queue_full: 4, timed_out: 5 };
+        let certificates = vec![
+            certificate("a\"b", 0, 1_795_425_000_999),
+            certificate("bundle", 3_000, 9_000),
+            certificate("bundle", 1_000, 8_000),
+            certificate("bundle", 2_000, 9_000),
+        ];
+        let connections = ConnectionCounts {
+            open: 9,
+            full_handshakes: 8,
+            resumed_handshakes: 7,
+            failed_handshakes: "timeout b c d e f g h i j k"
+                .split(' ')
+                .zip(1..)
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap(),
+        };
+        let groups =
+            [(1, 5), (2, 0), (4, 3), (8, 0), (16, 0), (32, 0), (64, 0), (128, 0), (256, 1)];
+        Measurements {
+            certificates: Arc::new(CertificateStatus { certificates }),
+            connections: [("api", connections.clone()), ("docs", connections)],
+            store: StoreObserved {
+                present: StoreMeasures {
+                    connections: Connections { idle: 3, used: 1 },
+                    writer: Some(WriterMeasures { waiting: 2, units: 273, groups }),
+                },
+                database_bytes: Some(1 << 40),
+                keys: Some(KeyMeasures { most_uses: 65_536, newest: 10, old: 1 }),
+            },
+            audit: Counts { written: 7, failed: 2, late: 1, lost: 6, refused },
+            audit_is_ready: false,
         }
     }
 
-    #[tokio::test]
-    async fn measurements_are_written_as_open_metrics() {
-        let router = operations_router(Arc::new(Fixed));
-        let request = |path: &str| Request::get(path).body(Body::empty()).unwrap();
-        let response = router.clone().oneshot(request("/metrics")).await.unwrap();
-        assert_eq!(response.headers()[header::CONTENT_TYPE], OPEN_METRICS);
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        let body = String::from_utf8(body.to_vec()).unwrap();
+    #[test]
+    fn measurements_are_written_as_open_metrics() {
+        let text = encode(fixed()).unwrap();
         for line in [
             "okmsd_certificate_expiry_timestamp_seconds{kind=\"server\",name=\"a\\\"b\"} 1795425000",
+            "okmsd_certificate_begin_timestamp_seconds{kind=\"server\",name=\"bundle\"} 1",
+            "okmsd_certificate_expiry_timestamp_seconds{kind=\"server\",name=\"bundle\"} 8",
+            "okmsd_connections{listener=\"docs\"} 9",
+            "okmsd_handshakes_total{listener=\"api\",kind=\"full\"} 8",
+            "okmsd_handshakes_total{listener=\"api\",kind=\"resumed\"} 7",
+            "okmsd_handshake_failures_total{listener=\"api\",reason=\"timeout\"} 1",
+            "okmsd_database_connections{state=\"idle\"} 3",
+            "okmsd_database_connections{state=\"used\"} 1",
+            "okmsd_database_size_bytes 1099511627776",
+            "okmsd_write_queue_length 2",
+            "okmsd_write_group_size_sum 273.0",
+            "okmsd_write_group_size_count 9",
+            "okmsd_write_group_size_bucket{le=\"1.0\"} 5",
+            "okmsd_write_group_size_bucket{le=\"4.0\"} 8",
+            "okmsd_write_group_size_bucket{le=\"+Inf\"} 9",
+            "okmsd_domain_keys{state=\"newest\"} 10",
+            "okmsd_domain_keys{state=\"old\"} 1",
+            "okmsd_domain_key_uses 65536",
             "okmsd_audit_records_total 7",
             "okmsd_audit_failures_total 2",
             "okmsd_audit_late_records_total 1",
@@ -164,9 +315,25 @@ mod tests {
             "okmsd_audit_ready 0",
             "# EOF",
         ] {
-            assert!(body.lines().any(|found| found == line), "{line}\n{body}");
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
-        let elsewhere = router.oneshot(request("/")).await.unwrap();
-        assert_eq!(elsewhere.status(), StatusCode::NOT_FOUND);
+        let name = |line: &str| line.rsplit_once(' ').unwrap().0.to_owned();
+        let samples: Vec<_> =
+            text.lines().filter(|line| !line.starts_with('#')).map(name).collect();
+        let distinct: std::collections::BTreeSet<_> = samples.iter().collect();
+        assert_eq!(distinct.len(), samples.len(), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let mut measurements = fixed();
+        measurements.store.present.writer = None;
+        measurements.store.database_bytes = None;
+        measurements.store.keys = None;
+        let text = encode(measurements).unwrap();
+        for name in ["write_queue", "write_group", "database_size", "domain_key"] {
+            assert!(!text.contains(&format!("okmsd_{name}")), "{text}");
+        }
+        assert!(text.contains("okmsd_database_connections"));
     }
 }

@@ -1,9 +1,10 @@
 //! Logs and measurements: what is told about the program's own work.
 //!
 //! Everything else of the crate only emits `tracing` events; this is the one place that decides
-//! where they go: to standard error. Measurements are in `metrics`.
+//! where they go: to standard error. Measurements are in `metrics`, what monitoring is answered in `operations`.
 
 mod metrics;
+mod operations;
 
 use std::{
     fmt, io,
@@ -12,7 +13,7 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, fmt as lines};
 
-pub use self::metrics::{Measured, operations_router};
+pub use self::operations::operations_router;
 use crate::config::{Log, LogFormat};
 
 /// Starts writing logs.

@@ -13,6 +13,7 @@ mod document;
 mod keys;
 mod model;
 mod openbao;
+mod operations;
 mod reload;
 mod revocation;
 mod rights;

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -127,8 +128,9 @@ fn a_start_that_fails_is_no_crash() {
     let cwd = production.cwd.path();
     let serve = ["serve", "--config", "data/okmsd.toml"];
     let verify = ["audit", "verify", "--data-dir", "data"];
-    // A database that is none.
+    // A database that is none; whether the file is private is looked at before the log is opened.
     fs::write(production.data("okmsd.db"), "x".repeat(4_096)).unwrap();
+    fs::set_permissions(production.data("okmsd.db"), fs::Permissions::from_mode(0o600)).unwrap();
     let told = fail(cwd, &serve, 1);
     assert!(told.contains("cannot open"), "{told}");
     fs::remove_file(production.data("okmsd.db")).unwrap();
@@ -366,6 +368,13 @@ async fn without_room_for_records_nothing_is_done_and_service_returns_with_the_r
     }
     has("okmsd_audit_late_records_total 0");
     has("okmsd_audit_ready 0");
+    let readiness = get(operations, "/readyz");
+    assert!(readiness.starts_with("HTTP/1.1 503 "), "{readiness}");
+    let told = "\"audit\":{\"ok\":false,\"reason\":\"records cannot be written\"}";
+    assert!(
+        readiness.contains(told) && readiness.matches("\"ok\":false").count() == 1,
+        "{readiness}"
+    );
 
     limit(&server, None);
     until_served(&client, &address).await;
@@ -374,6 +383,7 @@ async fn without_room_for_records_nothing_is_done_and_service_returns_with_the_r
     for line in ["late_records_total 1", "lost_records_total 0", "ready 1"] {
         has(&format!("okmsd_audit_{line}"));
     }
+    assert!(get(operations, "/readyz").starts_with("HTTP/1.1 200 "));
     let read = client.get(&address).await.ok();
     assert_eq!((&read["version"]["id"], &read["version"]["data"]["n"]), (&json!(1), &json!(1)));
     assert_eq!(server.stop(), Some(0));

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Client, tls_config},
-    harness::{Server, Trial, read, succeed},
+    harness::{Server, Trial, own_mounts, read, succeed},
     tools::at_hand,
 };
 
@@ -94,17 +94,6 @@ enum Disk {
 }
 
 impl Disk {
-    /// Where a file system can be mounted that only a child sees: by root, or where users may be mapped.
-    fn mounted() -> Option<Self> {
-        let ways: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
-        let possible = |flags: &&&[&str]| {
-            let mut command = Command::new("unshare");
-            command.args(**flags).args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
-            command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-        };
-        ways.iter().find(possible).map(|flags| Self::Mounted(flags))
-    }
-
     /// Needs no right at all, but a compiler, without which no Rust program is linked either.
     fn played(cwd: &Path) -> Self {
         let (source, library) = (cwd.join("full_disk.c"), cwd.join("full_disk.so"));
@@ -200,7 +189,7 @@ async fn until_there(path: &Path) {
 async fn a_file_system_that_is_full_is_survived() {
     let mut trial = Trial::start();
     trial.stop();
-    let disk = match Disk::mounted() {
+    let disk = match own_mounts().map(Disk::Mounted) {
         Some(disk) => disk,
         None if at_hand(&["cc"]) => Disk::played(trial.cwd.path()),
         None => return,

@@ -262,6 +262,16 @@ impl Trial {
     }
 }
 
+/// The flags of `unshare` by which a child gets mounts that only it sees: by root, or where users may be mapped.
+pub fn own_mounts() -> Option<&'static [&'static str]> {
+    let ways: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
+    ways.into_iter().find(|flags| {
+        let mut command = Command::new("unshare");
+        command.args(*flags).args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
+        command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    })
+}
+
 /// All files in a folder and below it.
 pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();

@@ -1,6 +1,7 @@
 //! Tests of the program itself: the binary is run, its files are read, its server is asked.
 
 mod acts;
+mod alone;
 mod audit;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/client.rs"]
@@ -29,4 +30,5 @@ mod token;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/tools.rs"]
 mod tools;
+mod upgrade;
 mod usage;

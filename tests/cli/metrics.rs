@@ -3,9 +3,13 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    process::{Command, Stdio},
 };
 
-use crate::harness::{Server, Trial, okmsd};
+use crate::{
+    harness::{Server, Trial, okmsd},
+    tools::at_hand,
+};
 
 #[tokio::test]
 async fn metrics_tell_when_certificates_end_and_how_the_audit_log_does() {
@@ -34,10 +38,43 @@ async fn metrics_tell_when_certificates_end_and_how_the_audit_log_does() {
     let client = trial.client_of(&format!("https://localhost:{}", api.rsplit(':').next().unwrap()));
     client.get(&trial.secrets()).await.ok();
     assert!(audit_records(&get(operations, "/metrics")) > before);
+    assert!(get(operations, "/healthz").starts_with("HTTP/1.1 200 "));
+    assert!(get(operations, "/readyz").starts_with("HTTP/1.1 200 "));
+    check_by_promtool(&metrics);
     // Nothing else is there, least of all the API.
     assert!(get(operations, &trial.secrets()).starts_with("HTTP/1.1 404 "));
     assert!(get(operations, "/swagger/").starts_with("HTTP/1.1 404 "));
     assert_eq!(server.stop(), Some(0));
+}
+
+/// promtool reads the older form, in which a counter is described under its full name. It checks names and help too.
+fn check_by_promtool(answer: &str) {
+    if !at_hand(&["promtool"]) {
+        return;
+    }
+    let (_, text) = answer.split_once("\r\n\r\n").expect("a body");
+    let counters: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    assert!(counters.len() > 5, "{text}");
+    let older: String = text
+        .lines()
+        .map(|line| {
+            let mut words: Vec<_> = line.splitn(4, ' ').map(str::to_owned).collect();
+            if words[0] == "#" && words.get(2).is_some_and(|name| counters.contains(&&**name)) {
+                words[2].push_str("_total");
+            }
+            format!("{}\n", words.join(" "))
+        })
+        .collect();
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("promtool");
+    child.stdin.take().expect("a pipe").write_all(older.as_bytes()).expect("to write");
+    let output = child.wait_with_output().expect("promtool");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}\n{older}");
 }
 
 /// What the operations listener answers.

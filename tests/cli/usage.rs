@@ -1,8 +1,16 @@
 //! Help, settings, and command lines that are not understood.
 
-use std::{fs, io::Read, process::Stdio};
+use std::{
+    fs,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
 
-use crate::harness::{fail, okmsd, succeed};
+use crate::{
+    harness::{fail, files_below, okmsd, read, succeed},
+    tools::at_hand,
+};
 
 #[test]
 fn every_subcommand_has_help() {
@@ -105,4 +113,124 @@ fn a_reader_that_goes_away_is_no_failure() {
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
     assert!(child.wait().unwrap().success(), "{errors}");
     assert_eq!(errors, "");
+}
+
+#[test]
+fn config_check_tells_all_that_is_wrong_and_changes_nothing() {
+    let cwd = tempfile::tempdir().unwrap();
+    succeed(cwd.path(), &["init", "--data-dir", "data", "--name", "localhost"]);
+    let data = cwd.path().join("data");
+    let check = ["config", "check", "--data-dir", "data"];
+    let secrets = ["root.key", "ca_privatekey.pem", "server_privatekey.pem"].map(|name| {
+        read(&data.join(name)).lines().max_by_key(|line| line.len()).unwrap().to_owned()
+    });
+    let all = || files_below(&data).into_iter().map(|path| (fs::read(&path).unwrap(), path));
+
+    // Flags count as they do for the server.
+    let before: Vec<_> = all().collect();
+    let flags = ["--database", "data/other.db", "--docs-listen", "off", "--log-level", "debug"];
+    let listed = succeed(cwd.path(), &[&check[..], &flags].concat());
+    for line in
+        ["storage.database = data/other.db", "server.docs_listen = off", "log.level = debug"]
+    {
+        assert!(listed.lines().any(|found| found == line), "{listed}");
+    }
+    fail(cwd.path(), &[&check[..], &["--api-listen", "localhost"]].concat(), 2);
+    assert_eq!(all().collect::<Vec<_>>(), before, "no database was made, no line written");
+
+    let set_mode = |name: &str, mode| {
+        fs::set_permissions(data.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    fs::write(data.join("okmsd.db"), "").unwrap();
+    set_mode("okmsd.db", 0o604);
+    set_mode("root.key", 0o644);
+    set_mode("audit", 0o770);
+    fs::write(data.join("ca_privatekey.pem"), "no key").unwrap();
+    fs::write(data.join("server_certificate.pem"), "no certificate").unwrap();
+    let before: Vec<_> = all().collect();
+    let mut command = okmsd(cwd.path(), &check);
+    let output = command.env("RUST_LOG", "okmsd=hunter2").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stdout, b"");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let words = [
+        "mend it with: chmod 600 data/root.key",
+        "SQLite file data/okmsd.db: others may access it (mode 604)",
+        "cannot start the server: ",
+        "cannot use the authority of data/ca_certificate.pem and data/ca_privatekey.pem",
+        "mend it with: chmod go= data/audit",
+        "log: RUST_LOG must be a level",
+    ];
+    assert_eq!(errors.lines().count(), words.len(), "{errors}");
+    for (line, words) in errors.lines().zip(words) {
+        assert!(line.starts_with("okmsd: ") && line.contains(words), "{words}: {line}");
+    }
+    assert!(!errors.contains("hunter2"), "{errors}");
+    assert!(secrets.iter().all(|secret| !errors.contains(secret) && !listed.contains(secret)));
+    assert_eq!(all().collect::<Vec<_>>(), before);
+}
+
+#[test]
+fn config_check_looks_at_what_is_to_be_made() {
+    let cwd = tempfile::tempdir().unwrap();
+    succeed(cwd.path(), &["init", "--data-dir", "data", "--name", "localhost"]);
+    fs::write(cwd.path().join("data/file"), "").unwrap();
+    let check = |variable: &str, value: &str| {
+        let mut command = okmsd(cwd.path(), &["config", "check", "--data-dir", "data"]);
+        let output = command.env(variable, value).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (variable, value) in [
+        ("OKMSD_DATABASE", "new.db"),
+        ("OKMSD_AUDIT_FOLDER", "new"),
+        ("OKMSD_AUDIT_FOLDER", "new/below/it"),
+        ("OKMSD_DATABASE", "postgres://me@db/okmsd"),
+    ] {
+        assert_eq!(check(variable, value), (Some(0), String::new()), "{value}");
+    }
+    for (variable, value, word) in [
+        ("OKMSD_DATABASE", "absent/new.db", "the folder absent: No such file"),
+        ("OKMSD_DATABASE", "data", "SQLite file data: it is not a file"),
+        ("OKMSD_DATABASE", "data/file/new.db", "Not a directory"),
+        ("OKMSD_DATABASE", "postgres://me:hunter2@db:port/okmsd", "storage.database: "),
+        ("OKMSD_AUDIT_FOLDER", "data/file", "cannot use data/file: not a directory"),
+        ("OKMSD_AUDIT_FOLDER", "data/file/audit", "Not a directory"),
+    ] {
+        let (code, errors) = check(variable, value);
+        assert_eq!(code, Some(1), "{value}");
+        assert!(errors.contains(word) && !errors.contains("hunter2"), "{value}: {errors}");
+    }
+}
+
+#[test]
+fn shells_read_the_scripts_of_their_completions_and_complete_by_them() {
+    if !at_hand(&["bash", "zsh", "fish"]) {
+        return;
+    }
+    let cwd = tempfile::tempdir().unwrap();
+    let printed = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(cwd.path()).env("HOME", cwd.path());
+        let output = command.output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && errors.is_empty(), "{program}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (shell, parse) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {
+        let script = succeed(cwd.path(), &["completions", shell]);
+        assert!(script.contains("rotate-domain") && script.contains("api-listen"), "{shell}");
+        fs::write(cwd.path().join(shell), script).unwrap();
+        printed(shell, &[parse, shell]);
+    }
+    let bash = "source ./bash; COMP_WORDS=(okmsd key rot) COMP_CWORD=2; \
+                _okmsd okmsd rot key; printf '%s\\n' \"${COMPREPLY[@]}\"";
+    assert_eq!(printed("bash", &["-c", bash]), "rotate-domain\nrotate-root\n");
+    let fish = "source ./fish; complete --do-complete 'okmsd key rot'";
+    let offered = printed("fish", &["--no-config", "-c", fish]);
+    let offered: Vec<_> = offered.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(offered, ["rotate-domain", "rotate-root"]);
+    // What the parser cannot tell is whether zsh finds the function that it calls.
+    let zsh = "autoload -Uz compinit; compinit -D -u; source ./zsh; whence -w _okmsd";
+    assert_eq!(printed("zsh", &["-f", "-c", zsh]), "_okmsd: function\n");
+    fail(cwd.path(), &["completions", "tcsh"], 2);
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use okmsd::{
-    app::{AppOptions, RunningApp},
+    app::{AppOptions, Observed, RunningApp},
     audit::{self, AuditLog},
     clock::SystemClock,
     crypto::RootKey,
@@ -435,7 +435,12 @@ impl Server {
 
     /// When its certificates and lists end.
     pub fn certificates(&self) -> Arc<CertificateStatus> {
-        self.app.as_ref().expect("it runs").certificates()
+        self.observed().certificates()
+    }
+
+    /// What monitoring sees of it.
+    pub fn observed(&self) -> Observed {
+        self.app.as_ref().expect("it runs").observed().clone()
     }
 
     /// Ends the server as SIGTERM would, and keeps the database.

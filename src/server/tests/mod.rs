@@ -1,5 +1,6 @@
 //! Over real sockets, with certificates made by `pki` and a service that says who calls.
 
+mod counts;
 mod drain;
 mod handshake;
 mod identity;

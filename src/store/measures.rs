@@ -1,0 +1,164 @@
+//! What monitoring is told of the store.
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use super::{Store, connection::fetch_optional, engine::Engine};
+use crate::domain::Error;
+
+/// The store at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreMeasures {
+    /// Connections for reads on SQLite, for everything on PostgreSQL.
+    pub connections: Connections,
+    /// The writer of SQLite.
+    pub writer: Option<WriterMeasures>,
+}
+
+/// The connections of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// Those that nobody uses just now.
+    pub idle: u32,
+    /// Those in use.
+    pub used: u32,
+}
+
+/// The writer of SQLite at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WriterMeasures {
+    /// Units of work that wait for it.
+    pub waiting: u64,
+    /// How many units of work were in all groups since the start.
+    pub units: u64,
+    /// How many groups there were: for each bound, those of at most as many units that do not fit the bound
+    /// before it.
+    pub groups: [(u32, u64); GROUP_BOUNDS.len()],
+}
+
+/// What is known of the keys of all domains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyMeasures {
+    /// How often the most used of the keys that domains seal with may have sealed, as far as that is set aside.
+    pub most_uses: u64,
+    /// Keys that domains seal with.
+    pub newest: u64,
+    /// Keys that have a successor, and still open what is under them.
+    pub old: u64,
+}
+
+/// The sizes of the writer's groups, counted.
+#[derive(Debug, Default)]
+pub(super) struct GroupSizes {
+    units: AtomicU64,
+    groups: [AtomicU64; GROUP_BOUNDS.len()],
+}
+
+impl GroupSizes {
+    /// Counts a group of so many units.
+    pub(super) fn add(&self, units: usize) {
+        self.units.fetch_add(units as u64, Ordering::Relaxed);
+        let place = GROUP_BOUNDS.iter().position(|bound| units <= *bound as usize);
+        if let Some(count) = self.groups.get(place.unwrap_or(GROUP_BOUNDS.len() - 1)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn measures(&self, waiting: usize) -> WriterMeasures {
+        let mut groups = GROUP_BOUNDS.map(|bound| (bound, 0));
+        for ((_, sum), count) in groups.iter_mut().zip(&self.groups) {
+            *sum = count.load(Ordering::Relaxed);
+        }
+        let units = self.units.load(Ordering::Relaxed);
+        WriterMeasures { waiting: waiting as u64, units, groups }
+    }
+}
+
+impl Store {
+    /// What can be told without asking the database.
+    pub fn measures(&self) -> StoreMeasures {
+        let (size, idle, writer) = match &*self.engine {
+            Engine::Sqlite { readers, writer, .. } => {
+                (readers.size(), readers.num_idle(), Some(writer.measures()))
+            }
+            Engine::Postgres(pool) => (pool.size(), pool.num_idle(), None),
+        };
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
+        StoreMeasures { connections: Connections { idle, used: size - idle }, writer }
+    }
+
+    /// Bytes that the database takes on the disk; on SQLite with its log.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn database_bytes(&self) -> Result<u64, Error> {
+        if let Engine::Sqlite { readers, .. } = &*self.engine {
+            let bytes = bytes_of_sqlite(readers.connect_options().get_filename());
+            return bytes.map_err(|error| Error::Unavailable(error.to_string()));
+        }
+        let sql = "SELECT pg_database_size(current_database())";
+        let row = self
+            .read(|connection| Box::pin(async move { fetch_optional!(connection, (i64,), sql) }))
+            .await?;
+        Ok(row.and_then(|(bytes,)| u64::try_from(bytes).ok()).unwrap_or_default())
+    }
+
+    /// What is known of the keys of all domains.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn key_measures(&self) -> Result<KeyMeasures, Error> {
+        let sql = "SELECT COALESCE(MAX(k.uses), 0), COUNT(*), \
+                   (SELECT COUNT(*) FROM domain_keys) - COUNT(*) FROM domain_keys k \
+                   WHERE k.generation = (SELECT MAX(n.generation) FROM domain_keys n \
+                   WHERE n.okms_id = k.okms_id)";
+        let row = self
+            .read(|connection| {
+                Box::pin(async move { fetch_optional!(connection, (i64, i64, i64), sql) })
+            })
+            .await?;
+        let (uses, newest, old) = row.unwrap_or_default();
+        let number = |number: i64| u64::try_from(number).unwrap_or_default();
+        Ok(KeyMeasures { most_uses: number(uses), newest: number(newest), old: number(old) })
+    }
+}
+
+/// By the names alone: to open and close the file would take SQLite's locks away.
+fn bytes_of_sqlite(path: &Path) -> io::Result<u64> {
+    // The log is beside the file that a link leads to.
+    let path = path.canonicalize()?;
+    let mut log = path.clone().into_os_string();
+    log.push("-wal");
+    let log = fs::metadata(log).map_or(0, |log| log.len());
+    Ok(fs::metadata(path)?.len() + log)
+}
+
+/// Each twice the one before, up to the most that the writer takes at once.
+const GROUP_BOUNDS: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_counted_by_their_size() {
+        let sizes = GroupSizes::default();
+        for units in [1, 1, 2, 3, 4, 5, 256] {
+            sizes.add(units);
+        }
+        let measures = sizes.measures(7);
+        assert_eq!((measures.waiting, measures.units), (7, 272));
+        let counted: Vec<_> =
+            measures.groups.into_iter().filter(|(_, groups)| *groups > 0).collect();
+        assert_eq!(counted, [(1, 2), (2, 1), (4, 2), (8, 1), (256, 1)]);
+        assert_eq!(
+            GROUP_BOUNDS.last().map(|bound| *bound as usize),
+            Some(super::super::writer::BATCH_SIZE)
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! The file of a SQLite database, from outside: made private, and held by one server.
+
+use std::{
+    fs::{self, File, Metadata, OpenOptions, TryLockError},
+    io::{self, ErrorKind},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+use rustix::fs::{Access, access};
+
+use super::DatabaseUrl;
+use crate::domain::Error;
+
+impl DatabaseUrl {
+    /// Looks whether the file of a SQLite database can be opened, or made where it is not there, without doing so.
+    ///
+    /// # Errors
+    ///
+    /// Where others may access it, or this process may not write to it or beside it.
+    pub fn check_file(&self) -> Result<(), Error> {
+        let Some(path) = self.sqlite_path() else { return Ok(()) };
+        let checked = check(path);
+        checked.map_err(|error| unavailable(path, &error))
+    }
+
+    /// Keeps every other server off a SQLite database until this process ends, however it ends. The command
+    /// line works beside a server all the same. PostgreSQL is for any number of servers.
+    ///
+    /// To be called once, before this process opens the database.
+    ///
+    /// # Errors
+    ///
+    /// Where another server has it, the file cannot be written, or lies where no such lock can be relied on.
+    pub fn hold_for_server(&self) -> Result<(), Error> {
+        let Some(path) = self.sqlite_path() else { return Ok(()) };
+        hold(path).map_err(|error| unavailable(path, &error))
+    }
+}
+
+/// The lock is on the file itself, so that links, other paths and a new name all lead to the same one. It is
+/// one of flock(2), which SQLite does not use and does not see.
+fn hold(path: &Path) -> io::Result<()> {
+    create_private(path)?;
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    #[cfg(target_os = "linux")]
+    if is_of_another_machine(rustix::fs::fstatfs(&file)?.f_type as u64) {
+        return Err(io::Error::other(
+            "it lies on a file system of another machine, on which SQLite's log does not work; use a disk of \
+             this machine, or PostgreSQL",
+        ));
+    }
+    match file.try_lock() {
+        // Never closed: a process that closes any descriptor of a file loses all its POSIX locks on that file, and
+        // those are SQLite's.
+        Ok(()) => std::mem::forget::<File>(file),
+        Err(TryLockError::WouldBlock) => {
+            return Err(io::Error::other(
+                "another server runs on it, and SQLite is for one; end that one first, or use PostgreSQL",
+            ));
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(io::Error::new(error.kind(), format!("it cannot be locked: {error}")));
+        }
+    }
+    Ok(())
+}
+
+fn check(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => return Err(io::Error::other("it is not a file")),
+        Ok(found) => {
+            check_private(path, &found)?;
+            access(path, Access::READ_OK | Access::WRITE_OK)?;
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // Its log lies beside it.
+    let folder = folder_of(path);
+    access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        io::Error::new(error.kind(), format!("the folder {}: {error}", folder.display()))
+    })
+}
+
+/// Makes the file before SQLite would, so that it is private from its first moment; SQLite gives the
+/// WAL the same mode.
+pub(super) fn create_private(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            check_private(path, &fs::metadata(path)?)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn check_private(path: &Path, found: &Metadata) -> io::Result<()> {
+    let mode = found.permissions().mode();
+    if mode & 0o007 != 0 {
+        return Err(io::Error::other(format!(
+            "others may access it (mode {:03o}); run: chmod 600 {}",
+            mode & 0o777,
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+/// The folder of a file.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// A failure of the file in the words of the domain.
+pub(super) fn unavailable(path: &Path, error: &io::Error) -> Error {
+    Error::Unavailable(format!("SQLite file {}: {error}", path.display()))
+}
+
+/// Whether statfs(2) tells of a file system whose files other machines have open, too: there flock(2) is turned
+/// into a lock that SQLite meets, and the log needs memory that all processes share.
+#[cfg(target_os = "linux")]
+fn is_of_another_machine(file_system: u64) -> bool {
+    // The numbers have 32 bits; some platforms extend their sign.
+    REMOTE_FILE_SYSTEMS.contains(&(file_system & 0xffff_ffff))
+}
+
+/// NFS, SMB, CIFS, SMB2: see statfs(2).
+#[cfg(target_os = "linux")]
+const REMOTE_FILE_SYSTEMS: [u64; 4] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42];
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_of_other_machines_are_known_by_their_number() {
+        for number in [0x6969, 0xff53_4d42, 0xffff_ffff_ff53_4d42] {
+            assert!(is_of_another_machine(number), "{number:x}");
+        }
+        // ext4, tmpfs, XFS, overlayfs
+        for number in [0xef53, 0x0102_1994, 0x5846_5342, 0x794c_7630] {
+            assert!(!is_of_another_machine(number), "{number:x}");
+        }
+    }
+}
