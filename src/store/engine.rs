@@ -16,7 +16,7 @@ use super::{
     connection::{execute, fetch_optional},
     error::is_disconnect,
     row_cache::RowCache,
-    writer::Writer,
+    writer::{Commits, Writer},
 };
 use crate::domain::Error;
 
@@ -107,9 +107,9 @@ pub(super) enum Engine {
 }
 
 impl Engine {
-    pub(super) async fn open(url: &DatabaseUrl) -> Result<Self, Error> {
+    pub(super) async fn open(url: &DatabaseUrl, commits: Commits) -> Result<Self, Error> {
         match &url.0 {
-            Kind::Sqlite(path) => open_sqlite(path.clone()).await,
+            Kind::Sqlite(path) => open_sqlite(path.clone(), commits).await,
             Kind::Postgres(options) => open_postgres(options).await.map_err(Into::into),
         }
     }
@@ -189,7 +189,7 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> 
     tokio::time::timeout(WORK_TIME, work).await.map_err(timed_out)?
 }
 
-async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
+async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
     create_private_file(&path)
         .map_err(|error| Error::Unavailable(format!("SQLite file {}: {error}", path.display())))?;
     let options = SqliteConnectOptions::new()
@@ -214,7 +214,7 @@ async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
     let cleaning = Cleaning::start(&mut connection).await.map_err(StoreError::Sql)?;
     let cache = Arc::new(RowCache::open(&path)?);
     try_out(&cache, &mut connection).await;
-    let writer = Writer::start(connection, options, cleaning, Arc::clone(&cache));
+    let writer = Writer::start(connection, options, cleaning, Arc::clone(&cache), commits);
     Ok(Engine::Sqlite { readers, writer, cache })
 }
 

@@ -62,6 +62,7 @@ pub use self::{
     token_keys::{SignAnew, StoredTokenKey, TokenKeyChange},
     tokens::{FoundToken, TokenProof, TokenWrite, UnreadableToken},
     unproven::{NewProof, UnprovenPage, UnprovenSecret, UnprovenVersion},
+    writer::Commits,
 };
 use crate::{crypto::KeyId, domain};
 
@@ -80,7 +81,16 @@ impl Store {
     /// When it cannot be reached, is newer than this program, or does not take the settings that
     /// keep acknowledged writes safe.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, domain::Error> {
-        let engine = Engine::open(url).await?;
+        Self::open_with(url, Commits::Grouped).await
+    }
+
+    /// As [`Store::open`], with a choice that a server does not have.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub async fn open_with(url: &DatabaseUrl, commits: Commits) -> Result<Self, domain::Error> {
+        let engine = Engine::open(url, commits).await?;
         Ok(Self { engine: Arc::new(engine) })
     }
 

@@ -22,6 +22,7 @@ use sqlx::{ConnectOptions, Connection as _, SqliteConnection, sqlite::SqliteConn
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::Instant,
 };
 
 use super::{
@@ -33,10 +34,22 @@ use super::{
 };
 use crate::domain::Error;
 
+/// How units of work come to a commit on SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commits {
+    /// All that wait share one.
+    Grouped,
+    /// Each has its own and nothing queues: what grouping is measured against, for nothing else. A caller that
+    /// goes away leaves its transaction open, and what is deleted leaves the file with the next write only.
+    Each,
+}
+
 /// The way to the writer.
 pub(super) struct Writer {
     queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    /// The writer itself, where there is no queue.
+    each: tokio::sync::Mutex<Option<Writing>>,
 }
 
 impl Writer {
@@ -45,19 +58,29 @@ impl Writer {
         options: SqliteConnectOptions,
         cleaning: Cleaning,
         cache: Arc<RowCache>,
+        commits: Commits,
     ) -> Self {
-        let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
         let writing = Writing { connection, options, cleaning, cache };
-        let task = tokio::spawn(writing.run(jobs));
-        Self { queue: Mutex::new(Some(queue)), task: tokio::sync::Mutex::new(Some(task)) }
+        let (queue, task, each) = match commits {
+            Commits::Grouped => {
+                let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
+                (Some(queue), Some(tokio::spawn(writing.run(jobs))), None)
+            }
+            Commits::Each => (None, None, Some(writing)),
+        };
+        Self { queue: Mutex::new(queue), task: task.into(), each: each.into() }
     }
 
     /// Queues a unit of work and waits until it is committed, or refused.
     pub(super) async fn run<T: Send + 'static>(&self, unit: UnitOfWork<T>) -> Result<T, Error> {
-        let queue = self.queue.lock().ok().and_then(|queue| queue.clone());
-        let queue = queue.ok_or_else(closed)?;
         let (answer, answered) = oneshot::channel();
         let job = Box::new(Queued { unit, result: None, answer });
+        let queue = self.queue.lock().ok().and_then(|queue| queue.clone());
+        let Some(queue) = queue else {
+            let mut each = self.each.lock().await;
+            each.as_mut().ok_or_else(closed)?.write_alone(job).await;
+            return answered.await.map_err(|_| closed())?;
+        };
         match queue.send_timeout(job, QUEUE_TIMEOUT).await {
             Ok(()) => answered.await.map_err(|_| closed())?,
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
@@ -75,6 +98,9 @@ impl Writer {
         if let Some(task) = self.task.lock().await.take() {
             // It ends by itself once the queue is empty; that it panicked was logged by the runtime.
             let _ = task.await;
+        }
+        if let Some(writing) = self.each.lock().await.take() {
+            writing.end().await;
         }
     }
 }
@@ -166,12 +192,24 @@ impl Writing {
                 self.write(batch).await;
             }
         }
+        self.end().await;
+    }
+
+    async fn end(mut self) {
         if self.cleaning.is_due() {
             self.cleaning.run_all(&mut self.connection).await;
         }
         // Not left to its thread: whoever waits for the end may then close what else is open of the database.
         if let Err(error) = self.connection.close().await {
             tracing::warn!(%error, "SQLite could not be closed as it should be");
+        }
+    }
+
+    /// Writes a unit without a queue, and does then what the queue would have left time for.
+    async fn write_alone(&mut self, job: Box<dyn Job>) {
+        self.write(VecDeque::from([job])).await;
+        if self.cleaning.due() <= Instant::now() {
+            self.cleaning.run(&mut self.connection).await;
         }
     }
 
