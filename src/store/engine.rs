@@ -482,6 +482,7 @@ pub(super) const DEAD_CONNECTION_TRIES: u32 = POSTGRES_CONNECTIONS + 1;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::connection::fetch_all;
 
     #[test]
     fn a_url_never_shows_its_password() {
@@ -502,5 +503,19 @@ mod tests {
         for bad in ["sqlite::memory:", "sqlite://", "sqlite:///a?mode=ro"] {
             assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad}");
         }
+    }
+
+    /// As `.cargo/config.toml` has it.
+    #[tokio::test]
+    async fn sqlite_is_compiled_for_many_readers() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let mut connection = Connection::Sqlite(&mut connection);
+        let options = fetch_all!(&mut connection, (String,), "PRAGMA compile_options").unwrap();
+        let has = |option| options.iter().any(|(one,)| one == option);
+        // A lock that all connections share, around each allocation; and one around each page.
+        assert!(has("DEFAULT_MEMSTATUS=0"));
+        assert!(!has("ENABLE_MEMORY_MANAGEMENT"));
+        // A statement with a range or a limit would be prepared again whenever it is run.
+        assert!(has("ENABLE_QPSG"));
     }
 }
