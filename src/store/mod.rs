@@ -14,6 +14,7 @@
 //! | `connection` | running one statement on either engine |
 //! | `transaction` | units of work; on PostgreSQL one transaction each |
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
+//! | `pipeline` | on SQLite: many statements in one round trip |
 //! | `row_cache`, `wal_index` | on SQLite: rows kept in memory, sealed, for as long as no commit changed them |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `error` | errors of the engines in the words of the domain |
@@ -32,6 +33,7 @@ mod error;
 mod iam_rows;
 mod key_uses;
 mod keys;
+mod pipeline;
 mod policies;
 mod root_keys;
 mod row_cache;
