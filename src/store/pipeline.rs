@@ -174,7 +174,7 @@ impl From<Option<Vec<u8>>> for Value {
 
 /// Statements to a round trip. Each is prepared so often, and twice that with the shorter lengths: at some KiB
 /// each, a few MiB for the handful that run so.
-pub(super) const LONGEST: usize = 32;
+const LONGEST: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -55,7 +55,7 @@ pub(super) struct Writer {
     queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     /// The writer itself, where there is no queue.
-    each: tokio::sync::Mutex<Option<Writing>>,
+    each: tokio::sync::Mutex<Option<Box<Writing>>>,
 }
 
 impl Writer {
@@ -72,7 +72,7 @@ impl Writer {
                 let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
                 (Some(queue), Some(tokio::spawn(writing.run(jobs))), None)
             }
-            Commits::Each => (None, None, Some(writing)),
+            Commits::Each => (None, None, Some(Box::new(writing))),
         };
         Self { queue: Mutex::new(queue), task: task.into(), each: each.into() }
     }
