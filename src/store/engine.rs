@@ -23,7 +23,7 @@ use super::{
     error::is_disconnect,
     row_cache::RowCache,
     sqlite_file, upgrade,
-    writer::Writer,
+    writer::{Commits, Writer},
 };
 use crate::domain::Error;
 
@@ -122,9 +122,9 @@ pub(super) enum Engine {
 }
 
 impl Engine {
-    pub(super) async fn open(url: &DatabaseUrl) -> Result<Self, Error> {
+    pub(super) async fn open(url: &DatabaseUrl, commits: Commits) -> Result<Self, Error> {
         match &url.0 {
-            Kind::Sqlite(path) => open_sqlite(path.clone()).await,
+            Kind::Sqlite(path) => open_sqlite(path.clone(), commits).await,
             Kind::Postgres(options) => open_postgres(options).await.map_err(Into::into),
         }
     }
@@ -204,7 +204,7 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> 
     tokio::time::timeout(WORK_TIME, work).await.map_err(timed_out)?
 }
 
-async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
+async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
     sqlite_file::create_private(&path).map_err(|error| sqlite_file::unavailable(&path, &error))?;
     let options = SqliteConnectOptions::new()
         .filename(&path)
@@ -228,7 +228,7 @@ async fn open_sqlite(path: PathBuf) -> Result<Engine, Error> {
     let cleaning = Cleaning::start(&mut connection).await.map_err(StoreError::Sql)?;
     let cache = Arc::new(RowCache::open(&path)?);
     try_out(&cache, &mut connection).await;
-    let writer = Writer::start(connection, options, cleaning, Arc::clone(&cache));
+    let writer = Writer::start(connection, options, cleaning, Arc::clone(&cache), commits);
     Ok(Engine::Sqlite { readers, writer, cache })
 }
 
@@ -473,6 +473,7 @@ pub(super) const DEAD_CONNECTION_TRIES: u32 = POSTGRES_CONNECTIONS + 1;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::connection::fetch_all;
 
     #[test]
     fn a_url_never_shows_its_password() {
@@ -493,5 +494,19 @@ mod tests {
         for bad in ["sqlite::memory:", "sqlite://", "sqlite:///a?mode=ro"] {
             assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad}");
         }
+    }
+
+    /// As `.cargo/config.toml` has it.
+    #[tokio::test]
+    async fn sqlite_is_compiled_for_many_readers() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let mut connection = Connection::Sqlite(&mut connection);
+        let options = fetch_all!(&mut connection, (String,), "PRAGMA compile_options").unwrap();
+        let has = |option| options.iter().any(|(one,)| one == option);
+        // A lock that all connections share, around each allocation; and one around each page.
+        assert!(has("DEFAULT_MEMSTATUS=0"));
+        assert!(!has("ENABLE_MEMORY_MANAGEMENT"));
+        // A statement with a range or a limit would be prepared again whenever it is run.
+        assert!(has("ENABLE_QPSG"));
     }
 }

@@ -14,6 +14,7 @@
 //! | `connection` | running one statement on either engine |
 //! | `transaction` | units of work; on PostgreSQL one transaction each |
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
+//! | `pipeline` | on SQLite: many statements in one round trip |
 //! | `row_cache`, `wal_index` | on SQLite: rows kept in memory, sealed, for as long as no commit changed them |
 //! | `sqlite_file` | on SQLite: the file is private, and held by one server |
 //! | `upgrade` | on SQLite: an older schema is copied before it is brought up to date |
@@ -36,6 +37,7 @@ mod iam_rows;
 mod key_uses;
 mod keys;
 mod measures;
+mod pipeline;
 mod policies;
 mod root_keys;
 mod row_cache;
@@ -69,6 +71,7 @@ pub use self::{
     token_keys::{SignAnew, StoredTokenKey, TokenKeyChange},
     tokens::{FoundToken, TokenProof, TokenWrite, UnreadableToken},
     unproven::{NewProof, UnprovenPage, UnprovenSecret, UnprovenVersion},
+    writer::Commits,
 };
 use crate::{crypto::KeyId, domain};
 
@@ -87,7 +90,16 @@ impl Store {
     /// When it cannot be reached, is newer than this program, or does not take the settings that
     /// keep acknowledged writes safe.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, domain::Error> {
-        let engine = Engine::open(url).await?;
+        Self::open_with(url, Commits::Grouped).await
+    }
+
+    /// As [`Store::open`], with a choice that a server does not have.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub async fn open_with(url: &DatabaseUrl, commits: Commits) -> Result<Self, domain::Error> {
+        let engine = Engine::open(url, commits).await?;
         Ok(Self { engine: Arc::new(engine) })
     }
 

@@ -1,14 +1,18 @@
 //! Statements that change secrets and their versions.
 
+use sqlx::FromRow;
+
 use super::{
-    KeyId, Store, StoreError, StoredSnapshot, StoredVersion,
+    Connection, KeyId, Store, StoreError, StoredSnapshot, StoredVersion,
     connection::{execute, fetch_all, fetch_optional},
     engine::lock_secret,
+    pipeline,
+    row_cache::SecretKey,
     secret_rows::{
         SnapshotRow, VersionWithDataRow, custom_metadata_text, join_following, of_secret,
         secret_columns, version_columns,
     },
-    transaction::Tx,
+    transaction::{About, Tx, defer},
 };
 use crate::{
     crypto::{Incarnation, RowMac, SealedData, StateChanges},
@@ -59,11 +63,11 @@ impl Store {
     ///
     /// When storage fails.
     pub async fn delete_secret(&self, okms_id: OkmsId, path: SecretPath) -> Result<bool, Error> {
-        self.write(move |tx| {
+        let about = About { secret: (okms_id, path.clone()), key_id: None };
+        self.write_about(about, move |tx| {
             let path = path.clone();
             Box::pin(async move {
                 tx.wrote = true;
-                tx.only = Some((okms_id, path.clone()));
                 let sql = "DELETE FROM secrets WHERE okms_id = $1 AND path = $2";
                 let okms_id = okms_id.to_string();
                 let rows = execute!(&mut tx.connection, sql, okms_id, path.as_str())?;
@@ -98,16 +102,16 @@ impl Store {
     where
         F: Fn(&StoredSnapshot) -> Result<Decision, Error> + Send + Sync + 'static,
     {
-        let unit = std::sync::Arc::new((okms_id, path, wanted, decide));
-        self.write(move |tx| {
+        let about = About { secret: (okms_id, path), key_id: Some(key_id) };
+        let unit = std::sync::Arc::new((about.secret.clone(), wanted, decide));
+        self.write_about(about, move |tx| {
             let unit = std::sync::Arc::clone(&unit);
             Box::pin(async move {
-                let (okms_id, path, wanted, decide) = &*unit;
-                tx.only = Some((*okms_id, path.clone()));
-                let okms_id = &*okms_id.to_string();
-                let snapshot = snapshot(tx, okms_id, path, wanted, key_id).await?;
+                let (secret, wanted, decide) = &*unit;
+                let snapshot = snapshot(tx, secret, wanted, key_id).await?;
                 let Some((secret_id, snapshot)) = snapshot else { return Ok(None) };
                 let decision = decide(&snapshot)?;
+                let okms_id = &*secret.0.to_string();
                 let place = Place { okms_id, secret_id, key_id };
                 apply(tx, &place, &decision).await?;
                 Ok(Some((snapshot.domain_config, decision.change)))
@@ -125,36 +129,56 @@ struct Place<'a> {
     key_id: KeyId,
 }
 
+/// What a decision may look at, for the row of [`SnapshotRow`].
+const SNAPSHOT: &str = concat!(
+    "SELECT d.cas_required AS domain_cas_required, d.max_versions AS domain_max_versions, \
+     d.deactivate_version_after AS domain_deactivate_version_after, s.secret_id, \
+     (SELECT COUNT(*) FROM domain_keys k WHERE k.key_id = $3 AND k.okms_id = d.okms_id) \
+     AS keys_found, ",
+    secret_columns!(),
+    ", s.custom_metadata FROM domains d \
+     LEFT JOIN secrets s ON s.okms_id = d.okms_id AND s.path = $2 ",
+    join_following!(),
+    " WHERE d.okms_id = $1"
+);
+
+/// On SQLite: reads for many units what [`snapshot`] reads for each, all secrets different.
+pub(super) async fn look_up(
+    tx: &mut Tx<'_>,
+    secrets: Vec<(SecretKey, KeyId)>,
+) -> Result<(), sqlx::Error> {
+    let Connection::Sqlite(connection) = &mut tx.connection else { return Ok(()) };
+    let values = |((okms_id, path), key_id): &(SecretKey, KeyId)| {
+        vec![okms_id.to_string().into(), path.as_str().into(), key_id.as_i64().into()]
+    };
+    let values: Vec<_> = secrets.iter().map(values).collect();
+    let rows = pipeline::fetch_each_row(connection, SNAPSHOT, &values).await?;
+    for ((secret, _), row) in secrets.into_iter().zip(rows) {
+        let row = row.map(|row| SnapshotRow::from_row(&row)).transpose()?;
+        tx.found.insert(secret, row);
+    }
+    Ok(())
+}
+
 /// Reads what a decision may look at, under the lock of the secret; nothing where the key is gone.
 ///
 /// The key is not locked. Should it go before the transaction ends, then the reference to it fails, and
 /// the next try finds that it is gone.
 async fn snapshot(
     tx: &mut Tx<'_>,
-    okms_id: &str,
-    path: &SecretPath,
+    secret: &SecretKey,
     wanted: &Wanted,
     key_id: KeyId,
 ) -> Result<Option<(Option<i64>, StoredSnapshot)>, StoreError> {
+    let (okms_id, path) = (&*secret.0.to_string(), &secret.1);
     let lock = lock_secret(&mut tx.connection, okms_id, path.as_str()).await?;
-    let row = fetch_optional!(
-        &mut tx.connection,
-        SnapshotRow,
-        concat!(
-            "SELECT d.cas_required AS domain_cas_required, d.max_versions AS domain_max_versions, \
-             d.deactivate_version_after AS domain_deactivate_version_after, s.secret_id, \
-             (SELECT COUNT(*) FROM domain_keys k WHERE k.key_id = $3 AND k.okms_id = d.okms_id) \
-             AS keys_found, ",
-            secret_columns!(),
-            ", s.custom_metadata FROM domains d \
-             LEFT JOIN secrets s ON s.okms_id = d.okms_id AND s.path = $2 ",
-            join_following!(),
-            " WHERE d.okms_id = $1"
-        ),
-        okms_id,
-        path.as_str(),
-        key_id.as_i64(),
-    )?;
+    let row = match tx.found.remove(secret) {
+        Some(row) => row,
+        None => {
+            let (path, key_id) = (path.as_str(), key_id.as_i64());
+            fetch_optional!(&mut tx.connection, SnapshotRow, SNAPSHOT, okms_id, path, key_id)?
+        }
+    };
     let row = row.ok_or(Error::DomainNotFound)?;
     if !lock.covers(row.secret_id) {
         // It was made after the lock was asked for: another transaction could change it now.
@@ -234,7 +258,7 @@ async fn apply(tx: &mut Tx<'_>, place: &Place<'_>, decision: &Decision) -> Resul
             if let Some(last) = prune_through {
                 tx.destroyed = true;
                 let sql = "DELETE FROM secret_versions WHERE secret_id = $1 AND version <= $2";
-                execute!(&mut tx.connection, sql, secret_id, i64::from(last.get()))?;
+                defer!(tx, sql, secret_id, i64::from(last.get()))?;
             }
         }
         SecretChange::SetVersions(versions) => {
@@ -292,8 +316,8 @@ async fn update_secret(
     secret: &Secret,
     proof: &SecretProof,
 ) -> Result<(), StoreError> {
-    execute!(
-        &mut tx.connection,
+    defer!(
+        tx,
         "UPDATE secrets SET cas_required = $2, max_versions = $3, deactivate_version_after = $4, \
          custom_metadata = $5, current_version = $6, oldest_version = $7, updated_at = $8, \
          key_id = $9, state_changes = $10, mac = $11 WHERE secret_id = $1",
@@ -318,8 +342,8 @@ async fn count_state_change(
     key_id: KeyId,
     proof: &SecretProof,
 ) -> Result<(), StoreError> {
-    execute!(
-        &mut tx.connection,
+    defer!(
+        tx,
         "UPDATE secrets SET key_id = $2, state_changes = $3, mac = $4 WHERE secret_id = $1",
         id,
         key_id.as_i64(),
@@ -339,8 +363,8 @@ async fn insert_version(
     let sealed = proof.sealed.as_ref();
     let sealed = sealed.ok_or_else(|| Error::Internal("a version without sealed data".into()))?;
     // A row that is there already is nobody's: whoever decided on this change has seen to that.
-    execute!(
-        &mut tx.connection,
+    defer!(
+        tx,
         "INSERT INTO secret_versions (secret_id, version, created_at, deactivated_at, sealed_data, \
          key_id, state_changes, mac_key_id, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $6, $8) \
          ON CONFLICT (secret_id, version) DO UPDATE SET created_at = excluded.created_at, \
@@ -366,8 +390,8 @@ async fn set_version(
     version: &Version,
     proof: &VersionProof,
 ) -> Result<(), StoreError> {
-    execute!(
-        &mut tx.connection,
+    defer!(
+        tx,
         "UPDATE secret_versions SET deactivated_at = $3, \
          sealed_data = CASE WHEN CAST($4 AS BIGINT) = 1 THEN NULL ELSE sealed_data END, \
          key_id = CASE WHEN CAST($4 AS BIGINT) = 1 THEN NULL ELSE key_id END, \

@@ -1,14 +1,16 @@
 //! Units of work.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use sqlx::PgPool;
 
 use super::{
-    Connection, Store, StoreError,
+    Connection, KeyId, Store, StoreError,
     engine::{DEAD_CONNECTION_TRIES, Engine, in_time},
+    pipeline::Deferred,
     row_cache::SecretKey,
+    secret_rows::SnapshotRow,
 };
 use crate::domain::Error;
 
@@ -21,8 +23,19 @@ pub(super) struct Tx<'c> {
     pub(super) destroyed: bool,
     /// Set by a unit that destroys data because somebody deleted it.
     pub(super) deleted: bool,
-    /// Set by a unit that changes nothing but one secret: any other is taken to change everything.
-    pub(super) only: Option<SecretKey>,
+    /// On SQLite, what is still to be written of the units so far. None of it is of a secret that the present
+    /// unit is about, and all of it is written before a unit runs that is about no secret alone.
+    pub(super) deferred: Deferred,
+    /// On SQLite, what units to come will find where they read the secret that they are about.
+    pub(super) found: HashMap<SecretKey, Option<SnapshotRow>>,
+}
+
+/// The secret that a unit of work is about: it changes nothing else, and reads no other secret.
+#[derive(Debug, Clone)]
+pub(super) struct About {
+    pub(super) secret: SecretKey,
+    /// With what key it reads a snapshot, where it does.
+    pub(super) key_id: Option<KeyId>,
 }
 
 /// Work that is done as a whole or not at all.
@@ -33,10 +46,36 @@ pub(super) type UnitOfWork<T> =
     Arc<dyn for<'a, 'c> Fn(&'a mut Tx<'c>) -> BoxFuture<'a, Result<T, StoreError>> + Send + Sync>;
 
 impl<'c> Tx<'c> {
-    pub(super) const fn new(connection: Connection<'c>) -> Self {
-        Self { connection, wrote: false, destroyed: false, deleted: false, only: None }
+    pub(super) fn new(connection: Connection<'c>) -> Self {
+        let (deferred, found) = (Deferred::default(), HashMap::new());
+        Self { connection, wrote: false, destroyed: false, deleted: false, deferred, found }
+    }
+
+    /// Writes what is still to be written.
+    pub(super) async fn settle(&mut self) -> Result<(), sqlx::Error> {
+        match &mut self.connection {
+            Connection::Sqlite(connection) => self.deferred.run(connection).await,
+            Connection::Postgres(_) => Ok(()),
+        }
     }
 }
+
+/// Runs a statement: at once on PostgreSQL, and on SQLite with those of other units, before anything may depend
+/// on it. Of one unit, such statements may run in another order. `Result<(), sqlx::Error>`.
+macro_rules! defer {
+    ($tx:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+        match &mut $tx.connection {
+            $crate::store::Connection::Sqlite(_) => {
+                let values = vec![$($crate::store::pipeline::Value::from($bind)),*];
+                $tx.deferred.add($sql, values);
+                Ok(())
+            }
+            connection => $crate::store::connection::execute!(connection, $sql $(, $bind)*).map(|_| ()),
+        }
+    };
+}
+
+pub(super) use defer;
 
 impl Store {
     /// Runs a unit of work; when this returns `Ok`, its writes are on the disk.
@@ -48,10 +87,22 @@ impl Store {
             + 'static,
         T: Send + 'static,
     {
-        Box::pin(in_time(self.write_untimed(unit))).await
+        Box::pin(in_time(self.write_untimed(None, unit))).await
     }
 
-    async fn write_untimed<T, F>(&self, unit: F) -> Result<T, Error>
+    /// Runs a unit of work that is about one secret.
+    pub(super) async fn write_about<T, F>(&self, about: About, unit: F) -> Result<T, Error>
+    where
+        F: for<'a, 'c> Fn(&'a mut Tx<'c>) -> BoxFuture<'a, Result<T, StoreError>>
+            + Send
+            + Sync
+            + 'static,
+        T: Send + 'static,
+    {
+        Box::pin(in_time(self.write_untimed(Some(about), unit))).await
+    }
+
+    async fn write_untimed<T, F>(&self, about: Option<About>, unit: F) -> Result<T, Error>
     where
         F: for<'a, 'c> Fn(&'a mut Tx<'c>) -> BoxFuture<'a, Result<T, StoreError>>
             + Send
@@ -60,7 +111,7 @@ impl Store {
         T: Send + 'static,
     {
         match &*self.engine {
-            Engine::Sqlite { writer, .. } => writer.run(Arc::new(unit)).await,
+            Engine::Sqlite { writer, .. } => writer.run(about, Arc::new(unit)).await,
             Engine::Postgres(pool) => {
                 // In a task of its own: a caller that goes away must not leave a transaction half
                 // begun on a connection that others will use.

@@ -7,11 +7,16 @@
 //! again in a transaction of its own, so nobody fails for another's fault. That is cheaper than a
 //! savepoint for each unit, which would cost two more round trips to SQLite's thread every time.
 //!
+//! Round trips to that thread are most of what a unit costs. So those that are each about a secret of their own
+//! share them: what they read is read for all of them before the first runs, and what they write is
+//! written when all have run. Whoever comes to a secret again, or is about anything else, runs after what was
+//! deferred.
+//!
 //! An error of SQLite's own always spoils the batch, even from a read: on some of them (a full disk, a
 //! failing one) SQLite ends the whole transaction by itself, and what came after would no longer be one.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::Duration,
@@ -22,6 +27,7 @@ use sqlx::{ConnectOptions, Connection as _, SqliteConnection, sqlite::SqliteConn
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::Instant,
 };
 
 use super::{
@@ -30,15 +36,28 @@ use super::{
     connection::execute,
     measures::{GroupSizes, WriterMeasures},
     row_cache::{Changed, RowCache},
-    transaction::{Tx, UnitOfWork},
+    secret_changes::look_up,
+    transaction::{About, Tx, UnitOfWork},
 };
 use crate::domain::Error;
+
+/// How units of work come to a commit on SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commits {
+    /// All that wait share one.
+    Grouped,
+    /// Each has its own and nothing queues: what grouping is measured against, for nothing else. A caller that
+    /// goes away leaves its transaction open, and what is deleted leaves the file with the next write only.
+    Each,
+}
 
 /// The way to the writer.
 pub(super) struct Writer {
     queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     groups: Arc<GroupSizes>,
+    /// The writer itself, where there is no queue.
+    each: tokio::sync::Mutex<Option<Box<Writing>>>,
 }
 
 impl Writer {
@@ -47,12 +66,18 @@ impl Writer {
         options: SqliteConnectOptions,
         cleaning: Cleaning,
         cache: Arc<RowCache>,
+        commits: Commits,
     ) -> Self {
-        let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
         let groups = Arc::new(GroupSizes::default());
         let writing = Writing { connection, options, cleaning, cache, groups: Arc::clone(&groups) };
-        let task = tokio::spawn(writing.run(jobs));
-        Self { queue: Mutex::new(Some(queue)), task: tokio::sync::Mutex::new(Some(task)), groups }
+        let (queue, task, each) = match commits {
+            Commits::Grouped => {
+                let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
+                (Some(queue), Some(tokio::spawn(writing.run(jobs))), None)
+            }
+            Commits::Each => (None, None, Some(Box::new(writing))),
+        };
+        Self { queue: Mutex::new(queue), task: task.into(), groups, each: each.into() }
     }
 
     /// What it has done, and what waits for it.
@@ -63,11 +88,19 @@ impl Writer {
     }
 
     /// Queues a unit of work and waits until it is committed, or refused.
-    pub(super) async fn run<T: Send + 'static>(&self, unit: UnitOfWork<T>) -> Result<T, Error> {
-        let queue = self.queue.lock().ok().and_then(|queue| queue.clone());
-        let queue = queue.ok_or_else(closed)?;
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        about: Option<About>,
+        unit: UnitOfWork<T>,
+    ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(Queued { unit, result: None, answer });
+        let job = Box::new(Queued { about, unit, result: None, answer });
+        let queue = self.queue.lock().ok().and_then(|queue| queue.clone());
+        let Some(queue) = queue else {
+            let mut each = self.each.lock().await;
+            each.as_mut().ok_or_else(closed)?.write_alone(job).await;
+            return answered.await.map_err(|_| closed())?;
+        };
         match queue.send_timeout(job, QUEUE_TIMEOUT).await {
             Ok(()) => answered.await.map_err(|_| closed())?,
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
@@ -86,6 +119,9 @@ impl Writer {
             // It ends by itself once the queue is empty; that it panicked was logged by the runtime.
             let _ = task.await;
         }
+        if let Some(writing) = self.each.lock().await.take() {
+            writing.end().await;
+        }
     }
 }
 
@@ -95,6 +131,9 @@ fn closed() -> Error {
 
 /// A unit of work in the queue, whatever it results in.
 trait Job: Send {
+    /// What it is about, where that is one secret.
+    fn about(&self) -> Option<&About>;
+
     /// Whether nobody waits for the answer any more. A caller that was told of an outage asks again;
     /// its first request must not be done beside its second.
     fn is_abandoned(&self) -> bool;
@@ -107,19 +146,24 @@ trait Job: Send {
 }
 
 struct Queued<T> {
+    about: Option<About>,
     unit: UnitOfWork<T>,
     result: Option<Result<T, StoreError>>,
     answer: oneshot::Sender<Result<T, Error>>,
 }
 
 impl<T: Send + 'static> Job for Queued<T> {
+    fn about(&self) -> Option<&About> {
+        self.about.as_ref()
+    }
+
     fn is_abandoned(&self) -> bool {
         self.answer.is_closed()
     }
 
     fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> BoxFuture<'a, Result<(), ()>> {
         Box::pin(async move {
-            (tx.wrote, tx.only) = (false, None);
+            tx.wrote = false;
             // A panic here would end the only writer there is.
             let result = AssertUnwindSafe((self.unit)(tx)).catch_unwind().await;
             let panicked = result.is_err();
@@ -178,6 +222,10 @@ impl Writing {
                 self.write(batch).await;
             }
         }
+        self.end().await;
+    }
+
+    async fn end(mut self) {
         if self.cleaning.is_due() {
             self.cleaning.run_all(&mut self.connection).await;
         }
@@ -187,25 +235,31 @@ impl Writing {
         }
     }
 
+    /// Writes a unit without a queue, and does then what the queue would have left time for.
+    async fn write_alone(&mut self, job: Box<dyn Job>) {
+        self.write(VecDeque::from([job])).await;
+        if self.cleaning.due() <= Instant::now() {
+            self.cleaning.run(&mut self.connection).await;
+        }
+    }
+
     /// Writes a batch, and its units one by one if one of them spoils it.
     async fn write(&mut self, batch: VecDeque<Box<dyn Job>>) {
-        let Err(batch) = self.try_write(batch).await else { return };
+        let Err(Undone { batch, .. }) = self.try_write(batch).await else { return };
         for job in batch {
-            if let Err(mut alone) = self.try_write(VecDeque::from([job])).await
+            if let Err(Undone { batch: mut alone, error }) =
+                self.try_write(VecDeque::from([job])).await
                 && let Some(job) = alone.pop_front()
             {
-                // Its own error is its answer; the transaction was rolled back.
-                job.answer(Ok(()));
+                // Its own error is its answer, or that of what it deferred; the transaction was rolled back.
+                job.answer(error.map_or(Ok(()), |error| Err(StoreError::Sql(error).into())));
             }
         }
     }
 
     /// Writes a batch in one transaction and answers it; gives it back, unanswered and undone, where
     /// a unit failed after it had written.
-    async fn try_write(
-        &mut self,
-        mut batch: VecDeque<Box<dyn Job>>,
-    ) -> Result<(), VecDeque<Box<dyn Job>>> {
+    async fn try_write(&mut self, mut batch: VecDeque<Box<dyn Job>>) -> Result<(), Undone> {
         let committed = match self.execute("BEGIN IMMEDIATE").await {
             Err(error) => {
                 // Perhaps the connection is of no use any more.
@@ -214,23 +268,19 @@ impl Writing {
             }
             Ok(()) => {
                 let mut tx = Tx::new(Connection::Sqlite(&mut self.connection));
-                let mut changed = Some(Vec::new());
-                for job in &mut batch {
-                    if job.run(&mut tx).await.is_err() {
+                let changed = match run_all(&mut batch, &mut tx).await {
+                    Ok(changed) => changed,
+                    Err(error) => {
                         self.roll_back().await;
-                        return Err(batch);
+                        return Err(Undone { batch, error });
                     }
-                    match (tx.only.take(), &mut changed) {
-                        (Some(secret), Some(secrets)) => secrets.push(secret),
-                        _ => changed = None,
-                    }
-                }
+                };
                 let (destroyed, deleted) = (tx.destroyed, tx.deleted);
                 let cache = Arc::clone(&self.cache);
                 let commit = cache.commit();
                 let committed = self.commit(deleted).await;
                 if committed.is_ok() {
-                    commit.done(changed.map_or(Changed::Anything, Changed::Secrets));
+                    commit.done(changed);
                 }
                 if committed.is_err() {
                     self.roll_back().await;
@@ -273,6 +323,53 @@ impl Writing {
             Err(error) => tracing::error!(%error, "SQLite cannot be opened again"),
         }
     }
+}
+
+/// A batch that was rolled back.
+struct Undone {
+    batch: VecDeque<Box<dyn Job>>,
+    /// Why, where that is not the result of one of its units.
+    error: Option<sqlx::Error>,
+}
+
+/// Runs all units of a batch, one after another, and writes what they deferred: what they changed. An error leaves
+/// the transaction in doubt; it is `None` where a unit has it for its result.
+async fn run_all(
+    batch: &mut VecDeque<Box<dyn Job>>,
+    tx: &mut Tx<'_>,
+) -> Result<Changed, Option<sqlx::Error>> {
+    let mut begun = HashSet::with_capacity(batch.len());
+    // One reads for itself what it needs.
+    if batch.len() > 1 {
+        let about = batch.iter().filter_map(|job| job.about());
+        // The first of each secret only: what the next finds, that one makes.
+        let first = about.filter(|about| begun.insert(about.secret.clone()));
+        let first = first.filter_map(|about| Some((about.secret.clone(), about.key_id?)));
+        look_up(tx, first.collect()).await?;
+        begun.clear();
+    }
+    let mut changed_anything = false;
+    for job in batch {
+        match job.about() {
+            Some(About { secret, .. }) => {
+                if !begun.insert(secret.clone()) {
+                    tx.settle().await?;
+                    tx.found.remove(secret);
+                }
+            }
+            None => {
+                tx.settle().await?;
+                tx.found.clear();
+                changed_anything = true;
+            }
+        }
+        job.run(tx).await.map_err(|()| None)?;
+    }
+    tx.settle().await?;
+    Ok(match changed_anything {
+        true => Changed::Anything,
+        false => Changed::Secrets(begun.into_iter().collect()),
+    })
 }
 
 /// Units that may wait. At some thousand units a second, more could not be written within the time

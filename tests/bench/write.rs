@@ -1,7 +1,6 @@
-//! Durable writes: new versions of distinct secrets and of one, against the floors of the disk. `disk` appends
-//! as many bytes as okmsd has had written for an answer, with one sync for a group as large as there are
-//! connections; `one commit` is a bare SQLite that commits each write for itself, without network, keys or
-//! audit log.
+//! Durable writes: new versions of distinct secrets and of one. `disk` appends as many bytes as okmsd has had
+//! written for an answer, with one sync for a group as large as there are connections; `one commit` is the same
+//! server with a commit for each write and no queue.
 
 mod support;
 
@@ -15,16 +14,13 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use sqlx::{
-    ConnectOptions, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
-};
 use support::{
     Options, Report, client,
     compare::{HttpSubject, OKMSD, Subject, compare},
-    http::{Ask, Protocol, Question},
+    http::{self, Ask, Protocol, Question},
     load::{self, Measured, Pace, Worker},
-    okmsd::{self, DATA, Okmsd, new_version, path},
+    okmsd::{DATA, Okmsd, new_version, path},
+    one_commit::OneCommit,
     report::{Quantity, Target},
 };
 use tempfile::TempDir;
@@ -38,10 +34,13 @@ async fn bench(options: &Options, report: &mut Report) {
     let mut okmsd = Okmsd::start();
     okmsd.fill(secrets).await;
     okmsd.stop();
-    let one_commit = OneCommit::new(&okmsd, secrets);
+    let one_commit = OneCommit::of(&okmsd);
     okmsd.restart();
     let distinct = distinct(&okmsd, secrets);
-    let hot = hot(&okmsd).await;
+    let hot = hot(&okmsd);
+    for server in [&okmsd.target(), &one_commit.target] {
+        fill_hot(&okmsd, server).await;
+    }
     for connections in options.choose(&[1, 16, 64, 256][..], &[1, 64]) {
         for (kind, ask) in [("distinct", &distinct), ("hot", &hot)] {
             let case = case(kind, *connections);
@@ -62,28 +61,32 @@ async fn measure(
     options: &Options,
     report: &mut Report,
 ) {
-    let mut ours = HttpSubject {
-        name: OKMSD.to_owned(),
-        process: okmsd.process(),
-        target: okmsd.target(),
+    let server = |name: &str, process, target| HttpSubject {
+        name: name.to_owned(),
+        process,
+        target,
         protocol: Protocol::Http1 { connections },
         ask: ask.clone(),
     };
+    let mut ours = server(OKMSD, okmsd.process(), okmsd.target());
     let measured = ours.measure(Pace::Closed, options).await;
     let written = measured.usage.as_ref().expect("a process").written / measured.answers.max(1);
     let bytes = usize::try_from(written).expect("a small number");
     let mut subjects: Vec<Box<dyn Subject + '_>> =
         vec![Box::new(ours), Box::new(Disk::new(connections, bytes))];
     if connections == 1 || connections == 64 {
+        let one_commit = server(ONE_COMMIT, one_commit.process(), one_commit.target.clone());
         subjects.push(Box::new(one_commit));
     }
     compare(case, &mut subjects, options, report).await;
 }
 
 fn judge(report: &mut Report) {
-    let many = case("distinct", 64);
-    // A server with a commit for each write would do more than this, and so be slower.
-    report.ratio((&many, OKMSD), (&many, ONE_COMMIT), Quantity::Rate, Target::AtLeast(5.0));
+    let (one, many) = (case("distinct", 1), case("distinct", 64));
+    for (case, least) in [(&one, 0.9), (&many, 5.0)] {
+        let target = Target::AtLeast(least);
+        report.ratio((case, OKMSD), (case, ONE_COMMIT), Quantity::Rate, target);
+    }
     for (quantity, most) in [(Quantity::P99, 20.0), (Quantity::Max, 100.0)] {
         if let Some(value) = report.worst(&many, OKMSD, quantity) {
             let what = format!("{quantity:?} in ms");
@@ -105,12 +108,18 @@ fn distinct(okmsd: &Okmsd, secrets: u64) -> Ask {
     })
 }
 
-/// One secret at a time. The numbers of its versions end, so there are some to go on with.
-async fn hot(okmsd: &Okmsd) -> Ask {
-    for number in 0..HOT_SECRETS {
+/// Makes the secrets of [`hot`].
+async fn fill_hot(okmsd: &Okmsd, server: &http::Target) {
+    let secrets = okmsd.v2("secret");
+    http::repeat(server, HOT_SECRETS, move |number| {
         let body = format!(r#"{{"path":"hot/{number}","version":{{"data":{DATA}}}}}"#);
-        okmsd.answer(&Question::post(okmsd.v2("secret"), body)).await;
-    }
+        Question::post(&secrets, body)
+    })
+    .await;
+}
+
+/// One secret at a time. The numbers of its versions end, so there are some to go on with.
+fn hot(okmsd: &Okmsd) -> Ask {
     let base = okmsd.v2("secret");
     let asked = AtomicU64::new(0);
     Arc::new(move |_| {
@@ -171,87 +180,6 @@ impl Worker for Appender {
             })
             .map_err(|error| error.to_string())
         })
-    }
-}
-
-/// SQLite with okmsd's settings on a copy of its store: what a write reads and writes there, one commit each.
-struct OneCommit {
-    folder: TempDir,
-    secrets: u64,
-}
-
-impl OneCommit {
-    /// Copies the store of a server that does not run.
-    fn new(okmsd: &Okmsd, secrets: u64) -> Self {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-        std::fs::copy(okmsd.file(okmsd::DATABASE), folder.path().join(okmsd::DATABASE))
-            .expect("a copy");
-        Self { folder, secrets }
-    }
-}
-
-impl Subject for &OneCommit {
-    fn name(&self) -> &str {
-        ONE_COMMIT
-    }
-
-    fn has_pace(&self) -> bool {
-        false
-    }
-
-    fn measure<'a>(&'a mut self, pace: Pace, options: &'a Options) -> BoxFuture<'a, Measured> {
-        Box::pin(async move {
-            let connection = SqliteConnectOptions::new()
-                .filename(self.folder.path().join(okmsd::DATABASE))
-                .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(SqliteSynchronous::Full)
-                .foreign_keys(true)
-                .pragma("secure_delete", "ON")
-                .disable_statement_logging();
-            let connection = connection.connect().await.expect("SQLite");
-            let worker = Committer { connection, secrets: self.secrets, number: 0 };
-            let (warm_up, time) = (options.warm_up, options.time);
-            load::run(vec![Box::new(worker)], pace, warm_up, time, None).await
-        })
-    }
-}
-
-struct Committer {
-    connection: SqliteConnection,
-    secrets: u64,
-    number: u64,
-}
-
-impl Worker for Committer {
-    fn ask(&mut self) -> BoxFuture<'_, Result<(), String>> {
-        self.number += 1;
-        let path = path(self.number % self.secrets);
-        Box::pin(async move { self.commit(&path).await.map_err(|error| error.to_string()) })
-    }
-}
-
-impl Committer {
-    async fn commit(&mut self, path: &str) -> Result<(), sqlx::Error> {
-        let connection = &mut self.connection;
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-        let (id, version): (i64, i64) =
-            sqlx::query_as("SELECT secret_id, current_version FROM secrets WHERE path = $1")
-                .bind(path)
-                .fetch_one(&mut *connection)
-                .await?;
-        for sql in [
-            "UPDATE secrets SET current_version = $2 + 1, updated_at = updated_at + 1 \
-             WHERE secret_id = $1",
-            "INSERT INTO secret_versions (secret_id, version, created_at, sealed_data, key_id, \
-             state_changes, mac_key_id, mac) SELECT secret_id, $2 + 1, created_at, sealed_data, \
-             key_id, state_changes, mac_key_id, mac FROM secret_versions \
-             WHERE secret_id = $1 AND version = $2",
-            "DELETE FROM secret_versions WHERE secret_id = $1 AND version <= $2 - 9",
-        ] {
-            sqlx::query(sql).bind(id).bind(version).execute(&mut *connection).await?;
-        }
-        sqlx::query("COMMIT").execute(connection).await?;
-        Ok(())
     }
 }
 

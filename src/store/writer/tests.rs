@@ -8,11 +8,11 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 use crate::{
-    domain::Error,
+    domain::{Error, OkmsId, SecretPath},
     store::{
         DatabaseUrl, Store, StoreError,
         connection::{execute, fetch_all},
-        transaction::Tx,
+        transaction::{About, Tx, defer},
     },
 };
 
@@ -153,6 +153,70 @@ async fn a_batch_is_one_transaction_until_a_unit_spoils_it() {
     in_one_batch(&store, join_all(units)).await.into_iter().for_each(|done| done.unwrap());
     assert_eq!(runs.load(Ordering::SeqCst), 20, "nothing was run again");
     assert_eq!(numbers(&store).await.len(), 20);
+    store.close().await;
+}
+
+fn about(path: &str) -> About {
+    let secret = (OkmsId::new(uuid::Uuid::nil()), SecretPath::parse(path).unwrap());
+    About { secret, key_id: None }
+}
+
+/// Writes a number with those of other units.
+async fn insert_later(tx: &mut Tx<'_>, number: i64) -> Result<i64, StoreError> {
+    tx.wrote = true;
+    defer!(tx, "INSERT INTO numbers (number) VALUES ($1)", number)?;
+    Ok(number)
+}
+
+/// Writes how many numbers there are, and counts that it was run.
+async fn insert_count(tx: &mut Tx<'_>, runs: Arc<AtomicUsize>) -> Result<i64, StoreError> {
+    runs.fetch_add(1, Ordering::SeqCst);
+    let sql = "SELECT number FROM numbers";
+    let numbers = fetch_all!(&mut tx.connection, (i64,), sql)?;
+    insert_later(tx, i64::try_from(numbers.len()).unwrap()).await
+}
+
+#[tokio::test]
+async fn what_a_unit_deferred_is_its_own_failure() {
+    let (store, _folder) = store().await;
+    assert_eq!(write(&store, 7, Then::Succeed).await, Ok(7));
+    let units = (0..20).map(|number| {
+        let about = about(&number.to_string());
+        store.write_about(about, move |tx| insert_later(tx, number).boxed())
+    });
+    for (number, result) in (0..).zip(in_one_batch(&store, join_all(units)).await) {
+        match number {
+            7 => assert!(matches!(result, Err(Error::Internal(_))), "{result:?}"),
+            _ => assert_eq!(result, Ok(number)),
+        }
+    }
+    assert_eq!(numbers(&store).await, (0..20).collect::<Vec<_>>());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_is_deferred_is_there_for_whoever_may_depend_on_it() {
+    let (store, _folder) = store().await;
+    let runs = Arc::new(AtomicUsize::new(0));
+    // Some about one secret, and some about none.
+    let units = (0..20).map(|unit| {
+        let (store, runs) = (&store, runs.clone());
+        let all = async move {
+            match unit % 4 {
+                3 => store.write(move |tx| insert_count(tx, runs.clone()).boxed()).await,
+                _ => {
+                    store
+                        .write_about(about("x"), move |tx| insert_count(tx, runs.clone()).boxed())
+                        .await
+                }
+            }
+        };
+        all.boxed()
+    });
+    let counts = in_one_batch(&store, join_all(units)).await;
+    let counts: Vec<_> = counts.into_iter().map(Result::unwrap).collect();
+    assert_eq!(counts, (0..20).collect::<Vec<_>>());
+    assert_eq!(runs.load(Ordering::SeqCst), 20, "nothing was run again");
     store.close().await;
 }
 

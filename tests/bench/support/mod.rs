@@ -7,6 +7,7 @@
 //! | `http` | workers that ask over HTTP |
 //! | `okmsd` | okmsd in a process of its own, and what is asked of it |
 //! | `floor` | the same listener, TLS and HTTP in a process that answers always the same |
+//! | `one_commit` | okmsd with a commit for each write |
 //! | `process` | what a process takes of the machine |
 //! | `compare` | measuring subjects in turns |
 //! | `report` | the table and the JSON |
@@ -22,6 +23,7 @@ pub mod harness;
 pub mod http;
 pub mod load;
 pub mod okmsd;
+pub mod one_commit;
 pub mod options;
 pub mod process;
 pub mod report;
@@ -40,10 +42,12 @@ pub use self::{
 /// of the cases to run have in them, all of them where there is none.
 pub fn main(name: &str, bench: impl AsyncFnOnce(&Options, &mut Report)) {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if let [flag, folder] = &arguments[..]
-        && flag == floor::FLAG
-    {
-        return floor::serve(&PathBuf::from(folder));
+    if let [flag, folder] = &arguments[..] {
+        match flag.as_str() {
+            floor::FLAG => return floor::serve(&PathBuf::from(folder)),
+            one_commit::FLAG => return one_commit::serve(&PathBuf::from(folder)),
+            _ => {}
+        }
     }
     let options = Options::new(&arguments);
     let mut report = Report::new(name, &options);
