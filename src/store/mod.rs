@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `engine` | connecting, and all that differs between the engines |
 //! | `connection` | running one statement on either engine |
+//! | `shelf` | connections between two pieces of work |
 //! | `transaction` | units of work; on PostgreSQL one transaction each |
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `row_cache`, `wal_index` | on SQLite: rows kept in memory, sealed, for as long as no commit changed them |
@@ -38,6 +39,7 @@ mod row_cache;
 mod secret_changes;
 mod secret_rows;
 mod secrets;
+mod shelf;
 mod token_keys;
 mod tokens;
 mod transaction;
