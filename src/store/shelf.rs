@@ -72,7 +72,8 @@ impl<DB: Database> Shelf<DB> {
         };
         let taken = match found {
             Some(taken) => taken,
-            None => Taken { connection: shared.pool.acquire().await?, since },
+            // In a box: the future is large, and seldom needed.
+            None => Taken { connection: Box::pin(shared.pool.acquire()).await?, since },
         };
         Ok(AtWork { taken, shared, _turn: turn })
     }
