@@ -28,26 +28,29 @@ struct Reads<V> {
 }
 
 /// A read that has not begun when somebody joins it.
-type NextRead<V> = Arc<OnceCell<V>>;
+type NextRead<V> = Arc<OnceCell<Result<V, Error>>>;
 
 impl<K: Clone + Eq + Hash, V: Clone> SharedReads<K, V> {
-    /// What `read` finds, or one that another asker makes from now on. A read that fails, or whose asker goes away,
-    /// is made by the next who waits for it.
+    /// What `read` finds, or one that another asker makes from now on. Where that goes away, the next who waits makes
+    /// it.
     ///
     /// # Errors
     ///
-    /// As `read`, or [`Error::Unavailable`] where it all takes too long.
+    /// As the read, or [`Error::Unavailable`] where it all takes too long.
     pub(super) async fn read<F>(&self, key: K, read: impl FnOnce() -> F) -> Result<V, Error>
     where
         F: Future<Output = Result<V, Error>>,
     {
         let asking = self.ask(key);
-        let reading = asking.read.get_or_try_init(|| async {
-            let _under_way = timeout(UNDER_WAY_TIME, asking.under_way.lock()).await;
-            asking.begin();
-            read().await
-        });
-        Box::pin(in_time(reading)).await.cloned()
+        let reading = async {
+            let found = asking.read.get_or_init(|| async {
+                let _under_way = timeout(UNDER_WAY_TIME, asking.under_way.lock()).await;
+                asking.begin();
+                read().await
+            });
+            found.await.clone()
+        };
+        Box::pin(in_time(reading)).await
     }
 
     fn ask(&self, key: K) -> Asking<'_, K, V> {
@@ -176,17 +179,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_fails_fails_for_its_asker_alone() {
-        let reads = SharedReads::default();
-        let failing = reads.read("a", || async {
-            tokio::task::yield_now().await;
-            Err(Error::Unavailable("gone".into()))
-        });
-        let mut failing = Box::pin(failing);
-        assert_eq!(poll_immediate(&mut failing).await, None);
-        let read = reads.read("a", || async { Ok(1) });
-        let (failed, read) = tokio::join!(failing, read);
-        assert_eq!((failed, read), (Err(Error::Unavailable("gone".into())), Ok(1)));
+    async fn a_read_that_fails_fails_for_those_who_share_it() {
+        let (reads, begun, answer) = (SharedReads::default(), AtomicU32::new(0), Notify::new());
+        let gone = || Error::Unavailable("gone".into());
+        let fail = || {
+            reads.read("a", || async {
+                begun.fetch_add(1, Ordering::SeqCst);
+                answer.notified().await;
+                Err(gone())
+            })
+        };
+        let mut first = Box::pin(fail());
+        assert_eq!(poll_immediate(&mut first).await, None);
+        let mut others = Box::pin(join_all((0..5).map(|_| fail())));
+        assert_eq!(poll_immediate(&mut others).await, None);
+        answer.notify_waiters();
+        assert_eq!(first.await, Err(gone()));
+        assert_eq!(poll_immediate(&mut others).await, None);
+        answer.notify_waiters();
+        assert_eq!(others.await, vec![Err(gone()); 5]);
+        assert_eq!(
+            begun.load(Ordering::SeqCst),
+            2,
+            "an outage is not waited for by one after the other"
+        );
+        assert_eq!(reads.read("a", || async { Ok(1) }).await, Ok(1));
     }
 
     #[tokio::test(start_paused = true)]
