@@ -170,6 +170,17 @@ impl Store {
             return Ok(Some(kept));
         }
         let as_of = cache.and_then(RowCache::as_of);
+        let found = self.callers.credentials.read(id, || self.read_credential(id)).await?;
+        if let (Some(cache), Some(as_of), Some(found)) = (cache, as_of, &found) {
+            cache.keep_credential(as_of, Arc::clone(found));
+        }
+        Ok(found)
+    }
+
+    async fn read_credential(
+        &self,
+        id: CredentialId,
+    ) -> Result<Option<Arc<FoundCredential>>, Error> {
         let sql = select_credentials!("WHERE c.credential_id = $1");
         let row = self
             .read(move |connection| {
@@ -178,11 +189,7 @@ impl Store {
                 )
             })
             .await?;
-        let found = row.map(CredentialRow::into_credential).transpose()?.map(Arc::new);
-        if let (Some(cache), Some(as_of), Some(found)) = (cache, as_of, &found) {
-            cache.keep_credential(as_of, Arc::clone(found));
-        }
-        Ok(found)
+        Ok(row.map(CredentialRow::into_credential).transpose()?.map(Arc::new))
     }
 
     /// The credential of a certificate.
@@ -213,6 +220,15 @@ impl Store {
     ///
     /// When storage fails.
     pub async fn find_external(
+        &self,
+        okms_id: OkmsId,
+        fingerprint: [u8; 32],
+    ) -> Result<Option<FoundExternal>, Error> {
+        let read = || self.read_external(okms_id, fingerprint);
+        self.callers.externals.read((okms_id, fingerprint), read).await
+    }
+
+    async fn read_external(
         &self,
         okms_id: OkmsId,
         fingerprint: [u8; 32],

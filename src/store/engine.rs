@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    ConnectOptions, Connection as _, PgPool, SqliteConnection, SqlitePool,
+    ConnectOptions, Connection as _, Postgres, Sqlite, SqliteConnection,
     migrate::{Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -22,6 +22,7 @@ use super::{
     connection::{execute, fetch_optional},
     error::is_disconnect,
     row_cache::RowCache,
+    shelf::Shelf,
     sqlite_file, upgrade,
     writer::{Commits, Writer},
 };
@@ -117,8 +118,8 @@ impl std::error::Error for DatabaseUrlError {}
 
 /// The connections to a database.
 pub(super) enum Engine {
-    Sqlite { readers: SqlitePool, writer: Writer, cache: Arc<RowCache> },
-    Postgres(PgPool),
+    Sqlite { readers: Shelf<Sqlite>, writer: Writer, cache: Arc<RowCache> },
+    Postgres(Shelf<Postgres>),
 }
 
 impl Engine {
@@ -144,7 +145,7 @@ impl Engine {
                 readers.close().await;
                 cache.close();
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(connections) => connections.close().await,
         }
     }
 }
@@ -174,21 +175,28 @@ impl Store {
     {
         match &*self.engine {
             Engine::Sqlite { readers, .. } => {
-                let mut connection = readers.acquire().await.map_err(StoreError::Sql)?;
+                let mut connection = readers.take().await.map_err(StoreError::Sql)?;
                 let read = read(&mut Connection::Sqlite(&mut connection)).await;
+                if read.is_ok() {
+                    connection.lay_back();
+                }
                 Ok(read.map_err(StoreError::Sql)?)
             }
-            Engine::Postgres(pool) => {
+            Engine::Postgres(connections) => {
                 let mut tries_left = DEAD_CONNECTION_TRIES;
                 loop {
-                    let mut connection = pool.acquire().await.map_err(StoreError::Sql)?;
+                    let mut connection = connections.take().await.map_err(StoreError::Sql)?;
                     match read(&mut Connection::Postgres(&mut connection)).await {
+                        Ok(found) => {
+                            connection.lay_back();
+                            return Ok(found);
+                        }
                         Err(error) if is_disconnect(&error) && tries_left > 0 => {
                             // Not given back to the pool: the next try gets another one.
-                            drop(connection.detach());
+                            connection.discard();
                             tries_left -= 1;
                         }
-                        read => return Ok(read.map_err(StoreError::Sql)?),
+                        Err(error) => return Err(StoreError::Sql(error).into()),
                     }
                 }
             }
@@ -229,7 +237,7 @@ async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
     let cache = Arc::new(RowCache::open(&path)?);
     try_out(&cache, &mut connection).await;
     let writer = Writer::start(connection, options, cleaning, Arc::clone(&cache), commits);
-    Ok(Engine::Sqlite { readers, writer, cache })
+    Ok(Engine::Sqlite { readers: Shelf::new(readers), writer, cache })
 }
 
 /// Keeps no rows where a commit does not show in the file that tells of commits: on a file system that is not what it
@@ -307,7 +315,7 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError>
             })
         })
         .connect_lazy_with(options);
-    Ok(Engine::Postgres(pool))
+    Ok(Engine::Postgres(Shelf::new(pool)))
 }
 
 /// An acknowledged write must survive a crash of the database server, whatever the default of the

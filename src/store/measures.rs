@@ -80,11 +80,9 @@ impl GroupSizes {
 impl Store {
     /// What can be told without asking the database.
     pub fn measures(&self) -> StoreMeasures {
-        let (size, idle, writer) = match &*self.engine {
-            Engine::Sqlite { readers, writer, .. } => {
-                (readers.size(), readers.num_idle(), Some(writer.measures()))
-            }
-            Engine::Postgres(pool) => (pool.size(), pool.num_idle(), None),
+        let ((size, idle), writer) = match &*self.engine {
+            Engine::Sqlite { readers, writer, .. } => (readers.sizes(), Some(writer.measures())),
+            Engine::Postgres(connections) => (connections.sizes(), None),
         };
         let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
         StoreMeasures { connections: Connections { idle, used: size - idle }, writer }

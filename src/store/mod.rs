@@ -12,6 +12,8 @@
 //! |---|---|
 //! | `engine` | connecting, and all that differs between the engines |
 //! | `connection` | running one statement on either engine |
+//! | `shared_reads` | one read for all who ask the same at the same time |
+//! | `shelf` | connections between two pieces of work |
 //! | `transaction` | units of work; on PostgreSQL one transaction each |
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `pipeline` | on SQLite: many statements in one round trip |
@@ -44,6 +46,8 @@ mod row_cache;
 mod secret_changes;
 mod secret_rows;
 mod secrets;
+mod shared_reads;
+mod shelf;
 mod sqlite_file;
 mod token_keys;
 mod tokens;
@@ -55,7 +59,7 @@ mod writer;
 
 use std::sync::Arc;
 
-use self::{connection::Connection, engine::Engine, error::StoreError};
+use self::{connection::Connection, engine::Engine, error::StoreError, shared_reads::SharedReads};
 pub use self::{
     credentials::{FoundCredential, FoundExternal, FoundRegistration},
     domains::UnreadableDomain,
@@ -73,12 +77,24 @@ pub use self::{
     unproven::{NewProof, UnprovenPage, UnprovenSecret, UnprovenVersion},
     writer::Commits,
 };
-use crate::{crypto::KeyId, domain};
+use crate::{
+    crypto::{KeyId, TokenHash},
+    domain::{self, CredentialId, OkmsId},
+};
 
 /// The database. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<Engine>,
+    callers: Arc<CallerReads>,
+}
+
+/// What the requests of one caller ask for at the same time.
+#[derive(Default)]
+struct CallerReads {
+    credentials: SharedReads<CredentialId, Option<Arc<FoundCredential>>>,
+    externals: SharedReads<(OkmsId, [u8; 32]), Option<FoundExternal>>,
+    tokens: SharedReads<TokenHash, Option<FoundToken>>,
 }
 
 impl Store {
@@ -100,7 +116,7 @@ impl Store {
     /// As [`Store::open`].
     pub async fn open_with(url: &DatabaseUrl, commits: Commits) -> Result<Self, domain::Error> {
         let engine = Engine::open(url, commits).await?;
-        Ok(Self { engine: Arc::new(engine) })
+        Ok(Self { engine: Arc::new(engine), callers: Arc::default() })
     }
 
     /// Finishes what is under way and closes all connections.

@@ -148,6 +148,10 @@ impl Store {
     ///
     /// When storage fails.
     pub async fn find_token(&self, hash: TokenHash) -> Result<Option<FoundToken>, Error> {
+        self.callers.tokens.read(hash, || self.read_token(hash)).await
+    }
+
+    async fn read_token(&self, hash: TokenHash) -> Result<Option<FoundToken>, Error> {
         let sql = select_tokens!("WHERE t.token_hash = $1");
         let row = self
             .read(move |connection| {

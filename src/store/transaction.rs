@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use sqlx::PgPool;
+use sqlx::Postgres;
 
 use super::{
     Connection, KeyId, Store, StoreError,
@@ -11,6 +11,7 @@ use super::{
     pipeline::Deferred,
     row_cache::SecretKey,
     secret_rows::SnapshotRow,
+    shelf::Shelf,
 };
 use crate::domain::Error;
 
@@ -112,10 +113,10 @@ impl Store {
     {
         match &*self.engine {
             Engine::Sqlite { writer, .. } => writer.run(about, Arc::new(unit)).await,
-            Engine::Postgres(pool) => {
+            Engine::Postgres(connections) => {
                 // In a task of its own: a caller that goes away must not leave a transaction half
                 // begun on a connection that others will use.
-                let work = tokio::spawn(write_in_postgres(pool.clone(), unit));
+                let work = tokio::spawn(write_in_postgres(connections.clone(), unit));
                 let ended = |_| Error::Internal("a unit of work panicked".into());
                 work.await.map_err(ended)?
             }
@@ -123,23 +124,26 @@ impl Store {
     }
 }
 
-async fn write_in_postgres<T, F>(pool: PgPool, unit: F) -> Result<T, Error>
+async fn write_in_postgres<T, F>(connections: Shelf<Postgres>, unit: F) -> Result<T, Error>
 where
     F: for<'a, 'c> Fn(&'a mut Tx<'c>) -> BoxFuture<'a, Result<T, StoreError>> + Send + Sync,
 {
     let mut conflicts_left = CONFLICT_TRIES;
     let mut dead_left = DEAD_CONNECTION_TRIES;
     loop {
-        let mut connection = pool.acquire().await.map_err(StoreError::Sql)?;
+        let mut connection = connections.take().await.map_err(StoreError::Sql)?;
         match run_in_postgres(&mut connection, &unit).await {
             Err(Failure::NotBegun(error)) if error.is_disconnect() && dead_left > 0 => {
-                drop(connection.detach());
+                connection.discard();
                 dead_left -= 1;
             }
             Err(Failure::Undone(error)) if error.is_conflict() && conflicts_left > 0 => {
                 conflicts_left -= 1;
             }
-            Ok(done) => return Ok(done),
+            Ok(done) => {
+                connection.lay_back();
+                return Ok(done);
+            }
             Err(Failure::Undone(error)) if error.is_conflict() => {
                 return Err(StoreError::Overtaken.into());
             }

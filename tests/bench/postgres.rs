@@ -1,5 +1,7 @@
 //! okmsd on PostgreSQL against `pgbench` that sends the same statements to the same PostgreSQL, in turns: the
-//! statements are those that PostgreSQL's log shows of one request.
+//! statements are those that PostgreSQL's log shows of one request. `pgbench` has as many connections to PostgreSQL as
+//! okmsd is asked over, of which okmsd makes 16 or fewer; and it sends for each what okmsd sends for one that comes
+//! alone, while many at the same time share what they ask of their caller.
 
 #[allow(dead_code, reason = "each benchmark uses a part of it")]
 #[path = "../support/postgres.rs"]

@@ -1,0 +1,234 @@
+//! Connections between two pieces of work.
+//!
+//! A pool of sqlx asks for two signs of life at each release, in a task of its own: round trips, of which a piece of
+//! work has as many itself. So a connection whose work ended well is laid on a shelf, where the next piece of work
+//! finds it. All others, and after some time these too, go back to the pool, which looks after them.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sqlx::{Database, Pool, pool::PoolConnection};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+
+/// A pool, and those of its connections that wait for work. Clones share them.
+pub(super) struct Shelf<DB: Database>(Arc<Shared<DB>>);
+
+struct Shared<DB: Database> {
+    pool: Pool<DB>,
+    /// As many as the pool may have connections: who has one finds a connection on the shelf or in the pool.
+    turns: Arc<Semaphore>,
+    /// At the end the one that was used last, which has the most in its caches.
+    waiting: Mutex<Vec<Taken<DB>>>,
+}
+
+/// A connection that is out of the pool.
+struct Taken<DB: Database> {
+    connection: PoolConnection<DB>,
+    since: Instant,
+}
+
+/// A connection at work. One that is dropped and not [laid back](Self::lay_back) goes to the pool: its work failed or
+/// was cut off.
+pub(super) struct AtWork<DB: Database> {
+    // Before the turn, so that it is dropped first.
+    taken: Taken<DB>,
+    shared: Arc<Shared<DB>>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl<DB: Database> Shelf<DB> {
+    /// Lends out the connections of this pool, which nobody else takes.
+    pub(super) fn new(pool: Pool<DB>) -> Self {
+        let turns = Semaphore::new(pool.options().get_max_connections() as usize);
+        Self(Arc::new(Shared { pool, turns: Arc::new(turns), waiting: Mutex::default() }))
+    }
+
+    /// Takes a connection; the first who asks gets the first that is free.
+    ///
+    /// # Errors
+    ///
+    /// When none is free in time, or none can be made.
+    pub(super) async fn take(&self) -> Result<AtWork<DB>, sqlx::Error> {
+        let shared = Arc::clone(&self.0);
+        let turn = match Arc::clone(&shared.turns).try_acquire_owned() {
+            Ok(turn) => turn,
+            Err(_) => {
+                let time = shared.pool.options().get_acquire_timeout();
+                let turn = timeout(time, Arc::clone(&shared.turns).acquire_owned()).await;
+                turn.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?
+            }
+        };
+        let since = Instant::now();
+        let found = {
+            let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.retain(|taken| since - taken.since < TAKEN_TIME);
+            waiting.pop()
+        };
+        let taken = match found {
+            Some(taken) => taken,
+            // In a box: the future is large, and seldom needed.
+            None => Taken { connection: Box::pin(shared.pool.acquire()).await?, since },
+        };
+        Ok(AtWork { taken, shared, _turn: turn })
+    }
+
+    /// How many connections there are, and how many of them wait for work.
+    pub(super) fn sizes(&self) -> (u32, usize) {
+        let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (self.0.pool.size(), self.0.pool.num_idle() + waiting)
+    }
+
+    /// What connections are made with.
+    pub(super) fn connect_options(&self) -> Arc<<DB::Connection as sqlx::Connection>::Options> {
+        self.0.pool.connect_options()
+    }
+
+    /// Waits for what is at work, and closes all connections.
+    pub(super) async fn close(&self) {
+        // Before the shelf is emptied: what is laid back afterwards goes to the pool.
+        let closing = self.0.pool.close();
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        closing.await;
+    }
+}
+
+impl<DB: Database> Clone for Shelf<DB> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<DB: Database> AtWork<DB> {
+    /// Leaves the connection to the next piece of work: this one ended well, outside any transaction.
+    pub(super) fn lay_back(self) {
+        let Self { taken, shared, _turn } = self;
+        let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !shared.pool.is_closed() {
+            waiting.push(taken);
+        }
+    }
+
+    /// Closes the connection: it is dead.
+    pub(super) fn discard(self) {
+        drop(self.taken.connection.detach());
+    }
+}
+
+impl<DB: Database> Deref for AtWork<DB> {
+    type Target = DB::Connection;
+
+    fn deref(&self) -> &DB::Connection {
+        &self.taken.connection
+    }
+}
+
+impl<DB: Database> DerefMut for AtWork<DB> {
+    fn deref_mut(&mut self) -> &mut DB::Connection {
+        &mut self.taken.connection
+    }
+}
+
+/// How long a connection stays out of the pool. A server may vanish without a word, and a line be forgotten by what
+/// is between; the pool asks for a sign of life, and knows how old a connection may become and how long unused.
+const TAKEN_TIME: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use sqlx::{Sqlite, sqlite::SqlitePoolOptions};
+
+    use super::*;
+
+    /// A shelf with one connection, and how often that came back to the pool.
+    fn shelf() -> (Shelf<Sqlite>, Arc<AtomicUsize>) {
+        let returns = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&returns);
+        let options = SqlitePoolOptions::new().max_connections(1).after_release(move |_, _| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { Ok(true) })
+        });
+        (Shelf::new(options.connect_lazy("sqlite::memory:").unwrap()), returns)
+    }
+
+    /// Takes the connection, which is known by its table.
+    async fn take_again(shelf: &Shelf<Sqlite>) -> AtWork<Sqlite> {
+        let mut connection = shelf.take().await.unwrap();
+        sqlx::query("SELECT * FROM known").fetch_all(&mut *connection).await.unwrap();
+        connection
+    }
+
+    async fn take_first(shelf: &Shelf<Sqlite>) -> AtWork<Sqlite> {
+        let mut connection = shelf.take().await.unwrap();
+        sqlx::query("CREATE TEMP TABLE known (id)").execute(&mut *connection).await.unwrap();
+        connection
+    }
+
+    #[tokio::test]
+    async fn a_connection_stays_out_of_the_pool_while_its_work_ends_well() {
+        let (shelf, returns) = shelf();
+        take_first(&shelf).await.lay_back();
+        take_again(&shelf).await.lay_back();
+        assert_eq!(returns.load(Ordering::SeqCst), 0);
+        drop(take_again(&shelf).await);
+        take_again(&shelf).await.lay_back();
+        assert_eq!(returns.load(Ordering::SeqCst), 1, "its work failed");
+        take_again(&shelf).await.discard();
+        let mut another = shelf.take().await.unwrap();
+        let known = sqlx::query("SELECT * FROM known").fetch_all(&mut *another).await;
+        assert!(known.is_err(), "one that was discarded came back");
+    }
+
+    #[tokio::test]
+    async fn a_connection_goes_back_to_the_pool_when_its_time_is_over() {
+        let (shelf, returns) = shelf();
+        take_first(&shelf).await.lay_back();
+        tokio::time::pause();
+        tokio::time::advance(TAKEN_TIME / 2).await;
+        tokio::time::resume();
+        take_again(&shelf).await.lay_back();
+        assert_eq!(returns.load(Ordering::SeqCst), 0);
+        tokio::time::pause();
+        tokio::time::advance(TAKEN_TIME / 2).await;
+        tokio::time::resume();
+        take_again(&shelf).await.lay_back();
+        assert_eq!(returns.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_the_connection_or_an_error_in_time() {
+        let (shelf, _) = shelf();
+        let connection = take_first(&shelf).await;
+        let waiting = tokio::spawn({
+            let shelf = shelf.clone();
+            async move { take_again(&shelf).await }
+        });
+        tokio::task::yield_now().await;
+        connection.lay_back();
+        let held = waiting.await.unwrap();
+        // The clock goes on by itself where there is nothing else to do.
+        tokio::time::pause();
+        assert!(matches!(shelf.take().await, Err(sqlx::Error::PoolTimedOut)));
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn closing_waits_for_what_is_at_work() {
+        let (shelf, returns) = shelf();
+        let connection = take_first(&shelf).await;
+        let mut closing = Box::pin(shelf.close());
+        let closed = futures_util::future::poll_immediate(&mut closing).await;
+        assert_eq!(closed, None);
+        connection.lay_back();
+        closing.await;
+        assert_eq!(returns.load(Ordering::SeqCst), 0, "it is closed at once");
+        assert!(matches!(shelf.take().await, Err(sqlx::Error::PoolClosed)));
+        assert_eq!(shelf.0.pool.size(), 0);
+    }
+}
