@@ -180,7 +180,7 @@ impl Envelope {
             time: started.elapsed(),
         };
         let reads = matches!(method, "GET" | "HEAD");
-        if reads && status.is_success() {
+        if reads && status.is_success() && self.recorder.is_some() {
             line.log_as_usual()
         } else {
             line.log()

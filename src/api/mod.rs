@@ -10,13 +10,13 @@
 //! |---|---|
 //! | `target` | the raw path is split into secret path and suffix, before anything is decoded |
 //! | `envelope` | request id, access log, audit record, panics, security headers, errors in the API's form |
-//! | `mount` | routes below an address |
 //! | `operations` | the operation that a record names |
 //! | `drain` | what is left of a body is read, so that no answer is lost |
 //! | `browser` | changes that another web site asks for are refused |
 //! | `authentication` | the certificate's credential, or the token, is checked; no route is reached without |
 //! | `token` | tokens in headers |
 //! | `extract`, `body`, `fields`, `query`, `paging` | input becomes words of `domain` |
+//! | `mount` | what follows is found below the address of a domain |
 //! | `v2` | the OKMS REST dialect: one file per resource |
 //! | `v1` | the KV2 dialect, on the same use cases |
 //! | `docs` | the OpenAPI document and the Swagger UIs |
@@ -51,7 +51,7 @@ use crate::{
     service::{Authentication, Secrets, Tokens},
 };
 
-/// What handlers work with. Every layer and route clones it for every request: it is one pointer.
+/// What handlers work with. Each request clones it: it is one pointer.
 #[derive(Clone)]
 pub struct ApiState(Arc<Services>);
 

@@ -180,7 +180,9 @@ impl Chain {
     ) -> Result<(), Fault> {
         self.check_file()?;
         let sync = sync || !self.untold.is_empty();
-        let (mut lines, mut seq, mut prev) = (String::new(), self.seq, self.prev.clone());
+        let mut entries = entries.into_iter();
+        let mut lines = String::with_capacity(entries.size_hint().0 * USUAL_LINE);
+        let (mut seq, mut prev) = (self.seq, self.prev.clone());
         let mut add = |entry: &Pending| {
             let start = lines.len();
             entry.render_to(&mut lines, seq, &prev);
@@ -195,7 +197,7 @@ impl Chain {
             Ok(())
         };
         self.untold.iter().try_for_each(&mut add)?;
-        entries.into_iter().try_for_each(add)?;
+        entries.try_for_each(add)?;
         self.write(lines.as_bytes(), sync)?;
         self.unsigned += seq - self.seq;
         (self.seq, self.prev) = (seq, prev);
@@ -511,6 +513,9 @@ fn keep_head(file: &Path, kept_heads: &Path) -> io::Result<()> {
 
 /// The first lines of files that were removed by age.
 pub(super) const KEPT_HEADS: &str = "removed_files";
+
+/// Bytes of the record of a read of a secret.
+const USUAL_LINE: usize = 800;
 
 /// Bytes that are reserved ahead: some thousand records, more than requests are usually under way.
 const RESERVED: u64 = 4 * 1024 * 1024;

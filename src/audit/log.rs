@@ -17,7 +17,7 @@ use super::{
     chain::{Chain, Rotation},
     folder::{self, Lock},
     line::{Entry, Pending},
-    queue::{Refused, Sender, queue},
+    queue::{Put, Refused, Sender, queue},
     record::RequestRecord,
     recovery::Ends,
     writer::Writer,
@@ -114,27 +114,6 @@ impl Reply {
 
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
-    }
-}
-
-/// A record that was put into the queue. Whatever becomes of the request, the thread is woken for it.
-struct Put<'q> {
-    queue: &'q Sender<Message>,
-    first: bool,
-}
-
-impl Put<'_> {
-    /// Whether it found the queue empty; else somebody else wakes the thread.
-    const fn is_first(&self) -> bool {
-        self.first
-    }
-}
-
-impl Drop for Put<'_> {
-    fn drop(&mut self) {
-        if self.first {
-            self.queue.wake();
-        }
     }
 }
 
@@ -279,17 +258,17 @@ impl AuditLog {
     }
 
     /// Gives a record to the thread, which is woken when what is returned is dropped.
-    fn put(&self, record: RequestRecord, reply: Option<Reply>) -> Result<Put<'_>, Refused> {
+    fn put(
+        &self,
+        record: RequestRecord,
+        reply: Option<Reply>,
+    ) -> Result<Put<'_, Message>, Refused> {
         let change = record.is_change();
         let pending = Pending::new(self.0.clock.now(), &Entry::Request(Box::new(record)));
-        match self.0.queue.put(Message::Record { pending, change, reply }) {
-            Ok(first) => Ok(Put { queue: &self.0.queue, first }),
-            Err(why) => {
-                count(&self.0.state.lost);
-                self.refuse_until_written();
-                Err(why)
-            }
-        }
+        self.0.queue.put(Message::Record { pending, change, reply }).inspect_err(|_| {
+            count(&self.0.state.lost);
+            self.refuse_until_written();
+        })
     }
 
     /// Refuses requests until the thread has written what waits.

@@ -2,7 +2,9 @@
 //!
 //! To wake a thread costs more than to write a record. So a record that finds the queue empty does not wake it at
 //! once: whoever brought it lets those requests come first that are ready besides, and wakes the thread for all of
-//! them. With 32 connections that read, a batch has ten records and more instead of one or two.
+//! them, at the latest when there are [`ENOUGH`]. A batch then has ten records and more instead of one or two. What
+//! it costs: where that request's own worker is kept busy for a moment, such as by a handshake, those of the others
+//! wait so long too.
 
 use std::{
     collections::VecDeque,
@@ -39,17 +41,6 @@ pub(super) enum Refused {
     Gone,
 }
 
-/// What was found by whoever takes out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// Something, or it was woken.
-    Woken,
-    /// The time was up.
-    TimedOut,
-    /// Nothing comes any more.
-    Gone,
-}
-
 /// A queue that holds so many things at most.
 pub(super) fn queue<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let state = State { items: VecDeque::new(), awake: false, alone: false };
@@ -61,14 +52,13 @@ pub(super) fn queue<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 impl<T> Sender<T> {
     /// Puts something in, and wakes the other end.
     pub(super) fn send(&self, item: T) -> Result<(), Refused> {
-        let put = self.put(item);
+        let put = self.put(item).map(drop);
         self.wake();
-        put.map(|_| ())
+        put
     }
 
-    /// Puts something in. True where the queue was empty: whoever called is to [wake](Self::wake) the other end
-    /// soon, whatever happens. Where it was not, somebody else is about to.
-    pub(super) fn put(&self, item: T) -> Result<bool, Refused> {
+    /// Puts something in. The other end is woken for it when what is returned is dropped, or by somebody else.
+    pub(super) fn put(&self, item: T) -> Result<Put<'_, T>, Refused> {
         let mut state = self.0.state();
         if state.alone {
             return Err(Refused::Gone);
@@ -77,11 +67,16 @@ impl<T> Sender<T> {
             return Err(Refused::Full);
         }
         state.items.push_back(item);
-        Ok(state.items.len() == 1)
+        let waiting = state.items.len();
+        drop(state);
+        if waiting.is_multiple_of(ENOUGH) {
+            self.wake();
+        }
+        Ok(Put { sender: self, first: waiting == 1 })
     }
 
     /// Has the other end take what is there.
-    pub(super) fn wake(&self) {
+    fn wake(&self) {
         let was_awake = std::mem::replace(&mut self.0.state().awake, true);
         if !was_awake {
             self.0.woken.notify_one();
@@ -89,9 +84,32 @@ impl<T> Sender<T> {
     }
 }
 
+/// Something that was put in. Whatever becomes of who did so, the other end is woken for it.
+#[must_use]
+pub(super) struct Put<'q, T> {
+    sender: &'q Sender<T>,
+    first: bool,
+}
+
+impl<T> Put<'_, T> {
+    /// Whether it found the queue empty; else somebody else wakes the other end.
+    pub(super) const fn is_first(&self) -> bool {
+        self.first
+    }
+}
+
+impl<T> Drop for Put<'_, T> {
+    fn drop(&mut self) {
+        if self.first {
+            self.sender.wake();
+        }
+    }
+}
+
 impl<T> Receiver<T> {
-    /// Waits until it is woken, until `deadline` if there is one, and takes out so many things at most.
-    pub(super) fn take(&self, deadline: Option<Instant>, most: usize) -> (VecDeque<T>, Taken) {
+    /// Waits until it is woken, until `deadline` if there is one, and takes out so many things at most, which may
+    /// be none. `None` where nothing comes any more.
+    pub(super) fn take(&self, deadline: Option<Instant>, most: usize) -> Option<VecDeque<T>> {
         let mut state = self.0.state();
         while !state.awake && !state.alone {
             state = match deadline {
@@ -106,16 +124,21 @@ impl<T> Receiver<T> {
                 }
             };
         }
-        let taken = match (state.awake, state.alone && state.items.is_empty()) {
-            (true, _) => Taken::Woken,
-            (false, true) => Taken::Gone,
-            (false, false) => Taken::TimedOut,
-        };
+        if state.alone && state.items.is_empty() {
+            return None;
+        }
         let number = state.items.len().min(most);
         let items = state.items.drain(..number).collect();
         // What is left is taken at once.
         state.awake = !state.items.is_empty();
-        (items, taken)
+        Some(items)
+    }
+
+    /// Lets nothing in any more, and takes out all that is there.
+    pub(super) fn close(&self) -> VecDeque<T> {
+        let mut state = self.0.state();
+        state.alone = true;
+        std::mem::take(&mut state.items)
     }
 }
 
@@ -135,12 +158,13 @@ impl<T> Drop for Sender<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.alone = true;
         // Whoever waits for what is in there is told by that it is dropped.
-        state.items.clear();
+        drop(self.close());
     }
 }
+
+/// Records that are not kept waiting for more: some hundred microseconds of work.
+const ENOUGH: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -149,43 +173,69 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_put_in_is_taken_in_one_piece_once_somebody_wakes() {
+    fn what_is_put_in_is_taken_in_one_piece_once_the_first_wakes() {
         let (sender, receiver) = queue(3);
-        assert_eq!([1, 2, 3].map(|item| sender.put(item)), [Ok(true), Ok(false), Ok(false)]);
-        assert_eq!(sender.put(4), Err(Refused::Full));
-        let (items, taken) = thread::scope(|scope| {
+        let puts = [1, 2, 3].map(|item| sender.put(item).unwrap());
+        assert_eq!(puts.each_ref().map(Put::is_first), [true, false, false]);
+        assert_eq!(sender.put(4).map(drop), Err(Refused::Full));
+        let [first, ..] = puts;
+        let items = thread::scope(|scope| {
             let taker = scope.spawn(|| receiver.take(None, 10));
-            sender.wake();
+            drop(first);
             taker.join().unwrap()
         });
-        assert_eq!((Vec::from(items), taken), (vec![1, 2, 3], Taken::Woken));
-        assert_eq!(sender.put(5), Ok(true));
+        assert_eq!(Vec::from(items.unwrap()), [1, 2, 3]);
+        assert!(sender.put(5).unwrap().is_first());
     }
 
     #[test]
-    fn what_is_left_behind_needs_no_second_waking() {
+    fn what_was_taken_before_its_waking_leaves_the_next_to_wake_for_itself() {
         let (sender, receiver) = queue(8);
-        for item in 0..5 {
-            sender.send(item).unwrap();
+        let slow = sender.put(1).unwrap();
+        assert_eq!(Vec::from(receiver.take(Some(Instant::now()), 8).unwrap()), [1]);
+        let next = sender.put(2).unwrap();
+        assert!(next.is_first());
+        drop(next);
+        assert_eq!(Vec::from(receiver.take(None, 8).unwrap()), [2]);
+        drop(slow);
+        assert_eq!(receiver.take(None, 8).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn many_do_not_wait_for_the_first_and_what_is_left_behind_needs_no_waking() {
+        let (sender, receiver) = queue(ENOUGH);
+        let first = sender.put(0).unwrap();
+        for item in 1..ENOUGH {
+            drop(sender.put(item).unwrap());
         }
-        let take = || Vec::from(receiver.take(None, 2).0);
-        assert_eq!([take(), take(), take()], [vec![0, 1], vec![2, 3], vec![4]]);
+        assert_eq!(receiver.take(None, 1).unwrap().len(), 1);
+        assert_eq!(receiver.take(None, ENOUGH).unwrap().len(), ENOUGH - 1);
+        drop(first);
+    }
+
+    #[test]
+    fn a_full_queue_is_woken_all_the_same() {
+        let (sender, receiver) = queue(1);
+        let first = sender.put(1).unwrap();
+        assert_eq!(sender.send(2), Err(Refused::Full));
+        assert_eq!(Vec::from(receiver.take(None, 8).unwrap()), [1]);
+        drop(first);
     }
 
     #[test]
     fn time_and_the_other_end_end_a_wait() {
         let (sender, receiver) = queue(8);
         let soon = Instant::now() + Duration::from_millis(5);
-        assert_eq!(receiver.take(Some(soon), 8).1, Taken::TimedOut);
-        sender.put(1).unwrap();
+        assert_eq!(receiver.take(Some(soon), 8).unwrap().len(), 0);
+        std::mem::forget(sender.put(1).unwrap());
         drop(sender);
         // What nobody woke it for is not lost.
-        assert_eq!(Vec::from(receiver.take(None, 8).0), [1]);
-        assert_eq!(receiver.take(None, 8).1, Taken::Gone);
+        assert_eq!(Vec::from(receiver.take(None, 8).unwrap()), [1]);
+        assert!(receiver.take(None, 8).is_none());
 
         let (sender, receiver) = queue(8);
         let item = Arc::new(());
-        sender.put(Arc::clone(&item)).unwrap();
+        drop(sender.put(Arc::clone(&item)).unwrap());
         drop(receiver);
         assert_eq!(Arc::strong_count(&item), 1, "whoever waits for it is told");
         assert_eq!(sender.send(item), Err(Refused::Gone));

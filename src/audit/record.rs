@@ -200,15 +200,14 @@ impl ActRecord {
 }
 
 impl RequestRecord {
-    /// The record of a request as it comes in.
+    /// The record of a request as it comes in; `method` is a [known](known_method) one.
     pub fn new(
         request_id: Arc<str>,
         client_address: Option<SocketAddr>,
-        method: &str,
+        method: &'static str,
         route: Option<Arc<str>>,
         operation: Option<Arc<str>>,
     ) -> Self {
-        let method = known_method(method);
         Self { request_id, client_address, method, route, operation, ..Self::default() }
     }
 

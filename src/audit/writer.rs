@@ -16,7 +16,7 @@ use super::{
     folder::Lock,
     line::{Entry, Notice, Pending, What},
     log::{Message, NotRecorded, Reply, State, count},
-    queue::{Receiver, Taken},
+    queue::Receiver,
     sinks::Sinks,
 };
 use crate::domain::{Clock, Timestamp};
@@ -83,21 +83,20 @@ impl Writer {
     fn run(mut self, messages: &Receiver<Message>) {
         let mut open = true;
         while open {
-            let (batch, taken) = messages.take(self.wake_at(), MAX_BATCH);
-            open = taken != Taken::Gone;
-            for message in batch {
+            let batch = messages.take(self.wake_at(), MAX_BATCH);
+            open = batch.is_some();
+            for message in batch.unwrap_or_default() {
                 open &= self.take(message);
             }
             self.work();
         }
         // Requests may have come to their end while the log was closed.
-        let now = Some(Instant::now());
-        for message in messages.take(now, usize::MAX).0 {
+        for message in messages.take(Some(Instant::now()), usize::MAX).unwrap_or_default() {
             self.take(message);
         }
         self.end();
-        // Whoever comes now is told by the queue, which is gone.
-        let (late, _) = messages.take(now, usize::MAX);
+        // Whoever comes now is told by the queue, which is closed.
+        let late = messages.close();
         let lost = late.iter().filter(|message| matches!(message, Message::Record { .. })).count();
         if lost > 0 {
             self.state.lost.fetch_add(lost as u64, Ordering::Relaxed);

@@ -65,7 +65,10 @@ impl Timestamp {
     /// RFC 3339 in UTC with nine digits behind the point, the form of the KV2 API:
     /// `2026-11-23T09:30:00.123000000Z`. The last six are zero.
     pub fn to_rfc3339_nanos(self) -> String {
-        format!("{}000000Z", self.to_rfc3339_millis().trim_end_matches('Z'))
+        let mut text = self.to_rfc3339_millis();
+        text.pop();
+        text.push_str("000000Z");
+        text
     }
 }
 

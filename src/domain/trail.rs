@@ -6,7 +6,7 @@ use super::{CredentialId, Principal, TokenId, VersionId};
 
 /// The trail of one request: who made it, what was decided about it, which version it was about.
 ///
-/// Made when the request comes in and read when its answer leaves. Each layer notes what it finds out,
+/// Made when the request comes in and taken when its answer leaves. Each layer notes what it finds out,
 /// so that a request that fails on the way is recorded as far as it came. It never holds data, bodies
 /// or headers: there is no field for them.
 #[derive(Debug, Default)]

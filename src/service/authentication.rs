@@ -131,7 +131,7 @@ impl Authentication {
     /// The same, taking tokens or not.
     #[must_use]
     pub fn with_tokens(self, takes_tokens: bool) -> Self {
-        Self(Arc::new(Parts { takes_tokens, ..Parts::clone(&self.0) }))
+        Self(Arc::new(Parts { takes_tokens, ..Arc::unwrap_or_clone(self.0) }))
     }
 
     /// Whether tokens are taken.

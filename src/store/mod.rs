@@ -109,11 +109,12 @@ impl Store {
         Self::open_with(url, Commits::Grouped).await
     }
 
-    /// As [`Store::open`], with a choice that a server does not have.
+    /// As [`Store::open`], with a choice that a server does not have: for benchmarks.
     ///
     /// # Errors
     ///
     /// As [`Store::open`].
+    #[doc(hidden)]
     pub async fn open_with(url: &DatabaseUrl, commits: Commits) -> Result<Self, domain::Error> {
         let engine = Engine::open(url, commits).await?;
         Ok(Self { engine: Arc::new(engine), callers: Arc::default() })

@@ -17,18 +17,27 @@ pub(super) enum Value {
     Bytes(Option<Vec<u8>>),
 }
 
+/// What a statement has to do for it not to have failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Must {
+    /// Anything.
+    Run,
+    /// To change a row: whoever decided on it saw that row, or that there was none.
+    Change,
+}
+
 /// Statements that give no rows, kept until they run together.
 #[derive(Default)]
 pub(super) struct Deferred {
     /// Those of one text together, in the order in which the texts came.
-    statements: Vec<(&'static str, Vec<Vec<Value>>)>,
+    statements: Vec<(&'static str, Must, Vec<Vec<Value>>)>,
 }
 
 impl Deferred {
-    pub(super) fn add(&mut self, sql: &'static str, values: Vec<Value>) {
-        match self.statements.iter_mut().find(|(text, _)| *text == sql) {
-            Some((_, rows)) => rows.push(values),
-            None => self.statements.push((sql, vec![values])),
+    pub(super) fn add(&mut self, sql: &'static str, must: Must, values: Vec<Value>) {
+        match self.statements.iter_mut().find(|(text, ..)| *text == sql) {
+            Some((.., rows)) => rows.push(values),
+            None => self.statements.push((sql, must, vec![values])),
         }
     }
 
@@ -41,17 +50,17 @@ impl Deferred {
         if statements.is_empty() {
             return Ok(());
         }
-        // Of one unit of work alone: it is one of few sequences.
-        if statements.iter().all(|(_, rows)| rows.len() == 1) {
+        // Each text once, as nearly always for one unit of work alone: there are some tens of such sequences.
+        if statements.iter().all(|(.., rows)| rows.len() == 1) {
             let mut joined = Joined::default();
-            for (sql, rows) in &statements {
-                rows.iter().try_for_each(|values| joined.add(sql, values))?;
+            for (sql, must, rows) in &statements {
+                rows.iter().try_for_each(|values| joined.add(sql, *must, values))?;
             }
             joined.run(connection).await?;
             return Ok(());
         }
-        for (sql, rows) in &statements {
-            fetch_each_row(connection, sql, rows).await?;
+        for (sql, must, rows) in &statements {
+            run_each(connection, sql, *must, rows).await?;
         }
         Ok(())
     }
@@ -61,6 +70,15 @@ impl Deferred {
 pub(super) async fn fetch_each_row(
     connection: &mut SqliteConnection,
     sql: &'static str,
+    rows: &[Vec<Value>],
+) -> Result<Vec<Option<SqliteRow>>, sqlx::Error> {
+    run_each(connection, sql, Must::Run, rows).await
+}
+
+async fn run_each(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+    must: Must,
     mut rows: &[Vec<Value>],
 ) -> Result<Vec<Option<SqliteRow>>, sqlx::Error> {
     let mut found = Vec::with_capacity(rows.len());
@@ -69,7 +87,7 @@ pub(super) async fn fetch_each_row(
         let length = (1 << rows.len().ilog2()).min(LONGEST);
         let (now, later) = rows.split_at(length);
         let mut joined = Joined::default();
-        now.iter().try_for_each(|values| joined.add(sql, values))?;
+        now.iter().try_for_each(|values| joined.add(sql, must, values))?;
         found.extend(joined.run(connection).await?);
         rows = later;
     }
@@ -81,12 +99,16 @@ pub(super) async fn fetch_each_row(
 struct Joined {
     text: String,
     arguments: SqliteArguments,
-    count: usize,
+    musts: Vec<Must>,
 }
 
 impl Joined {
-    fn add(&mut self, sql: &str, values: &[Value]) -> Result<(), sqlx::Error> {
-        append(&mut self.text, sql, self.arguments.len());
+    fn add(&mut self, sql: &str, must: Must, values: &[Value]) -> Result<(), sqlx::Error> {
+        // A value too few would be the next statement's first.
+        if append(&mut self.text, sql, self.arguments.len()) != Some(values.len()) {
+            let why = "a statement has not as many parameters as values";
+            return Err(sqlx::Error::Protocol(why.to_owned()));
+        }
         for value in values {
             let added = match value {
                 Value::Integer(value) => self.arguments.add(value),
@@ -95,7 +117,7 @@ impl Joined {
             };
             added.map_err(sqlx::Error::Encode)?;
         }
-        self.count += 1;
+        self.musts.push(must);
         Ok(())
     }
 
@@ -104,36 +126,46 @@ impl Joined {
         self,
         connection: &mut SqliteConnection,
     ) -> Result<Vec<Option<SqliteRow>>, sqlx::Error> {
-        let (mut found, mut row) = (Vec::with_capacity(self.count), None);
+        let (mut found, mut row) = (Vec::with_capacity(self.musts.len()), None);
         // It is made of texts that are part of this program.
         let query = sqlx::query_with(AssertSqlSafe(self.text), self.arguments);
         let mut steps = connection.fetch_many(query);
         while let Some(step) = steps.try_next().await? {
             match step {
-                Either::Left(_) => found.push(row.take()),
+                Either::Left(done) => {
+                    let must = self.musts.get(found.len());
+                    if must == Some(&Must::Change) && done.rows_affected() == 0 {
+                        return Err(sqlx::Error::RowNotFound);
+                    }
+                    found.push(row.take());
+                }
                 Either::Right(next) => row = Some(next),
             }
         }
-        if found.len() == self.count {
+        if found.len() == self.musts.len() {
             return Ok(found);
         }
         // Should sqlx no longer run but the first of several.
-        let (run, count) = (found.len(), self.count);
+        let (run, count) = (found.len(), self.musts.len());
         Err(sqlx::Error::Protocol(format!("{run} of {count} statements were run")))
     }
 }
 
-/// Appends a statement whose first parameter is the one after the `before`th.
-fn append(text: &mut String, sql: &str, before: usize) {
+/// Appends a statement whose first parameter is the one after the `before`th. How many it has; `None` where what
+/// follows on a `$` is no number.
+fn append(text: &mut String, sql: &str, before: usize) -> Option<usize> {
     let mut parts = sql.split('$');
     text.push_str(parts.next().unwrap_or_default());
+    let mut last = 0;
     for part in parts {
         let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
         let (number, rest) = part.split_at(end);
-        let number = number.parse().unwrap_or(0_usize);
+        let number: usize = number.parse().ok()?;
+        last = last.max(number);
         text.push_str(&format!("${}{rest}", before + number));
     }
     text.push_str(";\n");
+    Some(last)
 }
 
 impl From<i64> for Value {
@@ -189,6 +221,7 @@ mod tests {
         connection
     }
 
+    const DELETE: &str = "DELETE FROM numbers WHERE number = $1 + 50";
     const INSERT: &str = "INSERT INTO numbers (bytes, number, word) VALUES ($3, $1, $2)";
 
     fn row(number: i64) -> Vec<Value> {
@@ -201,8 +234,8 @@ mod tests {
         let mut deferred = Deferred::default();
         // More than one round trip takes, and not all the same.
         for number in 0..100 {
-            deferred.add(INSERT, row(number));
-            deferred.add("DELETE FROM numbers WHERE number = $1 + 50", vec![number.into()]);
+            deferred.add(INSERT, Must::Change, row(number));
+            deferred.add(DELETE, Must::Run, vec![number.into()]);
         }
         deferred.run(&mut connection).await.unwrap();
         let find = "SELECT word, bytes FROM numbers WHERE number = $1";
@@ -220,11 +253,36 @@ mod tests {
     async fn what_fails_is_an_error_and_ends_the_round_trip() {
         let mut connection = numbers().await;
         let mut deferred = Deferred::default();
-        deferred.add(INSERT, row(1));
-        deferred.add("INSERT INTO numbers (number) VALUES ($1)", vec![1.into()]);
-        deferred.add("INSERT INTO numbers (number) VALUES ($1 + 1)", vec![1.into()]);
+        deferred.add(INSERT, Must::Change, row(1));
+        let sql = "INSERT INTO numbers (number) VALUES ($1)";
+        deferred.add(sql, Must::Change, vec![1.into()]);
+        let sql = "INSERT INTO numbers (number) VALUES ($1 + 1)";
+        deferred.add(sql, Must::Change, vec![1.into()]);
         assert!(deferred.run(&mut connection).await.is_err());
         let numbers = sqlx::query("SELECT * FROM numbers").fetch_all(&mut connection).await;
         assert_eq!(numbers.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_had_to_change_a_row_and_did_not_is_an_error() {
+        let mut connection = numbers().await;
+        for (must, fails) in [(Must::Change, true), (Must::Run, false)] {
+            let mut deferred = Deferred::default();
+            deferred.add(INSERT, Must::Change, row(i64::from(fails)));
+            deferred.add(DELETE, must, vec![7.into()]);
+            assert_eq!(deferred.run(&mut connection).await.is_err(), fails, "{must:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_statement_gets_no_value_of_its_neighbour() {
+        let mut connection = numbers().await;
+        for values in [vec![1.into(), "1".into()], [row(1), vec![2.into()]].concat()] {
+            let mut deferred = Deferred::default();
+            deferred.add(INSERT, Must::Change, values);
+            deferred.add(DELETE, Must::Run, vec![3.into()]);
+            assert!(deferred.run(&mut connection).await.is_err());
+        }
+        assert_eq!(append(&mut String::new(), "SELECT $name", 3), None);
     }
 }

@@ -258,7 +258,7 @@ async fn apply(tx: &mut Tx<'_>, place: &Place<'_>, decision: &Decision) -> Resul
             if let Some(last) = prune_through {
                 tx.destroyed = true;
                 let sql = "DELETE FROM secret_versions WHERE secret_id = $1 AND version <= $2";
-                defer!(tx, sql, secret_id, i64::from(last.get()))?;
+                defer!(tx, Run, sql, secret_id, i64::from(last.get()))?;
             }
         }
         SecretChange::SetVersions(versions) => {
@@ -318,6 +318,7 @@ async fn update_secret(
 ) -> Result<(), StoreError> {
     defer!(
         tx,
+        Change,
         "UPDATE secrets SET cas_required = $2, max_versions = $3, deactivate_version_after = $4, \
          custom_metadata = $5, current_version = $6, oldest_version = $7, updated_at = $8, \
          key_id = $9, state_changes = $10, mac = $11 WHERE secret_id = $1",
@@ -344,6 +345,7 @@ async fn count_state_change(
 ) -> Result<(), StoreError> {
     defer!(
         tx,
+        Change,
         "UPDATE secrets SET key_id = $2, state_changes = $3, mac = $4 WHERE secret_id = $1",
         id,
         key_id.as_i64(),
@@ -365,6 +367,7 @@ async fn insert_version(
     // A row that is there already is nobody's: whoever decided on this change has seen to that.
     defer!(
         tx,
+        Change,
         "INSERT INTO secret_versions (secret_id, version, created_at, deactivated_at, sealed_data, \
          key_id, state_changes, mac_key_id, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $6, $8) \
          ON CONFLICT (secret_id, version) DO UPDATE SET created_at = excluded.created_at, \
@@ -392,6 +395,7 @@ async fn set_version(
 ) -> Result<(), StoreError> {
     defer!(
         tx,
+        Change,
         "UPDATE secret_versions SET deactivated_at = $3, \
          sealed_data = CASE WHEN CAST($4 AS BIGINT) = 1 THEN NULL ELSE sealed_data END, \
          key_id = CASE WHEN CAST($4 AS BIGINT) = 1 THEN NULL ELSE key_id END, \

@@ -2,7 +2,8 @@
 //!
 //! A pool of sqlx asks for two signs of life at each release, in a task of its own: round trips, of which a piece of
 //! work has as many itself. So a connection whose work ended well is laid on a shelf, where the next piece of work
-//! finds it. All others, and after some time these too, go back to the pool, which looks after them.
+//! finds it. All others go back to the pool, which looks after them; so do these when the next piece of work comes after
+//! some time.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -12,7 +13,7 @@ use std::{
 
 use sqlx::{Database, Pool, pool::PoolConnection};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 
@@ -21,10 +22,23 @@ pub(super) struct Shelf<DB: Database>(Arc<Shared<DB>>);
 
 struct Shared<DB: Database> {
     pool: Pool<DB>,
-    /// As many as the pool may have connections: who has one finds a connection on the shelf or in the pool.
+    /// As many as the pool may have connections: who has one finds a connection on the shelf or in the pool, or one
+    /// is on its way back to the pool.
     turns: Arc<Semaphore>,
     /// At the end the one that was used last, which has the most in its caches.
     waiting: Mutex<Vec<Taken<DB>>>,
+    /// Told when one is laid back.
+    laid_back: Notify,
+}
+
+impl<DB: Database> Shared<DB> {
+    /// A connection that waits for work.
+    fn find(&self) -> Option<Taken<DB>> {
+        let now = Instant::now();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|taken| now - taken.since < TAKEN_TIME);
+        waiting.pop()
+    }
 }
 
 /// A connection that is out of the pool.
@@ -46,35 +60,44 @@ impl<DB: Database> Shelf<DB> {
     /// Lends out the connections of this pool, which nobody else takes.
     pub(super) fn new(pool: Pool<DB>) -> Self {
         let turns = Semaphore::new(pool.options().get_max_connections() as usize);
-        Self(Arc::new(Shared { pool, turns: Arc::new(turns), waiting: Mutex::default() }))
+        let (turns, waiting, laid_back) = (Arc::new(turns), Mutex::default(), Notify::new());
+        Self(Arc::new(Shared { pool, turns, waiting, laid_back }))
     }
 
-    /// Takes a connection; the first who asks gets the first that is free.
+    /// Takes a connection, once one is free.
     ///
     /// # Errors
     ///
     /// When none is free in time, or none can be made.
     pub(super) async fn take(&self) -> Result<AtWork<DB>, sqlx::Error> {
+        let time = self.0.pool.options().get_acquire_timeout();
+        timeout(time, self.take_untimed()).await.map_err(|_| sqlx::Error::PoolTimedOut)?
+    }
+
+    async fn take_untimed(&self) -> Result<AtWork<DB>, sqlx::Error> {
         let shared = Arc::clone(&self.0);
-        let turn = match Arc::clone(&shared.turns).try_acquire_owned() {
-            Ok(turn) => turn,
-            Err(_) => {
-                let time = shared.pool.options().get_acquire_timeout();
-                let turn = timeout(time, Arc::clone(&shared.turns).acquire_owned()).await;
-                turn.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?
+        let turn = Arc::clone(&shared.turns).acquire_owned().await;
+        let turn = turn.map_err(|_| sqlx::Error::PoolClosed)?;
+        if let Some(taken) = shared.find() {
+            return Ok(AtWork { taken, shared, _turn: turn });
+        }
+        // In a box: the future is large, and seldom needed.
+        let mut acquiring = Box::pin(shared.pool.acquire());
+        let taken = loop {
+            // A connection on its way back to the pool has no turn any more, and is not free yet: until it is,
+            // another one may be laid back.
+            tokio::select! {
+                connection = &mut acquiring => {
+                    break Taken { connection: connection?, since: Instant::now() };
+                }
+                () = shared.laid_back.notified() => {
+                    if let Some(taken) = shared.find() {
+                        break taken;
+                    }
+                }
             }
         };
-        let since = Instant::now();
-        let found = {
-            let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.retain(|taken| since - taken.since < TAKEN_TIME);
-            waiting.pop()
-        };
-        let taken = match found {
-            Some(taken) => taken,
-            // In a box: the future is large, and seldom needed.
-            None => Taken { connection: Box::pin(shared.pool.acquire()).await?, since },
-        };
+        drop(acquiring);
         Ok(AtWork { taken, shared, _turn: turn })
     }
 
@@ -111,6 +134,7 @@ impl<DB: Database> AtWork<DB> {
         let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if !shared.pool.is_closed() {
             waiting.push(taken);
+            shared.laid_back.notify_one();
         }
     }
 
@@ -134,7 +158,7 @@ impl<DB: Database> DerefMut for AtWork<DB> {
     }
 }
 
-/// How long a connection stays out of the pool. A server may vanish without a word, and a line be forgotten by what
+/// How long a connection stays out of the pool, where there is work. A server may vanish without a word, and a line be forgotten by what
 /// is between; the pool asks for a sign of life, and knows how old a connection may become and how long unused.
 const TAKEN_TIME: Duration = Duration::from_secs(10);
 
@@ -230,5 +254,21 @@ mod tests {
         assert_eq!(returns.load(Ordering::SeqCst), 0, "it is closed at once");
         assert!(matches!(shelf.take().await, Err(sqlx::Error::PoolClosed)));
         assert_eq!(shelf.0.pool.size(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_pool_gets_what_is_laid_back_meanwhile() {
+        // A connection that never comes back to the pool, as one whose server does not answer.
+        let options = SqlitePoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(Duration::from_secs(60))
+            .after_release(|_, _| Box::pin(std::future::pending()));
+        let shelf = Shelf::<Sqlite>::new(options.connect_lazy("sqlite::memory:").unwrap());
+        let (one, other) = (shelf.take().await.unwrap(), shelf.take().await.unwrap());
+        drop(one);
+        let mut third = Box::pin(shelf.take());
+        assert!(futures_util::future::poll_immediate(&mut third).await.is_none());
+        other.lay_back();
+        assert!(third.await.is_ok());
     }
 }

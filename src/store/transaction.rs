@@ -62,18 +62,26 @@ impl<'c> Tx<'c> {
 }
 
 /// Runs a statement: at once on PostgreSQL, and on SQLite with those of other units, before anything may depend
-/// on it. Of one unit, such statements may run in another order. `Result<(), sqlx::Error>`.
+/// on it. Of one unit, such statements may run in another order, and it does not see what they do. One that
+/// [must](crate::store::pipeline::Must) change a row and does not fails. `Result<(), sqlx::Error>`.
 macro_rules! defer {
-    ($tx:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+    ($tx:expr, $must:ident, $sql:expr $(, $bind:expr)* $(,)?) => {{
+        let must = $crate::store::pipeline::Must::$must;
         match &mut $tx.connection {
             $crate::store::Connection::Sqlite(_) => {
                 let values = vec![$($crate::store::pipeline::Value::from($bind)),*];
-                $tx.deferred.add($sql, values);
+                $tx.deferred.add($sql, must, values);
                 Ok(())
             }
-            connection => $crate::store::connection::execute!(connection, $sql $(, $bind)*).map(|_| ()),
+            connection => {
+                let rows = $crate::store::connection::execute!(connection, $sql $(, $bind)*);
+                rows.and_then(|rows| match (must, rows) {
+                    ($crate::store::pipeline::Must::Change, 0) => Err(sqlx::Error::RowNotFound),
+                    _ => Ok(()),
+                })
+            }
         }
-    };
+    }};
 }
 
 pub(super) use defer;

@@ -12,6 +12,32 @@ use crate::{
 };
 
 #[tokio::test]
+async fn reads_that_succeed_are_in_the_log_at_the_level_debug_alone() {
+    for (level, reads) in [("info", 0), ("info,okmsd::access=debug", 1)] {
+        let mut trial = Trial::start_with(&["--log-level", level]);
+        let (client, secrets) = (trial.client(), trial.secrets());
+        let body = json!({ "path": "seen", "version": { "data": { "k": "v" } } });
+        client.post(&secrets, body).await.ok();
+        client.get(&format!("{secrets}/seen")).await.ok();
+        assert_eq!(client.get(&format!("{secrets}/unseen")).await.status, 404);
+        trial.stop();
+        let log = trial.printed();
+        let count = |method: &str, path: &str, status: u16| {
+            let parts = [
+                "okmsd::access".to_owned(),
+                format!("http.method={method:?}"),
+                format!("/secret/{path}\""),
+                format!("http.status={status}"),
+            ];
+            log.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+        };
+        assert_eq!(count("POST", "seen", 200), 1, "{log}");
+        assert_eq!(count("GET", "unseen", 404), 1, "{log}");
+        assert_eq!(count("GET", "seen", 200), reads, "{log}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_secret_is_logged_on_sqlite() {
     canaries_stay_out_of_the_log(&[]).await;
 }

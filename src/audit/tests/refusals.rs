@@ -149,6 +149,20 @@ fn a_disk_that_does_not_answer_holds_back_neither_the_end_of_the_log_nor_that_of
 }
 
 #[tokio::test]
+async fn a_record_is_written_also_when_its_request_goes_away_before_it_wakes_the_thread() {
+    let folder = private_folder();
+    let log = AuditLog::start(&unsigned_options(folder.path()), Arc::new(SystemClock)).unwrap();
+    log.record(record(1)).await.unwrap();
+    let mut recorded = Box::pin(log.record(record(2)));
+    assert!(futures_util::future::poll_immediate(&mut recorded).await.is_none());
+    drop(recorded);
+    until("the record is there", || lines_of(folder.path(), 2).len() == 1);
+    log.record_abandoned(record(3));
+    until("the record is there", || lines_of(folder.path(), 3).len() == 1);
+    log.close().await;
+}
+
+#[tokio::test]
 async fn a_refusal_behind_the_back_of_an_idle_log_does_not_last() {
     let folder = private_folder();
     let log = AuditLog::start(&unsigned_options(folder.path()), Arc::new(SystemClock)).unwrap();

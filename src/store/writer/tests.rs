@@ -8,9 +8,10 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 use crate::{
-    domain::{Error, OkmsId, SecretPath},
+    crypto::KeyId,
+    domain::{Error, OkmsId, SecretChange, SecretPath, Wanted},
     store::{
-        DatabaseUrl, Store, StoreError,
+        DatabaseUrl, Decision, Store, StoreError, StoredSnapshot,
         connection::{execute, fetch_all},
         transaction::{About, Tx, defer},
     },
@@ -164,7 +165,7 @@ fn about(path: &str) -> About {
 /// Writes a number with those of other units.
 async fn insert_later(tx: &mut Tx<'_>, number: i64) -> Result<i64, StoreError> {
     tx.wrote = true;
-    defer!(tx, "INSERT INTO numbers (number) VALUES ($1)", number)?;
+    defer!(tx, Change, "INSERT INTO numbers (number) VALUES ($1)", number)?;
     Ok(number)
 }
 
@@ -217,6 +218,63 @@ async fn what_is_deferred_is_there_for_whoever_may_depend_on_it() {
     let counts: Vec<_> = counts.into_iter().map(Result::unwrap).collect();
     assert_eq!(counts, (0..20).collect::<Vec<_>>());
     assert_eq!(runs.load(Ordering::SeqCst), 20, "nothing was run again");
+    store.close().await;
+}
+
+/// Makes a domain with a key and a secret `x`, whose rows prove nothing.
+async fn domain(store: &Store) -> (OkmsId, SecretPath) {
+    store
+        .write(|tx| {
+            async move {
+                tx.wrote = true;
+                for sql in [
+                    "INSERT INTO domains VALUES ('00000000-0000-0000-0000-000000000000', 'd', 'eu', 0, 0, 0, '0s')",
+                    "INSERT INTO domain_keys (key_id, okms_id, generation, wrapped_key, uses, created_at) \
+                     SELECT 1, okms_id, 1, x'', 0, 0 FROM domains",
+                    "INSERT INTO secrets (okms_id, path, cas_required, max_versions, deactivate_version_after, \
+                     custom_metadata, current_version, oldest_version, created_at, updated_at, key_id, incarnation, \
+                     state_changes, mac) SELECT okms_id, 'x', 0, 0, '0s', '{}', 0, 0, 0, 0, 1, zeroblob(16), x'', \
+                     zeroblob(32) FROM domains",
+                ] {
+                    execute!(&mut tx.connection, sql)?;
+                }
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
+        .unwrap();
+    (OkmsId::new(uuid::Uuid::nil()), SecretPath::parse("x").unwrap())
+}
+
+/// Asks for a change of a secret that changes nothing: whether it found that secret.
+async fn look(store: &Store, (okms_id, path): (OkmsId, SecretPath)) -> Result<bool, Error> {
+    let (saw, seen) = std::sync::mpsc::channel();
+    let decide = move |snapshot: &StoredSnapshot| {
+        saw.send(snapshot.secret.is_some()).unwrap();
+        Ok(Decision { change: SecretChange::Keep(Vec::new()), secret: None, versions: Vec::new() })
+    };
+    let key_id = KeyId::from_stored(1);
+    store.change_secret(okms_id, path, Wanted::Nothing, key_id, decide).await?;
+    Ok(seen.try_iter().last().unwrap())
+}
+
+#[tokio::test]
+async fn what_is_read_ahead_is_what_is_there_once_it_is_decided_on() {
+    let (store, _folder) = store().await;
+    let secret = domain(&store).await;
+    let (okms_id, path) = secret.clone();
+    let in_turn =
+        async { tokio::join!(look(&store, secret.clone()), look(&store, secret.clone())) };
+    assert_eq!(in_one_batch(&store, in_turn).await, (Ok(true), Ok(true)));
+    let in_turn = async {
+        let deleted = store.delete_secret(okms_id, path);
+        tokio::join!(look(&store, secret.clone()), deleted, look(&store, secret.clone()))
+    };
+    assert_eq!(in_one_batch(&store, in_turn).await, (Ok(true), Ok(true), Ok(false)));
+    let in_turn =
+        async { tokio::join!(store.delete_domain(okms_id), look(&store, secret.clone())) };
+    assert_eq!(in_one_batch(&store, in_turn).await, (Ok(true), Err(Error::DomainNotFound)));
     store.close().await;
 }
 

@@ -338,6 +338,17 @@ async fn a_wrapped_answer_is_refused_and_not_unwrapped(server: Server) {
     let read = domain.client.send(Method::GET, &domain.kv("data/a"), &wrapped, Bytes::new()).await;
     assert!(read.error(400, MALFORMED).contains("X-Vault-Wrap-TTL"));
     assert!(!read.text().contains("CANARY"));
+    // Who asks is found out first, and nobody else's answers are wrapped.
+    let stranger = server.client(None);
+    for (client, target, status) in [
+        (&stranger, domain.kv("data/a"), 401),
+        (&domain.client, domain.kv("delete/a"), 400),
+        (&domain.client, domain.kv("nothing/a"), 404),
+        (&domain.client, domain.secret("a"), 200),
+    ] {
+        let answer = client.send(Method::GET, &target, &wrapped, Bytes::new()).await;
+        assert_eq!(answer.status, status, "{target}");
+    }
 }
 
 async fn methods_that_do_not_exist_are_refused(server: Server) {
