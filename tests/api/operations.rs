@@ -165,7 +165,9 @@ async fn what_a_server_does_is_measured(server: Server) {
     assert_eq!(read("connections{listener=\"api\"}").await, Some(1.0));
     assert_eq!(read("connections{listener=\"docs\"}").await, Some(0.0));
     let grown = read("database_size_bytes").await.unwrap();
-    assert!(grown > size + 1_000_000.0, "{size} {grown}");
+    // On PostgreSQL other tests make and remove tables of the same database meanwhile.
+    let least = if server.engine == Engine::Sqlite { size + 1_000_000.0 } else { 10_000.0 };
+    assert!(grown > least, "{size} {grown}");
     assert_eq!(read("domain_keys{state=\"newest\"}").await, Some(1.0));
     assert_eq!(read("domain_keys{state=\"old\"}").await, Some(0.0));
     assert_eq!(read("domain_key_uses").await, Some(65_536.0));
