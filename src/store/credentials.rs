@@ -7,6 +7,7 @@ use sqlx::FromRow;
 use super::{
     Store,
     connection::{execute, fetch_all, fetch_optional},
+    domains::stored_region,
     row_cache::RowCache,
     tokens::NO_MAC,
 };
@@ -347,7 +348,7 @@ impl CredentialRow {
             revoked_at: self.revoked_at.map(Timestamp::from_millis),
         };
         let revisions = Revisions { iam: self.iam_revision, keys: self.keys_revision };
-        Ok(FoundCredential { credential, region: self.region, revisions })
+        Ok(FoundCredential { credential, region: stored_region(self.region)?, revisions })
     }
 }
 
@@ -390,6 +391,6 @@ impl ExternalRow {
             _ => None,
         };
         let revisions = Revisions { iam: self.iam_revision, keys: self.keys_revision };
-        Ok(FoundExternal { credential, region: self.region, revisions })
+        Ok(FoundExternal { credential, region: stored_region(self.region)?, revisions })
     }
 }

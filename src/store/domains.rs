@@ -215,7 +215,7 @@ impl TryFrom<DomainRow> for OkmsDomain {
         Ok(Self {
             okms_id: row.okms_id.parse().map_err(|_| Error::Internal("stored okmsId".into()))?,
             name: row.name,
-            region: row.region,
+            region: stored_region(row.region)?,
             created_at: Timestamp::from_millis(row.created_at),
             config: config(row.cas_required, row.max_versions, &row.deactivate_version_after)?,
         })
@@ -240,6 +240,15 @@ pub(super) fn config(
         deactivate_version_after: VersionLifetime::parse(deactivate_version_after)
             .map_err(|_| Error::Internal("stored deactivateVersionAfter".into()))?,
     })
+}
+
+/// The region that a row holds. It becomes a part of URNs, in answers and records: what a damaged row has there
+/// must not.
+pub(super) fn stored_region(text: String) -> Result<String, Error> {
+    match OkmsDomain::check_region(&text) {
+        Ok(()) => Ok(text),
+        Err(_) => Err(Error::Internal("stored region".into())),
+    }
 }
 
 /// A number that a row holds.

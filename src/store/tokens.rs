@@ -5,6 +5,7 @@ use sqlx::FromRow;
 use super::{
     Store,
     connection::{execute, fetch_all, fetch_optional},
+    domains::stored_region,
     engine::holds_row,
     token_keys::hold_token_key,
 };
@@ -335,6 +336,6 @@ impl TokenRow {
         let hash = TokenHash::from_stored(&self.token_hash).map_err(|_| broken("hash"))?;
         let mac = TokenMac::from_stored(&self.mac).map_err(|_| broken("MAC"))?;
         let proof = TokenProof { key_id: TokenKeyId::from_stored(self.token_key_id), mac };
-        Ok(FoundToken { token, hash, proof, region: self.region, revisions })
+        Ok(FoundToken { token, hash, proof, region: stored_region(self.region)?, revisions })
     }
 }

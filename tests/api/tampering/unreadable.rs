@@ -13,6 +13,7 @@ both_engines!(
     a_list_passes_over_rows_that_cannot_be_read_wherever_they_stand,
     thousands_of_rows_that_cannot_be_read_at_the_end_of_a_list_end_it,
     a_damaged_key_is_an_error_and_no_false_answer,
+    a_damaged_region_gets_into_no_answer,
 );
 
 async fn nothing_is_written_on_top_of_rows_that_do_not_verify(server: Server) {
@@ -41,6 +42,22 @@ async fn nothing_is_written_on_top_of_rows_that_do_not_verify(server: Server) {
     scene.domain.set_state(VICTIM, 2, "active").await.error(500, INTERNAL);
     // The other versions are not harmed.
     scene.domain.set_state(VICTIM, 1, "deactivated").await.ok();
+}
+
+async fn a_damaged_region_gets_into_no_answer(server: Server) {
+    let scene = Scene::set(server).await;
+    let id = &scene.domain.okms_id;
+    let before = scene.get(VICTIM).await.ok();
+    for damaged in ["u\u{1}", "", "e:u", "EU"] {
+        assert!(
+            scene
+                .force(&format!("UPDATE domains SET region = '{damaged}' WHERE okms_id = '{id}'"))
+                .await
+        );
+        scene.get(VICTIM).await.error(500, INTERNAL);
+    }
+    assert!(scene.force(&format!("UPDATE domains SET region = 'eu' WHERE okms_id = '{id}'")).await);
+    assert_eq!(scene.get(VICTIM).await.ok(), before);
 }
 
 async fn a_secret_that_does_not_verify_can_be_deleted_and_made_anew(server: Server) {
