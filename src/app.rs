@@ -87,6 +87,7 @@ impl RunningApp {
             audit: options.audit.clone(),
             tls: tls.clone(),
             clock: clock.clone(),
+            tokens: options.tokens,
             shutdown: told.clone(),
         };
         let policies = Arc::new(PolicyCache::new(store.clone()));

@@ -15,6 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use quick_cache::sync::Cache;
@@ -165,6 +166,44 @@ impl Keyring {
         // again by each, and never end.
         let renewal = tokio::spawn(async move { store_key.renew(&store, clock.as_ref()).await });
         renewal.await.map_err(|_| Error::Internal("renewing the store key panicked".into()))?
+    }
+
+    /// Whether the store key that is known is the one that the store has now. While it is not, known keys serve, and a
+    /// start would fail where the root key at hand is not the store's.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn is_current(&self) -> Result<bool, Error> {
+        let present = self.store_key.present();
+        let slots = self.store.list_root_keys().await?;
+        let mut store_keys = slots.iter().filter_map(|slot| slot.store_key.as_ref());
+        Ok(store_keys.any(|key| key.id == *present.id()))
+    }
+
+    /// Looks whether there is no key of a domain, nor of `tokens` if they are taken, that a request may need and that
+    /// cannot be had. Reads the root key again where it was replaced, and waits so long for that; it goes on to be
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] where there is one; or when storage fails.
+    pub async fn opens_all_keys(&self, tokens: bool, patience: Duration) -> Result<(), Error> {
+        if let Ok(Ok(())) = tokio::time::timeout(patience, self.renew_store_key()).await {
+            return Ok(());
+        }
+        let store_key = self.store_key.present();
+        for (okms_id, key_id) in self.store.list_keys_not_under(store_key.id()).await? {
+            let known = self.domains.get(&okms_id);
+            if known.is_none_or(|known| known.named(key_id).is_none()) {
+                let why = format!("a key of domain {okms_id} is under another store key");
+                return Err(Error::Unavailable(why));
+            }
+        }
+        if tokens && !self.opens_token_key().await? {
+            return Err(Error::Unavailable("the key of tokens is under another store key".into()));
+        }
+        Ok(())
     }
 
     /// The first key of a new domain, wrapped.

@@ -141,6 +141,11 @@ fn store(page: &mut Page<'_>, store: &StoreObserved) -> fmt::Result {
         let help = "What the database takes on the disk, its log included on SQLite";
         page.gauge("database_size", help, Some(&Unit::Bytes), bytes as i64)?;
     }
+    if let Some(is_current) = store.store_key_is_current {
+        let help = "Whether this server has the store key of now; where not, it lacks the root key that was put in \
+                    place, and could not start again";
+        page.gauge("store_key_current", help, None, is_current.into())?;
+    }
     let Some(keys) = store.keys else { return Ok(()) };
     page.gauges(
         "domain_keys",
@@ -270,6 +275,7 @@ mod tests {
             certificates: Arc::new(CertificateStatus { certificates }),
             connections: [("api", connections.clone()), ("docs", connections)],
             store: StoreObserved {
+                store_key_is_current: Some(false),
                 present: StoreMeasures {
                     connections: Connections { idle: 3, used: 1 },
                     writer: Some(WriterMeasures { waiting: 2, units: 273, groups }),
@@ -302,6 +308,7 @@ mod tests {
             "okmsd_write_group_size_bucket{le=\"1.0\"} 5",
             "okmsd_write_group_size_bucket{le=\"4.0\"} 8",
             "okmsd_write_group_size_bucket{le=\"+Inf\"} 9",
+            "okmsd_store_key_current 0",
             "okmsd_domain_keys{state=\"newest\"} 10",
             "okmsd_domain_keys{state=\"old\"} 1",
             "okmsd_domain_key_uses 65536",
