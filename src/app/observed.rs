@@ -5,10 +5,12 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
+    api::{RequestCounts, RequestMeasures},
     audit::AuditLog,
     domain::{Clock, Error},
+    measure::FindsMeasured,
     server::{CertificateKind, CertificateStatus, ConnectionCounts, LiveTls},
-    service::Keyring,
+    service::{KeyOperations, Keyring, PolicyCache},
     store::{KeyMeasures, Store, StoreMeasures},
 };
 
@@ -21,6 +23,8 @@ pub struct Observed {
     pub(super) tls: Arc<LiveTls>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tokens: bool,
+    pub(super) requests: Arc<RequestCounts>,
+    pub(super) policies: Arc<PolicyCache>,
     pub(super) shutdown: watch::Receiver<bool>,
 }
 
@@ -100,6 +104,22 @@ impl Observed {
     /// What became of the connections of each listener, by its name.
     pub fn connections(&self) -> [(&'static str, ConnectionCounts); 2] {
         self.tls.connections()
+    }
+
+    /// The requests of the API since the start, by operation.
+    pub fn requests(&self) -> Vec<RequestMeasures> {
+        self.requests.measured()
+    }
+
+    /// How often the keys were used since the start.
+    pub fn key_operations(&self) -> KeyOperations {
+        self.keyring.operations()
+    }
+
+    /// What was found in memory since the start, and what was not, by what it is of.
+    pub fn finds(&self) -> Vec<(&'static str, FindsMeasured)> {
+        let own = [("keys", self.keyring.finds()), ("policies", self.policies.finds())];
+        self.store.finds().into_iter().chain(own).collect()
     }
 
     /// The audit log.

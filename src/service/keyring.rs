@@ -13,7 +13,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,6 +29,7 @@ use crate::{
         DomainKey, Generation, KeyId, RootKey, RootKeyId, SealedData, StoreKey, VersionPlace,
     },
     domain::{Clock, Error, OkmsId},
+    measure::{Finds, FindsMeasured, add, read},
     store::{DomainKeyring, KeyInsertion, NewKey, Store, StoredKey},
 };
 
@@ -39,6 +40,8 @@ pub struct Keyring {
     store_key: Arc<OpenStoreKey>,
     domains: Cache<OkmsId, Arc<DomainKeys>>,
     locks: Cache<OkmsId, Arc<DomainLocks>>,
+    finds: Finds,
+    counts: Arc<KeyCounts>,
     /// The key of the MACs of tokens, such as this process knows it.
     pub(super) token_key: KnownTokenKey,
 }
@@ -63,6 +66,28 @@ pub(super) struct DomainKeys {
     missing: Option<NotUnwrapped>,
     /// How often this process may still use the newest before it must reserve more.
     uses_left: Arc<AtomicI64>,
+    counts: Arc<KeyCounts>,
+}
+
+/// How often this process has encrypted and decrypted with keys since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyOperations {
+    /// Data sealed with keys of domains.
+    pub domain_seals: u64,
+    /// Data opened with keys of domains.
+    pub domain_opens: u64,
+    /// Keys of domains wrapped by the store key.
+    pub store_seals: u64,
+    /// Keys of domains unwrapped by the store key.
+    pub store_opens: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct KeyCounts {
+    domain_seals: AtomicU64,
+    domain_opens: AtomicU64,
+    store_seals: AtomicU64,
+    store_opens: AtomicU64,
 }
 
 /// Seals with the newest key of a domain, and counts how often.
@@ -113,7 +138,8 @@ impl Keyring {
         let (domains, locks) = (Cache::new(CACHED_DOMAINS), Cache::new(CACHED_DOMAINS));
         let store_key = Arc::new(store_key);
         let token_key = KnownTokenKey::default();
-        let keyring = Self { store, clock, store_key, domains, locks, token_key };
+        let (finds, counts) = (Finds::default(), Arc::default());
+        let keyring = Self { store, clock, store_key, domains, locks, finds, counts, token_key };
         let (mut opened, mut refused) = (Vec::new(), None);
         for okms_id in keyring.store.list_okms_ids().await? {
             match keyring.keys(okms_id, 0).await {
@@ -141,6 +167,21 @@ impl Keyring {
             Ok(stored) => Ok(self.unwrap(okms_id, &stored.keys, None).1.is_some()),
             Err(Error::Internal(_)) => Ok(true),
             Err(error) => Err(error),
+        }
+    }
+
+    /// How often the keys of a domain that were at hand would do, and how often not.
+    pub fn finds(&self) -> FindsMeasured {
+        self.finds.measured()
+    }
+
+    /// How often keys were used since the start.
+    pub fn operations(&self) -> KeyOperations {
+        KeyOperations {
+            domain_seals: read(&self.counts.domain_seals),
+            domain_opens: read(&self.counts.domain_opens),
+            store_seals: read(&self.counts.store_seals),
+            store_opens: read(&self.counts.store_opens),
         }
     }
 
@@ -298,7 +339,9 @@ impl Keyring {
         revision: i64,
     ) -> Result<Arc<DomainKeys>, Error> {
         // Nearly always; what follows is kept apart, or each request would carry the room that it takes.
-        if let Some(keys) = self.domains.get(&okms_id).filter(|keys| keys.revision >= revision) {
+        let found = self.domains.get(&okms_id).filter(|keys| keys.revision >= revision);
+        self.finds.add(found.is_some());
+        if let Some(keys) = found {
             return Ok(keys);
         }
         Box::pin(async {
@@ -341,7 +384,9 @@ impl Keyring {
         let newest = generations.first().map(|(key_id, _)| *key_id);
         let same = (known.newest_id() == newest).then(|| Arc::clone(&known.uses_left));
         let uses_left = same.unwrap_or_default();
-        let keys = Arc::new(DomainKeys { revision, generations, missing, uses_left });
+        let counts = Arc::clone(&self.counts);
+        let keys = DomainKeys { revision, generations, missing, uses_left, counts };
+        let keys = Arc::new(keys);
         self.domains.insert(okms_id, Arc::clone(&keys));
         Ok(keys)
     }
@@ -353,8 +398,9 @@ impl Keyring {
             let DomainKeyring { revision, keys } = self.store.list_keys(okms_id).await?;
             let (generations, missing) = self.unwrap(okms_id, &keys, None);
             let Some(why) = missing else {
-                let uses_left = Arc::default();
-                return Ok(Arc::new(DomainKeys { revision, generations, missing, uses_left }));
+                let (uses_left, counts) = (Arc::default(), Arc::clone(&self.counts));
+                let keys = DomainKeys { revision, generations, missing, uses_left, counts };
+                return Ok(Arc::new(keys));
             };
             self.try_again(okms_id, why, &mut tries_left).await?;
         }
@@ -399,6 +445,7 @@ impl Keyring {
             } else if stored.store_key_id.as_ref() != Some(store_key.id()) {
                 missing.get_or_insert(NotUnwrapped::StoreKeyReplaced);
             } else if let Ok(key) = store_key.unwrap_domain_key(wrapped, okms_id, generation) {
+                add(&self.counts.store_opens);
                 generations.push((stored.key_id, Arc::new(key)));
             } else {
                 missing.get_or_insert(NotUnwrapped::Refused(generation));
@@ -415,6 +462,7 @@ impl Keyring {
 
     fn new_key(&self, okms_id: OkmsId, generation: Generation) -> Result<NewKey, Error> {
         let store_key = self.store_key.present();
+        add(&self.counts.store_seals);
         let wrapped_key = store_key
             .generate_domain_key(okms_id, generation)
             .map_err(|_| Error::Unavailable("the system gives no randomness".into()))?;
@@ -432,6 +480,11 @@ enum NotUnwrapped {
 }
 
 impl DomainKeys {
+    /// Counts that data was opened with one of them.
+    pub(super) fn count_open(&self) {
+        add(&self.counts.domain_opens);
+    }
+
     fn newest_id(&self) -> Option<KeyId> {
         self.generations.first().map(|(key_id, _)| *key_id)
     }
@@ -489,6 +542,7 @@ impl Sealer {
     pub(super) fn seal(&self, data: &[u8], place: &VersionPlace<'_>) -> Result<SealedData, Error> {
         // May fall below zero by as many writes as are under way; the next reservation makes up for it.
         self.keys.uses_left.fetch_sub(1, Ordering::AcqRel);
+        add(&self.keys.counts.domain_seals);
         self.key
             .seal(data, place)
             .map_err(|_| Error::Unavailable("the system gives no randomness".into()))

@@ -33,6 +33,7 @@ both_engines!(
     a_server_certificate_is_ready_while_it_counts,
     a_server_that_ends_is_not_ready,
     what_a_server_does_is_measured,
+    requests_are_measured_by_their_operation,
     what_the_database_does_not_tell_is_left_out,
 );
 
@@ -255,6 +256,64 @@ async fn what_a_server_does_is_measured(server: Server) {
     server.keys.rotate_domain(domain.okms_id).await.unwrap();
     assert_eq!(read("domain_keys{state=\"newest\"}").await, Some(1.0));
     assert_eq!(read("domain_key_uses").await, Some(0.0), "of the new key");
+}
+
+async fn requests_are_measured_by_their_operation(server: Server) {
+    let operations = Operations::of(&server).await;
+    let read = async |series: &str| value(&operations, &format!("okmsd_{series}")).await;
+    let requests = async |operation: &str, status: &str| {
+        let labels = format!("operation=\"{operation}\",status=\"{status}\"");
+        read(&format!("requests_total{{{labels}}}")).await
+    };
+    let domain = server.domain().await;
+    assert_eq!(requests("PostSecretV2", "200").await, None);
+    domain.create("a", "{\"k\":\"v\"}").await;
+    let kept = async |kind: &str| read(&format!("cache_{kind}_total{{cache=\"secrets\"}}")).await;
+    let keys = async |operation: &str| {
+        read(&format!("key_operations_total{{key=\"domain\",operation=\"{operation}\"}}")).await
+    };
+    assert_eq!((keys("encrypt").await, keys("decrypt").await), (Some(1.0), Some(0.0)));
+    let path = format!("{}?includeData=true", domain.secret("a"));
+    for _ in 0..3 {
+        domain.client.get(&path).await.ok();
+    }
+    assert_eq!(domain.client.get(&domain.secret("absent")).await.status, 404);
+    assert_eq!(domain.client.get("/nothing/here?canary").await.status, 404);
+    let central = format!("/v2/okms/resource/{}/secret/a?includeData=true", domain.okms_id);
+    domain.client.get(&central).await.ok();
+    assert_eq!(requests("PostSecretV2", "200").await, Some(1.0));
+    assert_eq!(requests("GetSecretV2", "200").await, Some(4.0), "at both forms of address");
+    assert_eq!(requests("GetSecretV2", "404").await, Some(1.0));
+    assert_eq!(requests("other", "404").await, Some(1.0));
+    let times = read("request_duration_seconds_count{operation=\"GetSecretV2\"}").await;
+    assert_eq!(times, Some(5.0));
+    let took = read("request_duration_seconds_sum{operation=\"GetSecretV2\"}").await;
+    assert!(took.is_some_and(|took| took > 0.0 && took < 60.0), "{took:?}");
+    assert_eq!((keys("encrypt").await, keys("decrypt").await), (Some(1.0), Some(4.0)));
+    match server.engine {
+        // Whoever misses keeps what it reads, unless a commit comes in between.
+        Engine::Sqlite => {
+            assert!(kept("misses").await.is_some_and(|misses| misses >= 1.0));
+            assert!(kept("hits").await.is_some_and(|hits| hits >= 1.0));
+        }
+        Engine::Postgres => assert_eq!(kept("hits").await, None),
+    }
+    assert!(read("cache_hits_total{cache=\"policies\"}").await.is_some_and(|hits| hits >= 1.0));
+    assert!(read("cache_misses_total{cache=\"policies\"}").await.is_some_and(|all| all >= 1.0));
+    assert!(read("cache_hits_total{cache=\"keys\"}").await.is_some_and(|hits| hits >= 1.0));
+    // Each has waited for its record.
+    let written = read("audit_write_duration_seconds_count").await;
+    assert!(written.is_some_and(|written| written >= 7.0), "{written:?}");
+    assert_eq!(read("audit_lag_seconds").await, Some(0.0));
+    for state in ["queued", "taken"] {
+        let waiting = format!("audit_queue_length{{state=\"{state}\"}}");
+        assert_eq!(read(&waiting).await, Some(0.0));
+    }
+    let (_, _, text) = operations.get("/metrics").await;
+    let id = domain.okms_id.to_string();
+    for canary in ["canary", "nothing", "absent", &id] {
+        assert!(!text.contains(canary), "{canary}: {text}");
+    }
 }
 
 async fn what_the_database_does_not_tell_is_left_out(server: Server) {
