@@ -11,7 +11,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 pub use self::observed::{CHECK_TIME, Observed, Readiness, StoreObserved};
 use crate::{
-    api::{ApiState, Services, api_router, docs_router},
+    api::{ApiState, RequestCounts, Services, api_router, docs_router},
     audit::AuditLog,
     domain::Clock,
     server::{self, ExpiryWarnings, Limits, LiveTls, TlsMaterial},
@@ -81,22 +81,26 @@ impl RunningApp {
         background.spawn(warn_of_expiry(tls.clone(), credentials, clock.clone()));
         let keys = Keys::new(store.clone(), keyring.clone(), clock.clone());
         let (shutdown, told) = watch::channel(false);
+        let policies = Arc::new(PolicyCache::new(store.clone()));
+        let requests = Arc::new(RequestCounts::new());
         let observed = Observed {
             store: store.clone(),
             keyring: keyring.clone(),
             audit: options.audit.clone(),
             tls: tls.clone(),
             clock: clock.clone(),
+            tokens: options.tokens,
+            requests: Arc::clone(&requests),
+            policies: Arc::clone(&policies),
             shutdown: told.clone(),
         };
-        let policies = Arc::new(PolicyCache::new(store.clone()));
         let authentication =
             Authentication::new(store.clone(), keyring.clone(), policies, clock.clone())
                 .with_tokens(options.tokens);
         let tokens = Tokens::new(store.clone(), keyring.clone(), clock.clone());
         let secrets = Secrets::new(store.clone(), keyring, clock);
         let audit = options.audit;
-        let state = ApiState::new(Services { authentication, secrets, tokens, audit });
+        let state = ApiState::new(Services { authentication, secrets, tokens, audit, requests });
         let mut listeners = JoinSet::new();
         listeners.spawn(keys.keep_rewrapped(until_told(told.clone())));
         listeners.spawn(server::serve(

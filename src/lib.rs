@@ -18,6 +18,7 @@
 //! | [`pki`] | certificates: made, not stored |
 //! | [`app`] | joins the parts into a running server |
 //! | [`clock`] | the time of the system |
+//! | [`measure`] | what happens often, counted |
 //! | [`telemetry`] | logs and measurements |
 
 #![forbid(unsafe_code)]
@@ -34,6 +35,7 @@ pub mod config;
 pub mod crypto;
 pub mod domain;
 pub mod iam;
+pub mod measure;
 pub mod pki;
 pub mod server;
 pub mod service;

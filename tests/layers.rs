@@ -6,18 +6,19 @@
 use std::{fs, path::Path};
 
 /// A layer and what it may use beside itself.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("crypto", &["domain"]),
     ("iam", &["domain"]),
-    ("audit", &["domain"]),
+    ("measure", &[]),
+    ("audit", &["domain", "measure"]),
     ("clock", &["domain"]),
     ("pki", &["domain"]),
-    ("store", &["crypto", "domain", "iam"]),
-    ("service", &["audit", "crypto", "domain", "iam", "pki", "store"]),
-    ("api", &["audit", "domain", "service"]),
+    ("store", &["crypto", "domain", "iam", "measure"]),
+    ("service", &["audit", "crypto", "domain", "iam", "measure", "pki", "store"]),
+    ("api", &["audit", "domain", "measure", "service"]),
     ("server", &["domain"]),
-    ("app", &["api", "audit", "domain", "server", "service", "store"]),
+    ("app", &["api", "audit", "domain", "measure", "server", "service", "store"]),
 ];
 
 /// These join the others; nobody but the program uses the command line.

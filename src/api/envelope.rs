@@ -24,9 +24,10 @@ use super::{
     ApiState,
     authentication::authenticate,
     browser,
+    counts::RequestCounts,
     drain::KeptBody,
     error::{ApiError, error_response},
-    operations::Operations,
+    operations::OperationId,
     v1,
 };
 use crate::{
@@ -45,13 +46,14 @@ pub(super) struct Envelope {
 
 struct Recorder {
     log: AuditLog,
-    operations: Operations,
+    requests: Arc<RequestCounts>,
 }
 
 impl Envelope {
     /// That of the API.
     pub(super) fn of_api(state: ApiState) -> Self {
-        Self { recorder: Some(Recorder::new(state.audit.clone())), state: Some(state) }
+        let recorder = Recorder { log: state.audit.clone(), requests: Arc::clone(&state.requests) };
+        Self { recorder: Some(recorder), state: Some(state) }
     }
 
     /// Puts it around `routes`. It is one layer, and none of axum's own making: each of those costs every
@@ -59,12 +61,6 @@ impl Envelope {
     pub(super) fn around(self, routes: Router) -> Router {
         let envelope = Arc::new(self);
         routes.layer(layer_fn(move |routes| Enveloped { envelope: Arc::clone(&envelope), routes }))
-    }
-}
-
-impl Recorder {
-    fn new(log: AuditLog) -> Self {
-        Self { log, operations: Operations::of_document() }
     }
 }
 
@@ -130,19 +126,19 @@ impl Envelope {
         let method = known_method(request.method().as_str());
         let mut unrecorded = self.recorder.as_ref().map(|recorder| {
             let route = route.as_ref().map(MatchedPath::as_str);
-            let operation = route.and_then(|route| recorder.operations.id(request.method(), route));
+            let operation =
+                route.and_then(|route| recorder.requests.operation(request.method(), route));
+            let name = operation.and_then(|operation| recorder.requests.name(operation)).cloned();
             let (id, route) = (Arc::clone(&request_id), route.map(Arc::from));
-            let record = RequestRecord::new(id, peer, method, route, operation.cloned());
-            Unrecorded {
-                log: recorder.log.clone(),
-                record: Some(record),
-                trail: Arc::clone(&trail),
-            }
+            let record = RequestRecord::new(id, peer, method, route, name);
+            Unrecorded { recorder, operation, record: Some(record), trail: Arc::clone(&trail) }
         });
+        let counted =
+            unrecorded.as_ref().map(|unrecorded| (unrecorded.recorder, unrecorded.operation));
 
         let left = KeptBody::keep(&mut request);
         let mut response = match &mut unrecorded {
-            Some(unrecorded) if !unrecorded.log.admits() => {
+            Some(unrecorded) if !unrecorded.recorder.log.admits() => {
                 // Nothing was done, and nothing can be recorded. The log counts it.
                 unrecorded.record = None;
                 not_recorded()
@@ -165,7 +161,10 @@ impl Envelope {
             left.drain().await;
         }
         add_headers(&mut response, &request_id);
-        let status = response.status();
+        let (status, time) = (response.status(), started.elapsed());
+        if let Some((recorder, operation)) = counted {
+            recorder.requests.answered(operation, status, time);
+        }
         let line = AccessLine {
             request_id: &request_id,
             peer,
@@ -177,7 +176,7 @@ impl Envelope {
             resource_urn,
             status: status.as_u16(),
             error_code,
-            time: started.elapsed(),
+            time,
         };
         let reads = matches!(method, "GET" | "HEAD");
         if reads && status.is_success() && self.recorder.is_some() {
@@ -277,13 +276,14 @@ fn not_recorded() -> Response {
 }
 
 /// A request that is not recorded yet. Dropped so, its caller has gone away, and that is recorded.
-struct Unrecorded {
-    log: AuditLog,
+struct Unrecorded<'e> {
+    recorder: &'e Recorder,
+    operation: Option<OperationId>,
     record: Option<RequestRecord>,
     trail: Arc<RequestTrail>,
 }
 
-impl Unrecorded {
+impl Unrecorded<'_> {
     /// Records how the request was answered.
     async fn finish(
         mut self,
@@ -294,15 +294,16 @@ impl Unrecorded {
         let Some(mut record) = self.record.take() else { return Ok(()) };
         record.note(noted);
         record.answered(status.as_u16(), error_code);
-        self.log.record(record).await
+        self.recorder.log.record(record).await
     }
 }
 
-impl Drop for Unrecorded {
+impl Drop for Unrecorded<'_> {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
             record.note(self.trail.take());
-            self.log.record_abandoned(record);
+            self.recorder.log.record_abandoned(record);
+            self.recorder.requests.abandoned(self.operation);
         }
     }
 }
@@ -417,13 +418,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let options = audit::Options::new(folder.path().join("audit"));
         let log = AuditLog::start(&options, Arc::new(SystemClock)).unwrap();
-        let recorder = Some(Recorder::new(log.clone()));
+        let requests = Arc::new(RequestCounts::new());
+        let recorder = Some(Recorder { log: log.clone(), requests: Arc::clone(&requests) });
         let envelope = Envelope { recorder, ..Envelope::default() };
         let routes = Router::new().route("/x", get(std::future::pending::<()>));
         let request = Request::get("/x?secret").body(Body::empty()).unwrap();
         let answer = envelope.around(routes).oneshot(request);
         assert!(tokio::time::timeout(Duration::from_millis(50), answer).await.is_err());
         log.close().await;
+        let measured = requests.measured();
+        let other = measured.last().unwrap();
+        assert_eq!((&*other.operation, &other.statuses[..]), ("other", &[("abandoned", 1)][..]));
         let file = folder.path().join("audit/server-1/000001/000001.jsonl");
         let text = std::fs::read_to_string(file).unwrap();
         let records: Vec<_> = text.lines().filter(|line| line.contains("OKMS.")).collect();

@@ -11,6 +11,7 @@
 //! | `target` | the raw path is split into secret path and suffix, before anything is decoded |
 //! | `envelope` | request id, access log, audit record, panics, security headers, errors in the API's form |
 //! | `operations` | the operation that a record names |
+//! | `counts` | requests, counted by operation |
 //! | `drain` | what is left of a body is read, so that no answer is lost |
 //! | `browser` | changes that another web site asks for are refused |
 //! | `authentication` | the certificate's credential, or the token, is checked; no route is reached without |
@@ -24,6 +25,7 @@
 mod authentication;
 mod body;
 mod browser;
+mod counts;
 mod docs;
 mod drain;
 mod envelope;
@@ -43,6 +45,7 @@ use std::{ops::Deref, sync::Arc};
 
 use axum::Router;
 
+pub use self::counts::{RequestCounts, RequestMeasures};
 pub use self::docs::{docs_router, openapi};
 use self::envelope::Envelope;
 pub use self::target::Folded;
@@ -65,6 +68,8 @@ pub struct Services {
     pub tokens: Tokens,
     /// Where each request is recorded.
     pub audit: AuditLog,
+    /// Where each request is counted.
+    pub requests: Arc<RequestCounts>,
 }
 
 impl ApiState {

@@ -5,10 +5,12 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
+    api::{RequestCounts, RequestMeasures},
     audit::AuditLog,
     domain::{Clock, Error},
+    measure::FindsMeasured,
     server::{CertificateKind, CertificateStatus, ConnectionCounts, LiveTls},
-    service::Keyring,
+    service::{KeyOperations, Keyring, PolicyCache},
     store::{KeyMeasures, Store, StoreMeasures},
 };
 
@@ -20,6 +22,9 @@ pub struct Observed {
     pub(super) audit: AuditLog,
     pub(super) tls: Arc<LiveTls>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) tokens: bool,
+    pub(super) requests: Arc<RequestCounts>,
+    pub(super) policies: Arc<PolicyCache>,
     pub(super) shutdown: watch::Receiver<bool>,
 }
 
@@ -40,6 +45,8 @@ pub struct StoreObserved {
     pub database_bytes: Option<u64>,
     /// The keys of all domains, where it answers.
     pub keys: Option<KeyMeasures>,
+    /// Whether this server has the store key that the store has now, where it answers.
+    pub store_key_is_current: Option<bool>,
 }
 
 impl Readiness {
@@ -54,8 +61,10 @@ impl Observed {
     pub async fn readiness(&self) -> Readiness {
         let store = check("store", self.store.key_revision()).await;
         let keys = match store {
-            true if check("keys", self.keyring.renew_store_key()).await => Ok(()),
-            true => Err("no root key at hand opens the store, or not in time"),
+            true if check("keys", self.keyring.opens_all_keys(self.tokens, PATIENCE)).await => {
+                Ok(())
+            }
+            true => Err("a key in use does not open with the root key at hand, or not in time"),
             false => Err("not known, as the store does not answer"),
         };
         let store = if store { Ok(()) } else { Err("no answer, or not in time") };
@@ -79,20 +88,38 @@ impl Observed {
 
     /// The store, where it answers in time.
     pub async fn store(&self) -> StoreObserved {
-        let (bytes, keys) = tokio::join!(
+        let (bytes, keys, is_current) = tokio::join!(
             timeout(CHECK_TIME, self.store.database_bytes()),
-            timeout(CHECK_TIME, self.store.key_measures())
+            timeout(CHECK_TIME, self.store.key_measures()),
+            timeout(CHECK_TIME, self.keyring.is_current())
         );
         StoreObserved {
             present: self.store.measures(),
             database_bytes: bytes.ok().and_then(Result::ok),
             keys: keys.ok().and_then(Result::ok),
+            store_key_is_current: is_current.ok().and_then(Result::ok),
         }
     }
 
     /// What became of the connections of each listener, by its name.
     pub fn connections(&self) -> [(&'static str, ConnectionCounts); 2] {
         self.tls.connections()
+    }
+
+    /// The requests of the API since the start, by operation.
+    pub fn requests(&self) -> Vec<RequestMeasures> {
+        self.requests.measured()
+    }
+
+    /// How often the keys were used since the start.
+    pub fn key_operations(&self) -> KeyOperations {
+        self.keyring.operations()
+    }
+
+    /// What was found in memory since the start, and what was not, by what it is of.
+    pub fn finds(&self) -> Vec<(&'static str, FindsMeasured)> {
+        let own = [("keys", self.keyring.finds()), ("policies", self.policies.finds())];
+        self.store.finds().into_iter().chain(own).collect()
     }
 
     /// The audit log.
@@ -127,6 +154,8 @@ async fn check<T>(name: &str, work: impl Future<Output = Result<T, Error>>) -> b
     }
 }
 
-/// What a check may wait for: such reads take a millisecond, and probes wait for a few seconds only. (A root key
-/// that comes from a command may take longer; it goes on to be read, and a later check finds it.)
+/// What a check may wait for: such reads take a millisecond, and probes wait for a few seconds only.
 pub const CHECK_TIME: Duration = Duration::from_secs(2);
+/// What the check of keys waits for a root key that was replaced: some of its time, as it looks then for what can be
+/// served without. (One that comes from a command may take longer.)
+const PATIENCE: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -22,7 +22,10 @@ use super::{
     recovery::Ends,
     writer::Writer,
 };
-use crate::domain::Clock;
+use crate::{
+    domain::Clock,
+    measure::{Times, TimesMeasured},
+};
 
 /// The audit log of a server. Clones are the same log; it ends when the last one is dropped or
 /// [`AuditLog::close`] is called.
@@ -57,6 +60,17 @@ pub struct Refusals {
     pub timed_out: u64,
 }
 
+/// Records that are not written yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Records that wait for the thread that writes.
+    pub queued: u64,
+    /// Records that the thread has, such as while the log cannot be written.
+    pub taken: u64,
+    /// How long the oldest of all these has waited.
+    pub age: Duration,
+}
+
 /// The record of a request could not be written, or not in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotRecorded;
@@ -79,9 +93,21 @@ pub(super) struct State {
     pub(super) failed: AtomicU64,
     pub(super) late: AtomicU64,
     pub(super) lost: AtomicU64,
+    /// How long records took from their putting in until they were in the file.
+    pub(super) times: Times,
+    /// What the thread has taken and not written yet.
+    pub(super) taken: Mutex<Waiting>,
     unavailable: AtomicU64,
     queue_full: AtomicU64,
     timed_out: AtomicU64,
+}
+
+/// Records that wait.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Waiting {
+    pub(super) number: usize,
+    /// Since when the oldest does.
+    pub(super) since: Option<Instant>,
 }
 
 pub(super) fn count(counter: &AtomicU64) {
@@ -91,6 +117,8 @@ pub(super) fn count(counter: &AtomicU64) {
 pub(super) enum Message {
     Record {
         pending: Pending,
+        /// When it was put in.
+        since: Instant,
         change: bool,
         reply: Option<Reply>,
     },
@@ -183,6 +211,28 @@ impl AuditLog {
         }
     }
 
+    /// How long records took from the end of their request until they were in the file, since the start.
+    pub fn times(&self) -> TimesMeasured {
+        self.0.state.times.measured()
+    }
+
+    /// What is not written yet.
+    pub fn lag(&self) -> Lag {
+        // In this order: what the thread takes meanwhile is missed, and not told twice.
+        let taken = *self.0.state.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (queued, since) = self.0.queue.look(|messages| {
+            let mut records = messages.iter().filter_map(|message| match message {
+                Message::Record { since, .. } => Some(*since),
+                Message::Wake | Message::Close => None,
+            });
+            let first = records.next();
+            (usize::from(first.is_some()) + records.count(), first)
+        });
+        let oldest = [taken.since, since].into_iter().flatten().min();
+        let age = oldest.map(|since| since.elapsed()).unwrap_or_default();
+        Lag { queued: queued as u64, taken: taken.number as u64, age }
+    }
+
     /// Records a request. When this returns, the record is in the file.
     ///
     /// # Errors
@@ -265,7 +315,8 @@ impl AuditLog {
     ) -> Result<Put<'_, Message>, Refused> {
         let change = record.is_change();
         let pending = Pending::new(self.0.clock.now(), &Entry::Request(Box::new(record)));
-        self.0.queue.put(Message::Record { pending, change, reply }).inspect_err(|_| {
+        let since = Instant::now();
+        self.0.queue.put(Message::Record { pending, since, change, reply }).inspect_err(|_| {
             count(&self.0.state.lost);
             self.refuse_until_written();
         })

@@ -84,7 +84,7 @@ use std::{fmt, io, num::NonZeroU32, path::PathBuf, time::Duration};
 pub use self::{
     act::{begin_act, end_act},
     folder::check_folder,
-    log::{AuditLog, Counts, NotRecorded, Refusals},
+    log::{AuditLog, Counts, Lag, NotRecorded, Refusals},
     record::{About, ActRecord, RequestRecord, known_method},
     report::{Broken, ChainReport, Seen, Told},
     verify::verify,

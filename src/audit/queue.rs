@@ -75,6 +75,11 @@ impl<T> Sender<T> {
         Ok(Put { sender: self, first: waiting == 1 })
     }
 
+    /// Looks at what is in the queue.
+    pub(super) fn look<R>(&self, at: impl FnOnce(&VecDeque<T>) -> R) -> R {
+        at(&self.0.state().items)
+    }
+
     /// Has the other end take what is there.
     fn wake(&self) {
         let was_awake = std::mem::replace(&mut self.0.state().awake, true);

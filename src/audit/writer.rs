@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io, mem,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ use super::{
     chain::{Chain, Fault},
     folder::Lock,
     line::{Entry, Notice, Pending, What},
-    log::{Message, NotRecorded, Reply, State, count},
+    log::{self, Message, NotRecorded, Reply, State, count},
     queue::Receiver,
     sinks::Sinks,
 };
@@ -39,6 +39,7 @@ pub(super) struct Writer {
 
 struct Waiting {
     pending: Pending,
+    since: Instant,
     change: bool,
     reply: Option<Reply>,
 }
@@ -88,7 +89,9 @@ impl Writer {
             for message in batch.unwrap_or_default() {
                 open &= self.take(message);
             }
+            self.tell_waiting();
             self.work();
+            self.tell_waiting();
         }
         // Requests may have come to their end while the log was closed.
         for message in messages.take(Some(Instant::now()), usize::MAX).unwrap_or_default() {
@@ -116,8 +119,8 @@ impl Writer {
 
     /// Takes a message; false where it is the last one.
     fn take(&mut self, message: Message) -> bool {
-        let (pending, change, reply) = match message {
-            Message::Record { pending, change, reply } => (pending, change, reply),
+        let (pending, since, change, reply) = match message {
+            Message::Record { pending, since, change, reply } => (pending, since, change, reply),
             Message::Wake => return true,
             Message::Close => return false,
         };
@@ -126,8 +129,15 @@ impl Writer {
             drop(reply);
             return true;
         }
-        self.waiting.push_back(Waiting { pending, change, reply });
+        self.waiting.push_back(Waiting { pending, since, change, reply });
         true
+    }
+
+    /// Tells what waits now to whoever looks.
+    fn tell_waiting(&self) {
+        let since = self.waiting.front().map(|waiting| waiting.since);
+        let waiting = log::Waiting { number: self.waiting.len(), since };
+        *self.state.taken.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
     }
 
     fn work(&mut self) {
@@ -217,7 +227,9 @@ impl Writer {
     /// Counts and answers what waited and is written now.
     fn finish_waiting(&mut self) {
         self.state.written.fetch_add(self.waiting.len() as u64, Ordering::Relaxed);
-        for Waiting { pending, reply, .. } in self.waiting.drain(..) {
+        let now = Instant::now();
+        for Waiting { pending, since, reply, .. } in self.waiting.drain(..) {
+            self.state.times.add(now - since);
             // The disk may have taken so long that nobody waits any more.
             if pending.late || reply.as_ref().is_some_and(Reply::is_given_up) {
                 count(&self.state.late);
@@ -340,7 +352,8 @@ impl Writer {
 
     fn note(&mut self, what: What, detail: Option<String>) {
         let pending = Pending::new(self.clock.now(), &Entry::Notice(Notice { what, detail }));
-        self.waiting.push_back(Waiting { pending, change: true, reply: None });
+        let since = Instant::now();
+        self.waiting.push_back(Waiting { pending, since, change: true, reply: None });
     }
 }
 

@@ -103,9 +103,10 @@ fn database_url(database: &Database) -> Result<String, Failure> {
 }
 
 /// The settings that a written configuration holds; the files of a folder have their default names.
-const WRITTEN: [&str; 5] = [
+const WRITTEN: [&str; 6] = [
     "server.api_listen",
     "server.docs_listen",
+    "server.operations_listen",
     "server.api_url",
     "server.region",
     "storage.database",

@@ -1,4 +1,4 @@
-//! Why a subcommand failed, as one sentence.
+//! Why a subcommand failed, as one sentence for each reason.
 
 use std::{error::Error, fmt};
 
@@ -64,6 +64,15 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+/// One line for each thing that is wrong.
+impl From<config::Errors> for Failure {
+    fn from(config::Errors(errors): config::Errors) -> Self {
+        let failures: Vec<Self> = errors.into_iter().map(Self::from).collect();
+        let messages: Vec<_> = failures.iter().map(|failure| failure.message.as_str()).collect();
+        Self { message: messages.join("\n"), usage: failures.iter().any(Self::is_usage) }
     }
 }
 

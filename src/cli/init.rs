@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     listen: ListenFlags,
     /// Only make the server certificate anew, from the CA that is there
-    #[arg(long, conflicts_with_all = ["region", "api_listen", "docs_listen", "database"])]
+    #[arg(long, conflicts_with_all = ["region", "api_listen", "docs_listen", "operations_listen", "database"])]
     renew: bool,
     /// Region that new domains are in [default: eu]
     #[arg(long, value_name = "REGION")]

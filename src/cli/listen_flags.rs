@@ -14,6 +14,10 @@ pub(super) struct ListenFlags {
     /// [default: 127.0.0.1:8444]
     #[arg(long, value_name = "ADDR:PORT")]
     docs_listen: Option<String>,
+    /// Where health and metrics are served over plain HTTP, or "off" [env: OKMSD_OPERATIONS_LISTEN]
+    /// [default: 127.0.0.1:8445; for `okmsd dev`, a port that is free]
+    #[arg(long, value_name = "ADDR:PORT")]
+    operations_listen: Option<String>,
     /// SQLite file or postgres:// URL [env: OKMSD_DATABASE] [default: okmsd.db beside the
     /// configuration]
     ///
@@ -29,6 +33,11 @@ impl ListenFlags {
         Flags::default()
             .with("server.api_listen", "--api-listen", self.api_listen.as_deref())
             .with("server.docs_listen", "--docs-listen", self.docs_listen.as_deref())
+            .with(
+                "server.operations_listen",
+                "--operations-listen",
+                self.operations_listen.as_deref(),
+            )
             .with("storage.database", "--database", self.database.as_deref())
     }
 }

@@ -32,7 +32,7 @@
 //! | `quote` | text for shells, YAML and TOML |
 //! | `output` | standard output |
 //! | `process` | what the process is denied from its start |
-//! | `failure` | why a subcommand failed, as one sentence |
+//! | `failure` | why a subcommand failed, as one sentence for each reason |
 
 mod access_files;
 mod act;

@@ -119,10 +119,12 @@ pub(super) fn tell(line: &str) {
     let _closed = writeln!(io::stderr(), "{}", lines(line));
 }
 
-/// Writes one sentence to standard error.
-pub(super) fn complain(sentence: &str) {
-    // Where standard error is closed, the exit code has to do.
-    let _closed = writeln!(io::stderr(), "okmsd: {}", lines(sentence));
+/// Writes sentences, a line each, to standard error.
+pub(super) fn complain(sentences: &str) {
+    for sentence in sentences.lines() {
+        // Where standard error is closed, the exit code has to do.
+        let _closed = writeln!(io::stderr(), "okmsd: {}", lines(sentence));
+    }
 }
 
 #[cfg(test)]

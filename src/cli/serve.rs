@@ -77,6 +77,7 @@ pub(super) struct Server {
     hangup: Signal,
     /// SIGTERM and Ctrl-C.
     ends: (Signal, Signal),
+    operations_address: Option<SocketAddr>,
     /// Health and metrics are served for as long as this lives, the shutdown included.
     _operations: JoinSet<()>,
 }
@@ -94,15 +95,16 @@ impl Server {
         let used = files.stamp();
         let tls = files.read()?;
         // Before the store: of two servers by mistake, the second should touch nothing.
-        let api_listener = bind("the API", config.server.api_listen.0).await?;
+        let api_listener = bind("the API", "server.api_listen", config.server.api_listen.0).await?;
         let docs_listener = match config.server.docs_listen.0 {
             None => None,
-            Some(address) => Some(bind("the documentation", address).await?),
+            Some(address) => Some(bind("the documentation", "server.docs_listen", address).await?),
         };
         let operations_listener = match config.server.operations_listen.0 {
             None => None,
             Some(address) => {
-                let listener = bind("operations", address).await?;
+                let listener =
+                    bind("health and metrics", "server.operations_listen", address).await?;
                 Some((local_address(&listener)?, listener))
             }
         };
@@ -145,13 +147,22 @@ impl Server {
         info!(api.address = %api, docs.address = docs.map(tracing::field::display), "serving");
         let reloader = Reloader::new(files, app.tls().clone(), used);
         let mut operations = JoinSet::new();
+        let operations_address = operations_listener.as_ref().map(|(address, _)| *address);
         if let Some((address, listener)) = operations_listener {
             info!(operations.address = %address, "serving health and metrics");
             let router = operations_router(app.observed().clone());
             operations.spawn(serve_operations(listener, router));
         }
         let ends = (terminate, interrupt);
-        Ok(Self { app, api_url, reloader, hangup, ends, _operations: operations })
+        Ok(Self {
+            app,
+            api_url,
+            reloader,
+            hangup,
+            ends,
+            operations_address,
+            _operations: operations,
+        })
     }
 
     /// Where the API listens.
@@ -162,6 +173,11 @@ impl Server {
     /// Where the public documentation listens.
     pub(super) const fn docs_address(&self) -> Option<SocketAddr> {
         self.app.docs_address
+    }
+
+    /// Where health and metrics are served.
+    pub(super) const fn operations_address(&self) -> Option<SocketAddr> {
+        self.operations_address
     }
 
     /// The origin of the API as clients write it.
@@ -200,10 +216,10 @@ pub(super) fn check_tls(config: &Config) -> Result<(), Failure> {
     }
 }
 
-async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| Failure::because(format!("{what} cannot listen on {address}"), &error))
+async fn bind(what: &str, setting: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::because(format!("{what} cannot listen on {address} ({setting})"), &error)
+    })
 }
 
 fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {

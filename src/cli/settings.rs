@@ -1,6 +1,6 @@
 //! `okmsd config`: the example, and the check of a configuration.
 
-use std::fmt::Write;
+use std::{fmt::Write, fs::File, io::ErrorKind};
 
 use clap::{Args, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -25,8 +25,9 @@ pub(super) enum Command {
     /// Check a configuration and print the settings it comes to, without passwords
     ///
     /// Takes the settings that `okmsd serve` would take, flags included, and looks at all that they name: root key,
-    /// certificates, keys, revocation lists, and whether database and audit log can be written. Nothing is changed,
-    /// and the database is not opened. Exits with 1 where something is wrong, and tells all of it.
+    /// certificates, keys, revocation lists, and whether database and audit log can be written. To be run as the user
+    /// of the server. The private key of the authority, which a server does not need, is looked at where this user may
+    /// read it. Nothing is changed, and the database is not opened. Exits with 1 where something is wrong, and tells all of it.
     Check(CheckArguments),
 }
 
@@ -91,9 +92,11 @@ fn check_database(config: &Config) -> Result<(), Failure> {
 
 /// A server needs no key of its authority; whoever issues certificates on its machine does.
 fn check_authority(config: &Config) -> Result<(), Failure> {
-    // One that is not there, or may not be looked for, is kept elsewhere.
-    if !config.pki.ca_private_key_file.exists() {
-        return Ok(());
+    match File::open(&config.pki.ca_private_key_file) {
+        // It is kept elsewhere, or by another user.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+            Ok(())
+        }
+        _ => bootstrap::load_authority(&config.pki).map(drop),
     }
-    bootstrap::load_authority(&config.pki).map(drop)
 }

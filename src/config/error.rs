@@ -53,6 +53,32 @@ impl Error {
     }
 }
 
+/// All that is wrong with settings, at least one thing: a person need not come back for each.
+#[derive(Debug)]
+pub struct Errors(pub Vec<Error>);
+
+impl Errors {
+    /// Nothing wrong, or all of these.
+    pub(super) fn of(errors: Vec<Error>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
+    }
+}
+
+impl From<Error> for Errors {
+    fn from(error: Error) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<_> = self.0.iter().map(Error::to_string).collect();
+        f.write_str(&texts.join("; "))
+    }
+}
+
+impl std::error::Error for Errors {}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

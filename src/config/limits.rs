@@ -22,20 +22,20 @@ pub struct Limits {
 impl Limits {
     pub(super) fn settings(&mut self, source: &mut impl Source) -> Result<(), Error> {
         source.setting("limits.connections", "OKMSD_CONNECTIONS", &mut self.connections)?;
+        let mut idle = None;
         for (key, variable, slot) in [
             ("limits.handshake_timeout", "OKMSD_HANDSHAKE_TIMEOUT", &mut self.handshake_timeout),
             ("limits.header_timeout", "OKMSD_HEADER_TIMEOUT", &mut self.header_timeout),
             ("limits.idle_timeout", "OKMSD_IDLE_TIMEOUT", &mut self.idle_timeout),
             ("limits.shutdown_timeout", "OKMSD_SHUTDOWN_TIMEOUT", &mut self.shutdown_timeout),
         ] {
-            source.setting(key, variable, slot)?;
+            let place = source.setting(key, variable, slot)?;
+            if key == "limits.idle_timeout" {
+                idle = place;
+            }
         }
-        if self.idle_timeout < SHORTEST_IDLE_TIMEOUT {
-            return Err(Error::Rule {
-                place: "limits.idle_timeout".to_owned(),
-                rule: "must be at least 65s",
-                flag: false,
-            });
+        if let Some(place) = idle.filter(|_| self.idle_timeout < SHORTEST_IDLE_TIMEOUT) {
+            return Err(Error::Rule { place, rule: "must be at least 65s", flag: false });
         }
         Ok(())
     }

@@ -43,10 +43,10 @@ mod value;
 
 use std::{fs, path::Path};
 
-use self::source::{FileSource, Listing, Source};
+use self::source::{FileSource, Lenient, Listing, Source};
 pub use self::{
     audit::Audit,
-    error::Error,
+    error::{Error, Errors},
     limits::Limits,
     log::{Log, LogFormat},
     pki::{ClientCa, ClientCas, Files, Pki},
@@ -108,34 +108,39 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Error`] where the file cannot be read, holds a key that is not known, or any source holds
-    /// a value that breaks its rule.
+    /// [`Errors`] where the file cannot be read, holds a key that is not known, or any source holds
+    /// a value that breaks its rule: all of that.
     pub fn load(
         file: Option<&Path>,
         environment: &Environment,
         flags: &Flags,
-    ) -> Result<Self, Error> {
-        let mut config = match file {
-            None => Self::defaults(Path::new("")),
+    ) -> Result<Self, Errors> {
+        let (mut config, mut errors) = match file {
+            None => (Self::defaults(Path::new("")), Vec::new()),
             Some(path) => {
                 let text = fs::read_to_string(path).map_err(|error| Error::read(path, error))?;
                 Self::from_toml(&text, path)?
             }
         };
-        config.apply(environment, flags)?;
-        Ok(config)
+        errors.extend(config.take(environment, flags));
+        Errors::of(errors).map(|()| config)
     }
 
     /// Puts the settings that environment and flags hold over these.
     ///
     /// # Errors
     ///
-    /// [`Error`] where a value breaks its rule.
-    pub fn apply(&mut self, environment: &Environment, flags: &Flags) -> Result<(), Error> {
+    /// [`Errors`] where values break their rules.
+    pub fn apply(&mut self, environment: &Environment, flags: &Flags) -> Result<(), Errors> {
+        Errors::of(self.take(environment, flags))
+    }
+
+    fn take(&mut self, environment: &Environment, flags: &Flags) -> Vec<Error> {
         self.log.take_environment(environment);
-        self.settings(&mut environment.source())?;
-        self.root_key.take_environment(environment)?;
-        self.settings(&mut flags.source())
+        let mut errors = self.settings(&mut environment.source());
+        errors.extend(self.root_key.take_environment(environment).err());
+        errors.extend(self.settings(&mut flags.source()));
+        errors
     }
 
     /// Every setting as `section.key` and its value, in the order of the example. Secrets are left
@@ -143,29 +148,37 @@ impl Config {
     pub fn list(&self) -> Vec<(&'static str, String)> {
         let mut listing = Listing::default();
         // Cloned because a source may write to what it visits; this one does not, nor can it fail.
-        let _infallible = self.clone().settings(&mut listing);
+        let _none = self.clone().settings(&mut listing);
         listing.into_settings()
     }
 
-    fn from_toml(text: &str, path: &Path) -> Result<Self, Error> {
+    /// The settings of a file, and what is wrong with its values.
+    fn from_toml(text: &str, path: &Path) -> Result<(Self, Vec<Error>), Error> {
         let base = path.parent().unwrap_or(Path::new(""));
         let mut config = Self::defaults(base);
         let mut source = FileSource::parse(text, path, base)?;
-        config.settings(&mut source)?;
-        source.finish()?;
-        Ok(config)
+        let mut errors = config.settings(&mut source);
+        errors.extend(source.finish().err());
+        Ok((config, errors))
     }
 
-    fn settings(&mut self, source: &mut impl Source) -> Result<(), Error> {
-        self.server.settings(source)?;
-        self.tls.settings(source)?;
-        self.tokens.settings(source)?;
-        self.limits.settings(source)?;
-        self.storage.settings(source)?;
-        self.root_key.settings(source)?;
-        self.pki.settings(source)?;
-        self.audit.settings(source)?;
-        self.log.settings(source)
+    /// Takes what a source has, and gives what is wrong with it.
+    fn settings(&mut self, source: &mut impl Source) -> Vec<Error> {
+        let mut source = Lenient::new(source);
+        let of_sections = [
+            self.server.settings(&mut source),
+            self.tls.settings(&mut source),
+            self.tokens.settings(&mut source),
+            self.limits.settings(&mut source),
+            self.storage.settings(&mut source),
+            self.root_key.settings(&mut source),
+            self.pki.settings(&mut source),
+            self.audit.settings(&mut source),
+            self.log.settings(&mut source),
+        ];
+        let mut errors = source.into_errors();
+        errors.extend(of_sections.into_iter().filter_map(Result::err));
+        errors
     }
 }
 

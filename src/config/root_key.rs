@@ -244,9 +244,9 @@ mod tests {
     #[test]
     fn a_command_is_a_source_like_the_others() {
         let from = |text: &str, pairs: &[(&str, &str)]| {
-            let mut config = Config::from_toml(text, Path::new("/etc/okmsd.toml"))?;
-            config.apply(&Environment::from(pairs), &Flags::default())?;
-            Ok::<_, Error>(config.root_key)
+            let (mut config, mut errors) = Config::from_toml(text, Path::new("/etc/okmsd.toml"))?;
+            errors.extend(config.take(&Environment::from(pairs), &Flags::default()));
+            errors.pop().map_or(Ok(config.root_key), Err)
         };
         let command = "[root_key]\ncommand = [\"echo\", \"hunter2 3\"]";
         let source = from(command, &[]).unwrap();

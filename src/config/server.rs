@@ -43,7 +43,10 @@ impl Default for Server {
         Self {
             api_listen: ApiListen(SocketAddr::from((Ipv4Addr::LOCALHOST, 8443))),
             docs_listen: DocsListen(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8444)))),
-            operations_listen: OperationsListen(None),
+            operations_listen: OperationsListen(Some(SocketAddr::from((
+                Ipv4Addr::LOCALHOST,
+                8445,
+            )))),
             api_url: None,
             region: Region("eu".to_owned()),
         }
@@ -91,7 +94,7 @@ impl Value for DocsListen {
 pub struct OperationsListen(pub Option<SocketAddr>);
 
 impl Value for OperationsListen {
-    const RULE: &'static str = "must be ADDRESS:PORT, such as \"127.0.0.1:9464\", or \"off\"";
+    const RULE: &'static str = "must be ADDRESS:PORT, such as \"127.0.0.1:8445\", or \"off\"";
 
     fn parse(text: &str, base: &Path) -> Option<Self> {
         DocsListen::parse(text, base).map(|DocsListen(address)| Self(address))

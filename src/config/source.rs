@@ -23,6 +23,37 @@ pub(super) trait Source {
     ) -> Result<Option<String>, Error>;
 }
 
+/// A source that goes on after a value that breaks its rule, which then counts as not given.
+pub(super) struct Lenient<'a, S> {
+    source: &'a mut S,
+    errors: Vec<Error>,
+}
+
+impl<'a, S: Source> Lenient<'a, S> {
+    pub(super) const fn new(source: &'a mut S) -> Self {
+        Self { source, errors: Vec::new() }
+    }
+
+    /// What was wrong.
+    pub(super) fn into_errors(self) -> Vec<Error> {
+        self.errors
+    }
+}
+
+impl<S: Source> Source for Lenient<'_, S> {
+    fn setting<T: Value>(
+        &mut self,
+        key: &'static str,
+        variable: &'static str,
+        slot: &mut T,
+    ) -> Result<Option<String>, Error> {
+        Ok(self.source.setting(key, variable, slot).unwrap_or_else(|error| {
+            self.errors.push(error);
+            None
+        }))
+    }
+}
+
 /// The values of a configuration file; what is asked for is taken out.
 pub(super) struct FileSource<'a> {
     path: &'a Path,

@@ -2,13 +2,13 @@ use std::{collections::HashSet, os::unix::fs::PermissionsExt};
 
 use super::*;
 
-fn load(text: &str, pairs: &[(&str, &str)], flags: &Flags) -> Result<Config, Error> {
-    let mut config = Config::from_toml(text, Path::new("/etc/okmsd/okmsd.toml"))?;
-    config.apply(&Environment::from(pairs), flags)?;
-    Ok(config)
+fn load(text: &str, pairs: &[(&str, &str)], flags: &Flags) -> Result<Config, Errors> {
+    let (mut config, mut errors) = Config::from_toml(text, Path::new("/etc/okmsd/okmsd.toml"))?;
+    errors.extend(config.take(&Environment::from(pairs), flags));
+    Errors::of(errors).map(|()| config)
 }
 
-fn from_text(text: &str) -> Result<Config, Error> {
+fn from_text(text: &str) -> Result<Config, Errors> {
     load(text, &[], &Flags::default())
 }
 
@@ -21,7 +21,7 @@ fn the_example_says_what_the_code_does() {
     let example = from_text(EXAMPLE).unwrap().list();
     assert_eq!(example, Config::defaults(Path::new("/etc/okmsd")).list());
     let mut names = Listing::default();
-    Config::defaults(Path::new("")).settings(&mut names).unwrap();
+    assert!(Config::defaults(Path::new("")).settings(&mut names).is_empty());
     let mut section = "";
     let mut keys = HashSet::new();
     for line in EXAMPLE.lines() {
@@ -158,6 +158,29 @@ fn errors_name_the_setting_and_the_rule_but_no_value() {
 }
 
 #[test]
+fn all_that_is_wrong_is_told_whatever_source_it_is_of() {
+    let file = "[server]\napi_listen = \"hunter2\"\nregoin = \"x\"\n[limits]\nidle_timeout = \"1s\"\n\
+                [log]\nlevel = \"hunter2\"";
+    let environment = [("OKMSD_CONNECTIONS", "many"), ("OKMSD_AUDIT_SYNC", "hunter2")];
+    let flags = Flags::default().with("server.region", "--region", Some("Hunter2"));
+    let errors = load(file, &environment, &flags).unwrap_err();
+    let told: Vec<_> = errors.0.iter().map(Error::to_string).collect();
+    let starts = [
+        "server.api_listen in ",
+        "log.level in ",
+        "limits.idle_timeout in /etc/okmsd/okmsd.toml must be at least",
+        "/etc/okmsd/okmsd.toml has the unknown key server.regoin",
+        "OKMSD_CONNECTIONS must",
+        "OKMSD_AUDIT_SYNC must",
+        "--region must",
+    ];
+    assert_eq!(told.len(), starts.len(), "{told:?}");
+    for (told, start) in told.iter().zip(starts) {
+        assert!(told.starts_with(start) && !told.contains("unter2"), "{told}");
+    }
+}
+
+#[test]
 fn bad_toml_is_refused_without_its_text() {
     let message = refusal("[storage]\ndatabase = \"postgres://me:hunter2@x/y\nregion = 1");
     assert!(message.starts_with("/etc/okmsd/okmsd.toml is not valid TOML: line 2: "), "{message}");
@@ -171,7 +194,7 @@ fn a_database_url_can_stand_in_a_private_file() {
     fs::write(&path, "postgres://me:hunter2@db/okmsd\n").unwrap();
     let text = format!("[storage]\ndatabase_file = \"{}\"", path.display());
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(matches!(from_text(&text), Err(Error::NotPrivate { .. })));
+    assert!(matches!(from_text(&text).unwrap_err().0[..], [Error::NotPrivate { .. }]));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let database = from_text(&text).unwrap().storage.database;
     assert_eq!(*database.to_url(), "postgres://me:hunter2@db/okmsd");

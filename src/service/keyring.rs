@@ -13,8 +13,9 @@ use std::{
     convert::Infallible,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use quick_cache::sync::Cache;
@@ -28,6 +29,7 @@ use crate::{
         DomainKey, Generation, KeyId, RootKey, RootKeyId, SealedData, StoreKey, VersionPlace,
     },
     domain::{Clock, Error, OkmsId},
+    measure::{Finds, FindsMeasured, add, read},
     store::{DomainKeyring, KeyInsertion, NewKey, Store, StoredKey},
 };
 
@@ -38,6 +40,8 @@ pub struct Keyring {
     store_key: Arc<OpenStoreKey>,
     domains: Cache<OkmsId, Arc<DomainKeys>>,
     locks: Cache<OkmsId, Arc<DomainLocks>>,
+    finds: Finds,
+    counts: Arc<KeyCounts>,
     /// The key of the MACs of tokens, such as this process knows it.
     pub(super) token_key: KnownTokenKey,
 }
@@ -62,6 +66,28 @@ pub(super) struct DomainKeys {
     missing: Option<NotUnwrapped>,
     /// How often this process may still use the newest before it must reserve more.
     uses_left: Arc<AtomicI64>,
+    counts: Arc<KeyCounts>,
+}
+
+/// How often this process has encrypted and decrypted with keys since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyOperations {
+    /// Data sealed with keys of domains.
+    pub domain_seals: u64,
+    /// Data opened with keys of domains.
+    pub domain_opens: u64,
+    /// Keys of domains wrapped by the store key.
+    pub store_seals: u64,
+    /// Keys of domains unwrapped by the store key.
+    pub store_opens: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct KeyCounts {
+    domain_seals: AtomicU64,
+    domain_opens: AtomicU64,
+    store_seals: AtomicU64,
+    store_opens: AtomicU64,
 }
 
 /// Seals with the newest key of a domain, and counts how often.
@@ -112,7 +138,8 @@ impl Keyring {
         let (domains, locks) = (Cache::new(CACHED_DOMAINS), Cache::new(CACHED_DOMAINS));
         let store_key = Arc::new(store_key);
         let token_key = KnownTokenKey::default();
-        let keyring = Self { store, clock, store_key, domains, locks, token_key };
+        let (finds, counts) = (Finds::default(), Arc::default());
+        let keyring = Self { store, clock, store_key, domains, locks, finds, counts, token_key };
         let (mut opened, mut refused) = (Vec::new(), None);
         for okms_id in keyring.store.list_okms_ids().await? {
             match keyring.keys(okms_id, 0).await {
@@ -143,6 +170,21 @@ impl Keyring {
         }
     }
 
+    /// How often the keys of a domain that were at hand would do, and how often not.
+    pub fn finds(&self) -> FindsMeasured {
+        self.finds.measured()
+    }
+
+    /// How often keys were used since the start.
+    pub fn operations(&self) -> KeyOperations {
+        KeyOperations {
+            domain_seals: read(&self.counts.domain_seals),
+            domain_opens: read(&self.counts.domain_opens),
+            store_seals: read(&self.counts.store_seals),
+            store_opens: read(&self.counts.store_opens),
+        }
+    }
+
     /// The store key, such as this process knows it.
     pub(super) fn store_key(&self) -> Arc<StoreKey> {
         self.store_key.present()
@@ -165,6 +207,44 @@ impl Keyring {
         // again by each, and never end.
         let renewal = tokio::spawn(async move { store_key.renew(&store, clock.as_ref()).await });
         renewal.await.map_err(|_| Error::Internal("renewing the store key panicked".into()))?
+    }
+
+    /// Whether the store key that is known is the one that the store has now. While it is not, known keys serve, and a
+    /// start would fail where the root key at hand is not the store's.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn is_current(&self) -> Result<bool, Error> {
+        let present = self.store_key.present();
+        let slots = self.store.list_root_keys().await?;
+        let mut store_keys = slots.iter().filter_map(|slot| slot.store_key.as_ref());
+        Ok(store_keys.any(|key| key.id == *present.id()))
+    }
+
+    /// Looks whether there is no key of a domain, nor of `tokens` if they are taken, that a request may need and that
+    /// cannot be had. Reads the root key again where it was replaced, and waits so long for that; it goes on to be
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] where there is one; or when storage fails.
+    pub async fn opens_all_keys(&self, tokens: bool, patience: Duration) -> Result<(), Error> {
+        if let Ok(Ok(())) = tokio::time::timeout(patience, self.renew_store_key()).await {
+            return Ok(());
+        }
+        let store_key = self.store_key.present();
+        for (okms_id, key_id) in self.store.list_keys_not_under(store_key.id()).await? {
+            let known = self.domains.get(&okms_id);
+            if known.is_none_or(|known| known.named(key_id).is_none()) {
+                let why = format!("a key of domain {okms_id} is under another store key");
+                return Err(Error::Unavailable(why));
+            }
+        }
+        if tokens && !self.opens_token_key().await? {
+            return Err(Error::Unavailable("the key of tokens is under another store key".into()));
+        }
+        Ok(())
     }
 
     /// The first key of a new domain, wrapped.
@@ -259,7 +339,9 @@ impl Keyring {
         revision: i64,
     ) -> Result<Arc<DomainKeys>, Error> {
         // Nearly always; what follows is kept apart, or each request would carry the room that it takes.
-        if let Some(keys) = self.domains.get(&okms_id).filter(|keys| keys.revision >= revision) {
+        let found = self.domains.get(&okms_id).filter(|keys| keys.revision >= revision);
+        self.finds.add(found.is_some());
+        if let Some(keys) = found {
             return Ok(keys);
         }
         Box::pin(async {
@@ -302,7 +384,9 @@ impl Keyring {
         let newest = generations.first().map(|(key_id, _)| *key_id);
         let same = (known.newest_id() == newest).then(|| Arc::clone(&known.uses_left));
         let uses_left = same.unwrap_or_default();
-        let keys = Arc::new(DomainKeys { revision, generations, missing, uses_left });
+        let counts = Arc::clone(&self.counts);
+        let keys = DomainKeys { revision, generations, missing, uses_left, counts };
+        let keys = Arc::new(keys);
         self.domains.insert(okms_id, Arc::clone(&keys));
         Ok(keys)
     }
@@ -314,8 +398,9 @@ impl Keyring {
             let DomainKeyring { revision, keys } = self.store.list_keys(okms_id).await?;
             let (generations, missing) = self.unwrap(okms_id, &keys, None);
             let Some(why) = missing else {
-                let uses_left = Arc::default();
-                return Ok(Arc::new(DomainKeys { revision, generations, missing, uses_left }));
+                let (uses_left, counts) = (Arc::default(), Arc::clone(&self.counts));
+                let keys = DomainKeys { revision, generations, missing, uses_left, counts };
+                return Ok(Arc::new(keys));
             };
             self.try_again(okms_id, why, &mut tries_left).await?;
         }
@@ -360,6 +445,7 @@ impl Keyring {
             } else if stored.store_key_id.as_ref() != Some(store_key.id()) {
                 missing.get_or_insert(NotUnwrapped::StoreKeyReplaced);
             } else if let Ok(key) = store_key.unwrap_domain_key(wrapped, okms_id, generation) {
+                add(&self.counts.store_opens);
                 generations.push((stored.key_id, Arc::new(key)));
             } else {
                 missing.get_or_insert(NotUnwrapped::Refused(generation));
@@ -376,6 +462,7 @@ impl Keyring {
 
     fn new_key(&self, okms_id: OkmsId, generation: Generation) -> Result<NewKey, Error> {
         let store_key = self.store_key.present();
+        add(&self.counts.store_seals);
         let wrapped_key = store_key
             .generate_domain_key(okms_id, generation)
             .map_err(|_| Error::Unavailable("the system gives no randomness".into()))?;
@@ -393,6 +480,11 @@ enum NotUnwrapped {
 }
 
 impl DomainKeys {
+    /// Counts that data was opened with one of them.
+    pub(super) fn count_open(&self) {
+        add(&self.counts.domain_opens);
+    }
+
     fn newest_id(&self) -> Option<KeyId> {
         self.generations.first().map(|(key_id, _)| *key_id)
     }
@@ -450,6 +542,7 @@ impl Sealer {
     pub(super) fn seal(&self, data: &[u8], place: &VersionPlace<'_>) -> Result<SealedData, Error> {
         // May fall below zero by as many writes as are under way; the next reservation makes up for it.
         self.keys.uses_left.fetch_sub(1, Ordering::AcqRel);
+        add(&self.keys.counts.domain_seals);
         self.key
             .seal(data, place)
             .map_err(|_| Error::Unavailable("the system gives no randomness".into()))

@@ -61,7 +61,7 @@ pub use self::{
     credentials::{Credentials, IssuedCredential, NewCredential, NewRegistration},
     domains::Domains,
     folders::{Folder, Unsent},
-    keyring::Keyring,
+    keyring::{KeyOperations, Keyring},
     keys::{KeyStatus, Keys, OtherRootKey, RewrapReport, RootKeyStatus},
     kv2::{NewVersionView, OpenedVersion},
     policies::{AppliedPolicy, DamagedMember, Group, Member, Policies},

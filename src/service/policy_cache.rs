@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::{
     domain::{Error, IdentityKind, IdentityUrn},
     iam::{Policy, PolicySet, is_root},
+    measure::FindsMeasured,
     store::{Store, StoredIam, StoredMember},
 };
 
@@ -28,6 +29,8 @@ struct State {
     current: Option<Arc<Snapshot>>,
     /// How often reading them was begun.
     begun: u64,
+    /// How often the snapshot at hand would do.
+    finds: FindsMeasured,
     /// The reading that is under way.
     reading: Option<Reading>,
 }
@@ -62,6 +65,11 @@ impl PolicyCache {
             .map_err(|_| Error::Internal("policies or groups cannot be read, as was logged".into()))
     }
 
+    /// How often the snapshot at hand would do, and how often not.
+    pub fn finds(&self) -> FindsMeasured {
+        self.state().finds
+    }
+
     /// How often reading policies and groups was begun.
     pub fn readings(&self) -> u64 {
         self.state().begun
@@ -75,9 +83,14 @@ impl PolicyCache {
                 if let Some(current) = &state.current
                     && current.revision() == revision
                 {
-                    return Ok(Arc::clone(current));
+                    let current = Arc::clone(current);
+                    state.finds.hits += u64::from(begun_before.is_none());
+                    return Ok(current);
                 }
-                begun_before.get_or_insert(state.begun);
+                if begun_before.is_none() {
+                    state.finds.misses += 1;
+                    begun_before = Some(state.begun);
+                }
                 match &state.reading {
                     Some(reading) => reading.clone(),
                     None => self.begin(&mut state),

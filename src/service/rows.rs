@@ -176,6 +176,7 @@ impl DomainKeys {
         let opened = opened.and_then(|key| key.open(sealed, &place)).map_err(|_| {
             not_verified(path, &format!("the data of version {}", version.id.get()))
         })?;
+        self.count_open();
         SecretData::from_stored(opened).map(Some)
     }
 

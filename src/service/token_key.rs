@@ -85,6 +85,13 @@ impl Keyring {
         Ok(())
     }
 
+    /// Whether the key that the store has, if any, is known or under the store key that is.
+    pub(super) async fn opens_token_key(&self) -> Result<bool, Error> {
+        let Some(stored) = self.store.find_token_key().await? else { return Ok(true) };
+        let is_known = self.token_key.get().is_some_and(|key| key.id == stored.id);
+        Ok(is_known || stored.store_key_id == *self.store_key().id())
+    }
+
     /// The key that is known, where it will do; else the one that the store has.
     async fn known_token_key(
         &self,

@@ -5,7 +5,7 @@ use sqlx::FromRow;
 use super::{
     Connection, Store, StoreError,
     connection::{execute, fetch_all, fetch_optional},
-    domains::stored_u32,
+    domains::{readable_id, stored_u32},
     root_keys::has_store_key,
 };
 use crate::{
@@ -82,6 +82,31 @@ impl Store {
         let revision = rows.first().map_or(0, |row| row.revision);
         let keys = rows.into_iter().filter_map(|row| row.into_key().transpose());
         Ok(DomainKeyring { revision, keys: keys.collect::<Result<_, _>>()? })
+    }
+
+    /// Keys of domains that another store key wraps, or none.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn list_keys_not_under(
+        &self,
+        store_key_id: &StoreKeyId,
+    ) -> Result<Vec<(OkmsId, KeyId)>, Error> {
+        let sql = "SELECT okms_id, key_id FROM domain_keys \
+                   WHERE store_key_id IS NULL OR store_key_id <> $1";
+        let store_key_id = store_key_id.as_str().to_owned();
+        let rows = self
+            .read(move |connection| {
+                let store_key_id = store_key_id.clone();
+                Box::pin(async move {
+                    fetch_all!(connection, (String, i64), sql, store_key_id.as_str())
+                })
+            })
+            .await?;
+        let named =
+            |(id, key_id): (String, i64)| Some((readable_id(&id)?, KeyId::from_stored(key_id)));
+        Ok(rows.into_iter().filter_map(named).collect())
     }
 
     /// How often keys have changed.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Store, connection::fetch_optional, engine::Engine};
-use crate::domain::Error;
+use crate::{domain::Error, measure::FindsMeasured};
 
 /// The store at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +86,11 @@ impl Store {
         };
         let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
         StoreMeasures { connections: Connections { idle, used: size - idle }, writer }
+    }
+
+    /// What was found in memory of rows since the start, and what was not, where rows are kept.
+    pub fn finds(&self) -> Vec<(&'static str, FindsMeasured)> {
+        self.engine.cache().map(|cache| cache.finds().into()).unwrap_or_default()
     }
 
     /// Bytes that the database takes on the disk; on SQLite with its log.

@@ -23,7 +23,10 @@ use super::{
     FoundCredential, SecretWithVersion,
     wal_index::{Header, WalIndex},
 };
-use crate::domain::{CredentialId, Error, OkmsId, SecretPath};
+use crate::{
+    domain::{CredentialId, Error, OkmsId, SecretPath},
+    measure::{Finds, FindsMeasured},
+};
 
 /// A secret among those of all domains.
 pub(super) type SecretKey = (OkmsId, SecretPath);
@@ -36,6 +39,8 @@ pub(super) struct RowCache {
     committing: AtomicBool,
     secrets: Cache<SecretKey, Kept<SecretWithVersion>, Size>,
     credentials: Cache<CredentialId, Kept<FoundCredential>>,
+    finds_of_secrets: Finds,
+    finds_of_credentials: Finds,
 }
 
 /// Which rows count, and when.
@@ -80,6 +85,8 @@ impl RowCache {
             committing: AtomicBool::new(false),
             secrets: Cache::with_weighter(KEPT_SECRETS, KEPT_BYTES, Size),
             credentials: Cache::new(KEPT_CREDENTIALS),
+            finds_of_secrets: Finds::default(),
+            finds_of_credentials: Finds::default(),
         })
     }
 
@@ -90,15 +97,27 @@ impl RowCache {
 
     /// A secret with its current version and that one's data.
     pub(super) fn secret(&self, key: &SecretKey) -> Option<Arc<SecretWithVersion>> {
-        self.find(|| self.secrets.get(key))
+        self.find(&self.finds_of_secrets, || self.secrets.get(key))
     }
 
     /// A credential.
     pub(super) fn credential(&self, id: CredentialId) -> Option<Arc<FoundCredential>> {
-        self.find(|| self.credentials.get(&id))
+        self.find(&self.finds_of_credentials, || self.credentials.get(&id))
     }
 
-    fn find<T>(&self, get: impl FnOnce() -> Option<Kept<T>>) -> Option<Arc<T>> {
+    /// What was found since the start, and what was not.
+    pub(super) fn finds(&self) -> [(&'static str, FindsMeasured); 2] {
+        let (secrets, credentials) = (&self.finds_of_secrets, &self.finds_of_credentials);
+        [("secrets", secrets.measured()), ("credentials", credentials.measured())]
+    }
+
+    fn find<T>(&self, finds: &Finds, get: impl FnOnce() -> Option<Kept<T>>) -> Option<Arc<T>> {
+        let found = self.find_uncounted(get);
+        finds.add(found.is_some());
+        found
+    }
+
+    fn find_uncounted<T>(&self, get: impl FnOnce() -> Option<Kept<T>>) -> Option<Arc<T>> {
         let valid = self.valid.read().unwrap_or_else(PoisonError::into_inner);
         // First: where it is too old for the header, a commit came after this look and before that.
         let kept = get().filter(|kept| kept.generation == valid.generation)?;

@@ -20,7 +20,7 @@ impl DatabaseUrl {
     /// Where others may access it, or this process may not write to it or beside it.
     pub fn check_file(&self) -> Result<(), Error> {
         let Some(path) = self.sqlite_path() else { return Ok(()) };
-        let checked = check(path);
+        let checked = check(path, file_system_of);
         checked.map_err(|error| unavailable(path, &error))
     }
 
@@ -43,13 +43,7 @@ impl DatabaseUrl {
 fn hold(path: &Path) -> io::Result<()> {
     create_private(path)?;
     let file = OpenOptions::new().read(true).write(true).open(path)?;
-    #[cfg(target_os = "linux")]
-    if is_of_another_machine(rustix::fs::fstatfs(&file)?.f_type as u64) {
-        return Err(io::Error::other(
-            "it lies on a file system of another machine, on which SQLite's log does not work; use a disk of \
-             this machine, or PostgreSQL",
-        ));
-    }
+    refuse_other_machines(file_system_of(path)?)?;
     match file.try_lock() {
         // Never closed: a process that closes any descriptor of a file loses all its POSIX locks on that file, and
         // those are SQLite's.
@@ -66,21 +60,28 @@ fn hold(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn check(path: &Path) -> io::Result<()> {
-    match fs::metadata(path) {
-        Ok(found) if !found.is_file() => return Err(io::Error::other("it is not a file")),
-        Ok(found) => {
-            check_private(path, &found)?;
-            access(path, Access::READ_OK | Access::WRITE_OK)?;
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
+fn check(path: &Path, file_system_of: impl Fn(&Path) -> io::Result<u64>) -> io::Result<()> {
+    // A link that leads nowhere is there, too, and no file can be made in its place.
+    let file = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
-    }
-    // Its log lies beside it.
-    let folder = folder_of(path);
+        // Its log lies beside the file that a link leads to.
+        Ok(_) => Some(path.canonicalize()?),
+    };
+    let folder = folder_of(file.as_deref().unwrap_or(path));
     access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
         io::Error::new(error.kind(), format!("the folder {}: {error}", folder.display()))
-    })
+    })?;
+    refuse_other_machines(file_system_of(file.as_deref().unwrap_or(folder))?)?;
+    if let Some(file) = &file {
+        let found = fs::metadata(file)?;
+        if !found.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        check_private(path, &found)?;
+        access(file, Access::READ_OK | Access::WRITE_OK)?;
+    }
+    Ok(())
 }
 
 /// Makes the file before SQLite would, so that it is private from its first moment; SQLite gives the
@@ -117,19 +118,35 @@ pub(super) fn unavailable(path: &Path, error: &io::Error) -> Error {
     Error::Unavailable(format!("SQLite file {}: {error}", path.display()))
 }
 
+/// The kind of the file system that something lies on, as statfs(2) tells it; 0 where that is not known.
+fn file_system_of(path: &Path) -> io::Result<u64> {
+    #[cfg(target_os = "linux")]
+    return Ok(rustix::fs::statfs(path)?.f_type as u64);
+    #[cfg(not(target_os = "linux"))]
+    return Ok(0);
+}
+
+fn refuse_other_machines(file_system: u64) -> io::Result<()> {
+    if is_of_another_machine(file_system) {
+        return Err(io::Error::other(
+            "it lies on a file system of another machine, on which SQLite's log does not work; use a disk of \
+             this machine, or PostgreSQL",
+        ));
+    }
+    Ok(())
+}
+
 /// Whether statfs(2) tells of a file system whose files other machines have open, too: there flock(2) is turned
 /// into a lock that SQLite meets, and the log needs memory that all processes share.
-#[cfg(target_os = "linux")]
 fn is_of_another_machine(file_system: u64) -> bool {
     // The numbers have 32 bits; some platforms extend their sign.
     REMOTE_FILE_SYSTEMS.contains(&(file_system & 0xffff_ffff))
 }
 
 /// NFS, SMB, CIFS, SMB2: see statfs(2).
-#[cfg(target_os = "linux")]
 const REMOTE_FILE_SYSTEMS: [u64; 4] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42];
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -142,5 +159,33 @@ mod tests {
         for number in [0xef53, 0x0102_1994, 0x5846_5342, 0x794c_7630] {
             assert!(!is_of_another_machine(number), "{number:x}");
         }
+    }
+
+    #[test]
+    fn a_check_looks_where_the_file_lies_or_would() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().canonicalize().unwrap();
+        let (near, far) = (base.join("near"), base.join("far"));
+        fs::create_dir(&near).unwrap();
+        fs::create_dir(&far).unwrap();
+        let file_system = |path: &Path| Ok(if path.starts_with(&far) { 0x6969 } else { 0xef53 });
+        let check = |path: &Path| check(path, file_system).map_err(|error| error.to_string());
+        let refused = |path: &Path| check(path).unwrap_err().contains("of another machine");
+        assert_eq!(check(&near.join("new.db")), Ok(()));
+        assert!(refused(&far.join("new.db")));
+        for file in [near.join("a.db"), far.join("a.db")] {
+            create_private(&file).unwrap();
+        }
+        assert_eq!(check(&near.join("a.db")), Ok(()));
+        let link = |name: &str, to: &Path| {
+            std::os::unix::fs::symlink(to, base.join(name)).unwrap();
+            base.join(name)
+        };
+        assert_eq!(check(&link("to_near", &near.join("a.db"))), Ok(()));
+        assert!(refused(&link("to_far", &far.join("a.db"))));
+        // As a server would find.
+        let nowhere = link("to_nowhere", &near.join("absent.db"));
+        assert!(check(&nowhere).unwrap_err().contains("No such file"));
+        assert!(hold(&nowhere).unwrap_err().to_string().contains("No such file"));
     }
 }

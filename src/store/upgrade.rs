@@ -18,20 +18,24 @@ use super::{
 use crate::domain::Error;
 
 /// Brings the schema of the database at `path` up to date. Where that changes one that is there, a copy is made
-/// first, `PATH.schema-VERSION.TIME.bak`, which stays; where it cannot be made, nothing is changed.
+/// first, `PATH.schema-VERSION.bak`, which stays; where it cannot be made, nothing is changed.
+///
+/// A start that is killed on the way is tried again and again by its service manager, so there is one name for each
+/// schema, and the newest copy takes the place of the one before: it is of the same schema, and not older.
 pub(super) async fn migrate(
     connection: &mut SqliteConnection,
     path: &Path,
     migrator: &Migrator,
 ) -> Result<(), Error> {
-    let mut copied = None;
+    // Until all is done.
+    let mut lock = None;
     if is_older(schema_version(connection).await?, migrator) {
         let path = path.canonicalize().map_err(|error| unavailable(path, &error))?;
-        let lock = lock_folder(&path).map_err(|error| unavailable(&path, &error))?;
+        lock = Some(lock_folder(&path).map_err(|error| unavailable(&path, &error))?);
         // Another process may have done it meanwhile.
         let version = schema_version(connection).await?;
         if is_older(version, migrator) {
-            let copy = copy_name(connection, &path, version).await?;
+            let copy = copy_name(&path, version);
             make_copy(connection, &copy).await.map_err(|error| {
                 Error::Unavailable(format!(
                     "its schema is to be brought up to date, for which a copy is made first, and nothing was \
@@ -44,16 +48,10 @@ pub(super) async fn migrate(
                 copy = %copy.display(),
                 "the database was copied before its schema is brought up to date"
             );
-            copied = Some((version, copy, lock));
         }
     }
     let migrated = migrator.run(&mut *connection).await.map_err(migration_error);
-    if let (Err(_), Some((version, copy, _lock))) = (&migrated, copied)
-        && schema_version(connection).await.is_ok_and(|present| present == version)
-    {
-        // A service manager tries again and again, and each copy takes its room.
-        let _unneeded = fs::remove_file(copy);
-    }
+    drop(lock);
     migrated
 }
 
@@ -88,18 +86,10 @@ fn lock_folder(path: &Path) -> io::Result<File> {
     }
 }
 
-async fn copy_name(
-    connection: &mut SqliteConnection,
-    path: &Path,
-    version: i64,
-) -> Result<PathBuf, Error> {
-    // The time is a part of a name and decides nothing, so SQLite's own will do.
-    let sql = "SELECT strftime('%Y%m%dT%H%M%SZ', 'now')";
-    let time = fetch_optional!(&mut Connection::Sqlite(connection), (String,), sql);
-    let time = time.map_err(StoreError::Sql)?.map(|(time,)| time).unwrap_or_default();
+fn copy_name(path: &Path, version: i64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".schema-{version}.{time}.bak"));
-    Ok(name.into())
+    name.push(format!(".schema-{version}.bak"));
+    name.into()
 }
 
 /// After a crash the copy is there as a whole or not at all.

@@ -218,7 +218,6 @@ impl Writing {
             }
             let batch: VecDeque<_> = waiting.drain(..).filter(|job| !job.is_abandoned()).collect();
             if !batch.is_empty() {
-                self.groups.add(batch.len());
                 self.write(batch).await;
             }
         }
@@ -281,6 +280,7 @@ impl Writing {
                 let committed = self.commit(deleted).await;
                 if committed.is_ok() {
                     commit.done(changed);
+                    self.groups.add(batch.len());
                 }
                 if committed.is_err() {
                     self.roll_back().await;

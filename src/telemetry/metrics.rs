@@ -13,10 +13,13 @@ use prometheus_client::{
 };
 
 use crate::{
+    api::RequestMeasures,
     app::{Observed, StoreObserved},
-    audit::Counts,
+    audit::{Counts, Lag},
     domain::Timestamp,
+    measure::{FindsMeasured, TIME_BOUNDS, TimesMeasured},
     server::{CertificateExpiry, CertificateStatus, ConnectionCounts},
+    service::KeyOperations,
     store::WriterMeasures,
 };
 
@@ -33,6 +36,16 @@ pub(super) struct Measurements {
     audit: Counts,
     /// Whether records can be written now.
     audit_is_ready: bool,
+    /// Records that are not written yet.
+    audit_lag: Lag,
+    /// How long records took to be written.
+    audit_times: TimesMeasured,
+    /// Requests, by operation.
+    requests: Vec<RequestMeasures>,
+    /// What was found in memory, by what it is of.
+    finds: Vec<(&'static str, FindsMeasured)>,
+    /// How often keys were used.
+    keys: KeyOperations,
 }
 
 impl Measurements {
@@ -44,6 +57,11 @@ impl Measurements {
             store: observed.store().await,
             audit: observed.audit().counts(),
             audit_is_ready: observed.audit().is_ready(),
+            audit_lag: observed.audit().lag(),
+            audit_times: observed.audit().times(),
+            requests: observed.requests(),
+            finds: observed.finds(),
+            keys: observed.key_operations(),
         }
     }
 }
@@ -64,13 +82,63 @@ pub(super) fn encode(measurements: Measurements) -> Result<String, fmt::Error> {
 impl Collector for Measurements {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
+        requests(&mut page, &self.requests)?;
         certificates(&mut page, &self.certificates)?;
         connections(&mut page, &self.connections)?;
         store(&mut page, &self.store)?;
+        memory(&mut page, &self.finds, &self.keys)?;
         audit(&mut page, &self.audit)?;
+        audit_lag(&mut page, &self.audit_lag, &self.audit_times)?;
         let help = "Whether audit records can be written now";
         page.gauge("audit_ready", help, None, self.audit_is_ready.into())
     }
+}
+
+/// Operations that nobody has asked for are left out.
+fn requests(page: &mut Page<'_>, requests: &[RequestMeasures]) -> fmt::Result {
+    page.counters(
+        "requests",
+        "Requests to the API, by operation of the OpenAPI document and by status; abandoned, where the caller went away",
+        requests.iter().flat_map(|one| {
+            let labels = |status| [("operation", &*one.operation), ("status", status)];
+            one.statuses.iter().map(move |(status, number)| (labels(*status), *number))
+        }),
+    )?;
+    let times = requests.iter().map(|one| ([("operation", &*one.operation)], &one.times));
+    page.times(
+        "request_duration",
+        "Time from the head of a request until its answer, its audit record included",
+        times.filter(|(_, times)| times.counts.iter().any(|count| *count > 0)),
+    )
+}
+
+fn memory(
+    page: &mut Page<'_>,
+    finds: &[(&'static str, FindsMeasured)],
+    keys: &KeyOperations,
+) -> fmt::Result {
+    let labels = |cache: &'static str| [("cache", cache)];
+    page.counters(
+        "cache_hits",
+        "What was found in memory",
+        finds.iter().map(|(cache, finds)| (labels(cache), finds.hits)),
+    )?;
+    page.counters(
+        "cache_misses",
+        "What was not in memory, or not any more of use",
+        finds.iter().map(|(cache, finds)| (labels(cache), finds.misses)),
+    )?;
+    page.counters(
+        "key_operations",
+        "How often keys of domains encrypted and decrypted data, and the store key the keys of domains",
+        [
+            ("domain", "encrypt", keys.domain_seals),
+            ("domain", "decrypt", keys.domain_opens),
+            ("store", "encrypt", keys.store_seals),
+            ("store", "decrypt", keys.store_opens),
+        ]
+        .map(|(key, operation, number)| ([("key", key), ("operation", operation)], number)),
+    )
 }
 
 /// Of several under one name, such as those of a bundle, the one that ends first: a series is told once.
@@ -141,6 +209,11 @@ fn store(page: &mut Page<'_>, store: &StoreObserved) -> fmt::Result {
         let help = "What the database takes on the disk, its log included on SQLite";
         page.gauge("database_size", help, Some(&Unit::Bytes), bytes as i64)?;
     }
+    if let Some(is_current) = store.store_key_is_current {
+        let help = "Whether this server has the store key of now; where not, it lacks the root key that was put in \
+                    place, and could not start again";
+        page.gauge("store_key_current", help, None, is_current.into())?;
+    }
     let Some(keys) = store.keys else { return Ok(()) };
     page.gauges(
         "domain_keys",
@@ -191,6 +264,22 @@ fn audit(page: &mut Page<'_>, counts: &Counts) -> fmt::Result {
     )
 }
 
+fn audit_lag(page: &mut Page<'_>, lag: &Lag, times: &TimesMeasured) -> fmt::Result {
+    page.gauges(
+        "audit_queue_length",
+        "Audit records that are not written yet: queued for the thread that writes, or taken by it",
+        None,
+        [("queued", lag.queued), ("taken", lag.taken)]
+            .map(|(state, number)| ([("state", state)], number as i64)),
+    )?;
+    let help = "How long the oldest audit record has waited that is not written yet";
+    let mut family =
+        page.0.encode_descriptor("audit_lag", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+    ConstGauge::new(lag.age.as_secs_f64()).encode(family.encode_family(&NO_LABELS)?)?;
+    let help = "Time from the end of a request until its audit record was in the file";
+    page.times("audit_write_duration", help, [(NO_LABELS, times)])
+}
+
 /// Where measurements are written to.
 struct Page<'a>(DescriptorEncoder<'a>);
 
@@ -209,6 +298,25 @@ impl Page<'_> {
         let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         values.into_iter().try_for_each(|(labels, value)| {
             ConstGauge::new(value).encode(family.encode_family(&labels)?)
+        })
+    }
+
+    fn times<'t, L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        all: impl IntoIterator<Item = (L, &'t TimesMeasured)>,
+    ) -> fmt::Result {
+        let unit = Some(&Unit::Seconds);
+        let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        let bounds =
+            TIME_BOUNDS.map(|micros| micros as f64 / 1e6).into_iter().chain([f64::INFINITY]);
+        let bounds: Vec<_> = bounds.collect();
+        all.into_iter().try_for_each(|(labels, times)| {
+            let buckets: Vec<_> = bounds.iter().copied().zip(times.counts).collect();
+            let (sum, count) = (times.sum.as_secs_f64(), times.counts.iter().sum());
+            let mut family = family.encode_family(&labels)?;
+            family.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
         })
     }
 
@@ -232,6 +340,8 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         audit::Refusals,
@@ -243,6 +353,16 @@ mod tests {
         let (begins, ends) = (Timestamp::from_millis(begins), Timestamp::from_millis(ends));
         let (kind, name) = (CertificateKind::Server, name.to_owned());
         CertificateExpiry { kind, name, fingerprint: [0; 32], begins, ends }
+    }
+
+    /// So many of a second each, and one that took longer than can be told.
+    fn times(number: u64) -> TimesMeasured {
+        let mut times = TimesMeasured::default();
+        if number > 0 {
+            (times.counts[12], times.counts[16]) = (number, 1);
+            times.sum = Duration::from_secs(number + 20);
+        }
+        times
     }
 
     fn fixed() -> Measurements {
@@ -270,6 +390,7 @@ mod tests {
             certificates: Arc::new(CertificateStatus { certificates }),
             connections: [("api", connections.clone()), ("docs", connections)],
             store: StoreObserved {
+                store_key_is_current: Some(false),
                 present: StoreMeasures {
                     connections: Connections { idle: 3, used: 1 },
                     writer: Some(WriterMeasures { waiting: 2, units: 273, groups }),
@@ -279,6 +400,23 @@ mod tests {
             },
             audit: Counts { written: 7, failed: 2, late: 1, lost: 6, refused },
             audit_is_ready: false,
+            audit_lag: Lag { queued: 3, taken: 4, age: Duration::from_millis(1_500) },
+            audit_times: times(2),
+            requests: vec![
+                RequestMeasures {
+                    operation: "ListSecretV2".into(),
+                    statuses: vec![("200", 3), ("abandoned", 1)],
+                    times: times(3),
+                },
+                RequestMeasures { operation: "x".into(), statuses: Vec::new(), times: times(0) },
+            ],
+            finds: vec![("secrets", FindsMeasured { hits: 8, misses: 9 })],
+            keys: KeyOperations {
+                domain_seals: 1,
+                domain_opens: 2,
+                store_seals: 3,
+                store_opens: 4,
+            },
         }
     }
 
@@ -302,6 +440,7 @@ mod tests {
             "okmsd_write_group_size_bucket{le=\"1.0\"} 5",
             "okmsd_write_group_size_bucket{le=\"4.0\"} 8",
             "okmsd_write_group_size_bucket{le=\"+Inf\"} 9",
+            "okmsd_store_key_current 0",
             "okmsd_domain_keys{state=\"newest\"} 10",
             "okmsd_domain_keys{state=\"old\"} 1",
             "okmsd_domain_key_uses 65536",
@@ -313,6 +452,20 @@ mod tests {
             "okmsd_audit_refusals_total{reason=\"queue_full\"} 4",
             "okmsd_audit_refusals_total{reason=\"timed_out\"} 5",
             "okmsd_audit_ready 0",
+            "okmsd_audit_queue_length{state=\"queued\"} 3",
+            "okmsd_audit_queue_length{state=\"taken\"} 4",
+            "okmsd_audit_lag_seconds 1.5",
+            "okmsd_audit_write_duration_seconds_count 3",
+            "okmsd_requests_total{operation=\"ListSecretV2\",status=\"200\"} 3",
+            "okmsd_requests_total{operation=\"ListSecretV2\",status=\"abandoned\"} 1",
+            "okmsd_request_duration_seconds_sum{operation=\"ListSecretV2\"} 23.0",
+            "okmsd_request_duration_seconds_bucket{le=\"0.5\",operation=\"ListSecretV2\"} 0",
+            "okmsd_request_duration_seconds_bucket{le=\"1.0\",operation=\"ListSecretV2\"} 3",
+            "okmsd_request_duration_seconds_bucket{le=\"+Inf\",operation=\"ListSecretV2\"} 4",
+            "okmsd_cache_hits_total{cache=\"secrets\"} 8",
+            "okmsd_cache_misses_total{cache=\"secrets\"} 9",
+            "okmsd_key_operations_total{key=\"domain\",operation=\"decrypt\"} 2",
+            "okmsd_key_operations_total{key=\"store\",operation=\"encrypt\"} 3",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
@@ -331,6 +484,7 @@ mod tests {
         measurements.store.database_bytes = None;
         measurements.store.keys = None;
         let text = encode(measurements).unwrap();
+        assert!(!text.contains("operation=\"x\""), "{text}");
         for name in ["write_queue", "write_group", "database_size", "domain_key"] {
             assert!(!text.contains(&format!("okmsd_{name}")), "{text}");
         }

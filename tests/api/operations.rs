@@ -1,6 +1,10 @@
 //! What the operations listener tells of a server that can, and of one that cannot do its work.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
 
 use okmsd::{
     crypto::RootKey,
@@ -17,15 +21,19 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Database, Engine, Proxy, Schema, Server, both_engines, postgres_is_at_hand};
+use crate::support::{
+    Database, Domain, Engine, Proxy, Schema, Server, both_engines, postgres_is_at_hand,
+};
 
 both_engines!(
     a_server_that_works_is_alive_and_ready,
     a_database_that_does_not_answer_as_it_should_is_told,
-    a_root_key_that_is_not_at_hand_is_told,
+    a_root_key_that_is_not_at_hand_is_told_where_it_is_missed,
+    a_key_of_tokens_that_is_not_at_hand_is_told_where_tokens_are_taken,
     a_server_certificate_is_ready_while_it_counts,
     a_server_that_ends_is_not_ready,
     what_a_server_does_is_measured,
+    requests_are_measured_by_their_operation,
     what_the_database_does_not_tell_is_left_out,
 );
 
@@ -50,6 +58,13 @@ impl Operations {
         stream.read_to_string(&mut text).await.unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         (head[9..12].parse().unwrap(), head.to_ascii_lowercase(), body.to_owned())
+    }
+
+    /// Waits for a server that gets ready.
+    async fn until_ready(&self) {
+        while self.get("/readyz").await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Checks that exactly these checks fail, and gives their reasons.
@@ -92,20 +107,70 @@ async fn a_database_that_does_not_answer_as_it_should_is_told(server: Server) {
     operations.fails(&[]).await;
 }
 
-async fn a_root_key_that_is_not_at_hand_is_told(server: Server) {
+/// A server is ready while it can serve what it is asked: a root key that it lacks is no reason by itself.
+async fn a_root_key_that_is_not_at_hand_is_told_where_it_is_missed(mut server: Server) {
     let new = RootKey::generate().unwrap();
     let text = new.to_text().to_string();
-    let source = Arc::new(move || Ok(vec![RootKey::from_text(&text).map_err(|_| "")?]));
-    let mut other = server.another_with(Some(source)).await;
-    let (one, two) = (Operations::of(&server).await, Operations::of(&other).await);
-    one.fails(&[]).await;
+    // Like a command that takes its time.
+    let (hold, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let source = Arc::new(move || {
+        let _let_go = held.lock().map(|held| held.recv());
+        Ok(vec![RootKey::from_text(&text).map_err(|_| "")?])
+    });
+    let mut slow = server.another_with(Some(source)).await;
+    let mut plain = server.another_without_tokens().await;
+    let (without, waits) = (Operations::of(&server).await, Operations::of(&slow).await);
+    let without_tokens = Operations::of(&plain).await;
+    let known = server.domain().await;
+    known.create("a", "{}").await;
+    for other in [&slow, &plain] {
+        read_at(other, &known, "secret/a").await;
+    }
+    let current = "okmsd_store_key_current";
+    assert_eq!(value(&without, current).await, Some(1.0));
+
     let keys = server.keys_of().await;
     keys.rotate_root(&new, &OtherRootKey::None).await.unwrap();
-    let told = one.fails(&["keys"]).await;
-    assert_eq!(told, ["no root key at hand opens the store, or not in time"]);
-    // One that finds it again is ready, though nobody has asked it for anything.
-    two.fails(&[]).await;
-    other.stop().await;
+    let all = [&without, &waits, &without_tokens];
+    for operations in all {
+        operations.fails(&[]).await;
+        assert_eq!(value(operations, current).await, Some(0.0));
+    }
+    // A key that was made since, which those who know no more than before cannot open.
+    server.root_key = new.to_text().to_string();
+    server.keys_of().await.rotate_domain(known.okms_id).await.unwrap();
+    let why = "a key in use does not open with the root key at hand, or not in time";
+    for operations in all {
+        assert_eq!(operations.fails(&["keys"]).await, [why]);
+    }
+    drop(hold);
+    waits.until_ready().await;
+    assert_eq!(value(&waits, current).await, Some(1.0));
+    assert_eq!(without.fails(&["keys"]).await, [why]);
+    slow.stop().await;
+    plain.stop().await;
+}
+
+/// Reads something of a domain from another server.
+async fn read_at(server: &Server, domain: &Domain, what: &str) {
+    let client = server.client(Some((&domain.certificate_pem, &domain.private_key_pem)));
+    client.get(&format!("{}/{what}", domain.base)).await.ok();
+}
+
+/// The key of tokens is replaced with the root key, so who takes tokens misses it.
+async fn a_key_of_tokens_that_is_not_at_hand_is_told_where_tokens_are_taken(server: Server) {
+    let mut plain = server.another_without_tokens().await;
+    let (taking, not_taking) = (Operations::of(&server).await, Operations::of(&plain).await);
+    let domain = server.domain().await;
+    domain.client.post(&format!("/api/{}/v1/auth/cert/login", domain.okms_id), "").await.ok();
+    read_at(&plain, &domain, "secret").await;
+    taking.fails(&[]).await;
+    let keys = server.keys_of().await;
+    keys.rotate_root(&RootKey::generate().unwrap(), &OtherRootKey::None).await.unwrap();
+    taking.fails(&["keys"]).await;
+    not_taking.fails(&[]).await;
+    plain.stop().await;
 }
 
 async fn a_server_certificate_is_ready_while_it_counts(server: Server) {
@@ -193,6 +258,64 @@ async fn what_a_server_does_is_measured(server: Server) {
     assert_eq!(read("domain_key_uses").await, Some(0.0), "of the new key");
 }
 
+async fn requests_are_measured_by_their_operation(server: Server) {
+    let operations = Operations::of(&server).await;
+    let read = async |series: &str| value(&operations, &format!("okmsd_{series}")).await;
+    let requests = async |operation: &str, status: &str| {
+        let labels = format!("operation=\"{operation}\",status=\"{status}\"");
+        read(&format!("requests_total{{{labels}}}")).await
+    };
+    let domain = server.domain().await;
+    assert_eq!(requests("PostSecretV2", "200").await, None);
+    domain.create("a", "{\"k\":\"v\"}").await;
+    let kept = async |kind: &str| read(&format!("cache_{kind}_total{{cache=\"secrets\"}}")).await;
+    let keys = async |operation: &str| {
+        read(&format!("key_operations_total{{key=\"domain\",operation=\"{operation}\"}}")).await
+    };
+    assert_eq!((keys("encrypt").await, keys("decrypt").await), (Some(1.0), Some(0.0)));
+    let path = format!("{}?includeData=true", domain.secret("a"));
+    for _ in 0..3 {
+        domain.client.get(&path).await.ok();
+    }
+    assert_eq!(domain.client.get(&domain.secret("absent")).await.status, 404);
+    assert_eq!(domain.client.get("/nothing/here?canary").await.status, 404);
+    let central = format!("/v2/okms/resource/{}/secret/a?includeData=true", domain.okms_id);
+    domain.client.get(&central).await.ok();
+    assert_eq!(requests("PostSecretV2", "200").await, Some(1.0));
+    assert_eq!(requests("GetSecretV2", "200").await, Some(4.0), "at both forms of address");
+    assert_eq!(requests("GetSecretV2", "404").await, Some(1.0));
+    assert_eq!(requests("other", "404").await, Some(1.0));
+    let times = read("request_duration_seconds_count{operation=\"GetSecretV2\"}").await;
+    assert_eq!(times, Some(5.0));
+    let took = read("request_duration_seconds_sum{operation=\"GetSecretV2\"}").await;
+    assert!(took.is_some_and(|took| took > 0.0 && took < 60.0), "{took:?}");
+    assert_eq!((keys("encrypt").await, keys("decrypt").await), (Some(1.0), Some(4.0)));
+    match server.engine {
+        // Whoever misses keeps what it reads, unless a commit comes in between.
+        Engine::Sqlite => {
+            assert!(kept("misses").await.is_some_and(|misses| misses >= 1.0));
+            assert!(kept("hits").await.is_some_and(|hits| hits >= 1.0));
+        }
+        Engine::Postgres => assert_eq!(kept("hits").await, None),
+    }
+    assert!(read("cache_hits_total{cache=\"policies\"}").await.is_some_and(|hits| hits >= 1.0));
+    assert!(read("cache_misses_total{cache=\"policies\"}").await.is_some_and(|all| all >= 1.0));
+    assert!(read("cache_hits_total{cache=\"keys\"}").await.is_some_and(|hits| hits >= 1.0));
+    // Each has waited for its record.
+    let written = read("audit_write_duration_seconds_count").await;
+    assert!(written.is_some_and(|written| written >= 7.0), "{written:?}");
+    assert_eq!(read("audit_lag_seconds").await, Some(0.0));
+    for state in ["queued", "taken"] {
+        let waiting = format!("audit_queue_length{{state=\"{state}\"}}");
+        assert_eq!(read(&waiting).await, Some(0.0));
+    }
+    let (_, _, text) = operations.get("/metrics").await;
+    let id = domain.okms_id.to_string();
+    for canary in ["canary", "nothing", "absent", &id] {
+        assert!(!text.contains(canary), "{canary}: {text}");
+    }
+}
+
 async fn what_the_database_does_not_tell_is_left_out(server: Server) {
     let operations = Operations::of(&server).await;
     server.domain().await;
@@ -229,7 +352,10 @@ async fn a_locked_table_of_postgres_is_told_in_time() {
     operations.fails(&["store", "keys"]).await;
     locker.execute("ROLLBACK").await.unwrap();
     operations.fails(&[]).await;
+    // Whether there is another store key is not told; nothing asks for one.
     locker.execute("BEGIN; LOCK TABLE root_keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    operations.fails(&[]).await;
+    locker.execute("LOCK TABLE domain_keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
     operations.fails(&["keys"]).await;
     locker.execute("ROLLBACK").await.unwrap();
     operations.fails(&[]).await;

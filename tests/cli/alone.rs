@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    harness::{json, okmsd, own_mounts, succeed},
+    harness::{json, okmsd, own_mounts, read, succeed},
     production::Production,
     tools::leave_out,
 };
@@ -36,7 +36,7 @@ async fn a_second_server_is_refused_by_whatever_name_and_the_command_line_is_not
     let production = Production::init();
     let cwd = production.cwd.path();
     let create = ["domain", "create", "--data-dir", "data", "--name"];
-    let domain = json(cwd, &[&create[..], &["before"]].concat());
+    succeed(cwd, &[&create[..], &["before"]].concat());
     let server = production.serve(&[]);
     fs::create_dir(production.data("other")).unwrap();
     let database = production.data("okmsd.db");
@@ -56,8 +56,17 @@ async fn a_second_server_is_refused_by_whatever_name_and_the_command_line_is_not
     succeed(cwd, &[&create[..], &["beside"]].concat());
     let domains = json(cwd, &["domain", "list", "--data-dir", "data"]);
     assert_eq!(domains.as_array().map(Vec::len), Some(2), "{domains}");
-    let id = domain["okmsId"].as_str().unwrap();
-    production.client(None).get(&format!("/api/{id}/v2/secret")).await.error(401, 50_475_011);
+    let beside = domains.as_array().unwrap().iter().find(|domain| domain["name"] == "beside");
+    let id = beside.unwrap()["okmsId"].as_str().unwrap();
+    let create = ["credential", "create", "--data-dir", "data", "--domain", id, "--name", "x"];
+    let urn = "urn:v1:eu:identity:account:ab12345-ovh";
+    let made = json(cwd, &[&create[..], &["--identity", urn]].concat());
+    let file = |name: &str| read(made["files"][name].as_str().unwrap().as_ref());
+    let (certificate, key) = (file("certificate"), file("privateKey"));
+    let client = production.client(Some((&certificate, &key)));
+    let secrets = format!("/api/{id}/v2/secret");
+    client.post(&secrets, r#"{"path":"a","version":{"data":{"k":"v"}}}"#).await.ok();
+    client.get(&format!("{secrets}/a?includeData=true")).await.ok();
     // Nor did they take its lock away.
     refused(&production, "data/okmsd.db");
 

@@ -368,6 +368,10 @@ async fn without_room_for_records_nothing_is_done_and_service_returns_with_the_r
     }
     has("okmsd_audit_late_records_total 0");
     has("okmsd_audit_ready 0");
+    // The record of the first one that failed is kept.
+    has("okmsd_audit_queue_length{state=\"taken\"} 1");
+    let lag = told.lines().find_map(|line| line.strip_prefix("okmsd_audit_lag_seconds "));
+    assert!(lag.is_some_and(|lag| lag.parse::<f64>().is_ok_and(|lag| lag > 0.0)), "{told}");
     let readiness = get(operations, "/readyz");
     assert!(readiness.starts_with("HTTP/1.1 503 "), "{readiness}");
     let told = "\"audit\":{\"ok\":false,\"reason\":\"records cannot be written\"}";
@@ -380,7 +384,7 @@ async fn without_room_for_records_nothing_is_done_and_service_returns_with_the_r
     until_served(&client, &address).await;
     let told = get(operations, "/metrics");
     let has = |line: &str| assert!(told.lines().any(|told| told == line), "{line}: {told}");
-    for line in ["late_records_total 1", "lost_records_total 0", "ready 1"] {
+    for line in ["late_records_total 1", "lost_records_total 0", "ready 1", "lag_seconds 0.0"] {
         has(&format!("okmsd_audit_{line}"));
     }
     assert!(get(operations, "/readyz").starts_with("HTTP/1.1 200 "));

@@ -37,9 +37,13 @@ async fn metrics_tell_when_certificates_end_and_how_the_audit_log_does() {
     let before = audit_records(&metrics);
     let client = trial.client_of(&format!("https://localhost:{}", api.rsplit(':').next().unwrap()));
     client.get(&trial.secrets()).await.ok();
-    assert!(audit_records(&get(operations, "/metrics")) > before);
+    let metrics = get(operations, "/metrics");
+    assert!(audit_records(&metrics) > before);
     assert!(get(operations, "/healthz").starts_with("HTTP/1.1 200 "));
     assert!(get(operations, "/readyz").starts_with("HTTP/1.1 200 "));
+    assert!(
+        metrics.contains("okmsd_requests_total{operation=\"ListSecretV2\",status=\"200\"} 1\n")
+    );
     check_by_promtool(&metrics);
     // Nothing else is there, least of all the API.
     assert!(get(operations, &trial.secrets()).starts_with("HTTP/1.1 404 "));

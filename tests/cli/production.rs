@@ -28,8 +28,9 @@ impl Production {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let listen = format!("127.0.0.1:{port}");
         let arguments = ["--name", "localhost", "--api-listen", &listen, "--docs-listen", "off"];
+        let operations = ["--operations-listen", "127.0.0.1:0"];
         let base = ["init", "--data-dir", "data", "--region", "eu-west-x"];
-        succeed(cwd.path(), &[&base[..], &arguments].concat());
+        succeed(cwd.path(), &[&base[..], &arguments, &operations].concat());
         Self { cwd, port }
     }
 
@@ -224,7 +225,15 @@ fn a_port_that_is_taken_is_told() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let _holder = TcpListener::bind(taken).unwrap();
     let listen = taken.to_string();
-    let arguments = ["serve", "--config", "data/okmsd.toml", "--api-listen", &listen];
-    let errors = fail(production.cwd.path(), &arguments, 1);
-    assert!(errors.contains(&format!("the API cannot listen on {taken}")), "{errors}");
+    for (what, flag, setting) in [
+        ("the API", "--api-listen", "server.api_listen"),
+        ("the documentation", "--docs-listen", "server.docs_listen"),
+        ("health and metrics", "--operations-listen", "server.operations_listen"),
+    ] {
+        let arguments = ["serve", "--config", "data/okmsd.toml", flag, &listen];
+        let errors = fail(production.cwd.path(), &arguments, 1);
+        let told =
+            format!("okmsd: {what} cannot listen on {taken} ({setting}): Address already in");
+        assert!(errors.contains(&told), "{errors}");
+    }
 }

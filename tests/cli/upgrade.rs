@@ -90,6 +90,8 @@ fn copies(production: &Production) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn each_older_schema_is_copied_before_it_is_brought_up_to_date() {
+    // Whoever adds a migration adds the one before it here.
+    assert_eq!(i64::try_from(OLD.len() + 1).unwrap(), newest());
     for version in 1..=OLD.len() {
         let production = Production::init();
         let cwd = production.cwd.path();
@@ -102,7 +104,7 @@ async fn each_older_schema_is_copied_before_it_is_brought_up_to_date() {
         assert_eq!(state(&database).await, (newest(), OKMS_ID.to_owned()));
         let [copy] = &copies(&production)[..] else { panic!("{:?}", copies(&production)) };
         let name = copy.file_name().unwrap().to_str().unwrap();
-        assert!(name.starts_with(&format!("okmsd.db.schema-{version}.2")), "{name}");
+        assert_eq!(name, format!("okmsd.db.schema-{version}.bak"));
         assert_eq!(mode(copy), 0o600);
         // Nothing is to be done any more.
         succeed(cwd, &list);
@@ -156,7 +158,7 @@ async fn without_room_for_the_copy_nothing_is_changed() {
     let told = "okmsd: cannot open sqlite://data/okmsd.db: its schema is to be brought up to date, for \
                 which a copy is made first, and nothing was changed: cannot make ";
     let told = errors.lines().find_map(|line| line.strip_prefix(told));
-    assert!(told.is_some_and(|why| why.contains("okmsd.db.schema-7.2")), "{errors}");
+    assert!(told.is_some_and(|why| why.contains("okmsd.db.schema-7.bak")), "{errors}");
     assert_eq!(copies(&production), Vec::<PathBuf>::new());
     assert!(fs::read(&database).unwrap() == before);
 
@@ -166,19 +168,39 @@ async fn without_room_for_the_copy_nothing_is_changed() {
 }
 
 #[tokio::test]
-async fn what_is_not_brought_up_to_date_leaves_no_copy() {
+async fn a_start_that_is_tried_again_and_again_leaves_one_copy_the_newest() {
     let production = Production::init();
     let database = production.data("okmsd.db");
     make(&database, 3).await;
+    // Of a start before, which others could read.
+    let copy = production.data("okmsd.db.schema-3.bak");
+    fs::write(&copy, "older").unwrap();
+    fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let mut connection = connect(&database).await;
     let other = "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 2";
     sqlx::raw_sql(other).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     let list = [&["domain", "list"][..], &DATA].concat();
-    let errors = fail(production.cwd.path(), &list, 1);
-    assert!(errors.contains("migration 2 was previously applied"), "{errors}");
-    assert_eq!(copies(&production), Vec::<PathBuf>::new());
-    assert_eq!(state(&database).await.0, 3);
+    for name in ["once", "again"] {
+        let mut connection = connect(&database).await;
+        let change = sqlx::query("UPDATE domains SET name = $1").bind(name);
+        change.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let errors = fail(production.cwd.path(), &list, 1);
+        assert!(errors.contains("migration 2 was previously applied"), "{errors}");
+        assert_eq!(copies(&production), [copy.as_path()]);
+        assert_eq!(mode(&copy), 0o600);
+        assert_eq!(state(&database).await.0, 3);
+        // Beside the folder that is looked at, as opening it makes files.
+        let aside = production.cwd.path().join("aside.db");
+        fs::copy(&copy, &aside).unwrap();
+        assert_eq!(state(&aside).await, (3, OKMS_ID.to_owned()));
+        let mut connection = connect(&aside).await;
+        let sql = "SELECT name FROM domains";
+        let copied: (String,) = sqlx::query_as(sql).fetch_one(&mut connection).await.unwrap();
+        assert_eq!(copied.0, name);
+        connection.close().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -171,6 +171,52 @@ fn config_check_tells_all_that_is_wrong_and_changes_nothing() {
 }
 
 #[test]
+fn config_check_tells_every_bad_value() {
+    let cwd = tempfile::tempdir().unwrap();
+    let file = "[server]\nregion = \"A B\"\n[log]\nformat = \"x\"\n[storage]\ndatabse = \"x\"";
+    fs::write(cwd.path().join("okmsd.toml"), file).unwrap();
+    for command in [&["config", "check"][..], &["serve"]] {
+        let mut command = okmsd(cwd.path(), &[command, &["--config", "okmsd.toml"]].concat());
+        let output = command.env("OKMSD_CONNECTIONS", "many").output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let starts = [
+            "okmsd: server.region in okmsd.toml must be",
+            "okmsd: log.format in okmsd.toml must be",
+            "okmsd: okmsd.toml has the unknown key storage.databse",
+            "okmsd: OKMSD_CONNECTIONS must be",
+        ];
+        assert_eq!(errors.lines().count(), starts.len(), "{errors}");
+        assert!(
+            errors.lines().zip(starts).all(|(line, start)| line.starts_with(start)),
+            "{errors}"
+        );
+    }
+}
+
+/// A key of the authority that belongs to somebody else is no business of the server, nor of its check.
+#[test]
+fn config_check_leaves_the_authority_of_another_user_alone() {
+    let cwd = tempfile::tempdir().unwrap();
+    succeed(cwd.path(), &["init", "--data-dir", "data", "--name", "localhost"]);
+    let key = cwd.path().join("data/ca_privatekey.pem");
+    let check = ["config", "check", "--data-dir", "data"];
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let errors = fail(cwd.path(), &check, 1);
+    assert!(errors.contains("mend it with: chmod 600 data/ca_privatekey.pem"), "{errors}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o000)).unwrap();
+    // Root reads all files, but for one without that power.
+    let mut command = Command::new("setpriv");
+    let powers = "-dac_override,-dac_read_search";
+    if rustix::process::geteuid().is_root() {
+        command.args(["--bounding-set", powers]);
+    }
+    command.arg(env!("CARGO_BIN_EXE_okmsd")).args(check).current_dir(cwd.path());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn config_check_looks_at_what_is_to_be_made() {
     let cwd = tempfile::tempdir().unwrap();
     succeed(cwd.path(), &["init", "--data-dir", "data", "--name", "localhost"]);

@@ -189,7 +189,7 @@ fn what_comes_behind_the_end_and_what_was_refused_is_told_all_the_same() {
     let message = |number| {
         let entry = Entry::Request(Box::new(record(number)));
         let pending = Pending::new(SystemClock.now(), &entry);
-        Message::Record { pending, change: true, reply: None }
+        Message::Record { pending, since: std::time::Instant::now(), change: true, reply: None }
     };
     for message in [message(1), Message::Close, message(2)] {
         assert_eq!(queue.send(message), Ok(()));

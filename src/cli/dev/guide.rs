@@ -30,6 +30,8 @@ pub(super) fn text(handout: &Handout, folder: &Path) -> Result<String, Failure> 
          Swagger UI:\n  \
            to read, without a certificate   {docs}\n  \
            to send requests, with one       {swagger}\n\n\
+         Health and metrics:\n  \
+           {operations}\n\n\
          The certificate for a browser, and the file that holds its password:\n  \
            {p12}\n  \
            {p12_password}\n  \
@@ -46,6 +48,10 @@ pub(super) fn text(handout: &Handout, folder: &Path) -> Result<String, Failure> 
         okms = quoted(&folder.join(OKMS_FILE))?,
         docs = handout.docs_url().unwrap_or_else(|| "(not served)".to_owned()),
         swagger = handout.swagger_url(),
+        operations = handout.operations_address.map_or_else(
+            || "(not served)".to_owned(),
+            |address| format!("http://{address}/readyz  http://{address}/metrics"),
+        ),
         p12 = quote::path(&files.pkcs12)?,
         p12_password = quote::path(&files.pkcs12_password)?,
         ca_name = handout.ca.file_name().unwrap_or_default().to_string_lossy(),

@@ -1,6 +1,6 @@
 //! `dev.env` and `okms.yaml`: where everything is, for shells and for the okms CLI.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
     super::{Failure, quote},
@@ -13,6 +13,8 @@ pub(super) struct Handout {
     pub(super) api_url: String,
     /// The origin of the public documentation, where it is served.
     pub(super) docs_url: Option<String>,
+    /// Where health and metrics are served, if they are.
+    pub(super) operations_address: Option<SocketAddr>,
     /// The certificate that clients must trust.
     pub(super) ca: PathBuf,
     /// How to act as the root account.

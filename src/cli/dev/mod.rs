@@ -25,6 +25,7 @@ mod server_files;
 use std::{
     fs,
     io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -44,7 +45,7 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    config::{Config, Environment},
+    config::{Config, Environment, OperationsListen},
     domain::Clock,
     pki::Authority,
     telemetry,
@@ -75,7 +76,10 @@ impl Arguments {
         });
         let folder = bootstrap::absolute(&folder)?;
         let flags = self.log.add_to(self.listen.flags());
-        let defaults = Config::defaults(&folder);
+        let mut defaults = Config::defaults(&folder);
+        // Nobody's monitoring knows a trial, which may run beside a server or another trial.
+        defaults.server.operations_listen =
+            OperationsListen(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))));
         let mut config = defaults.clone();
         config.apply(environment, &flags)?;
         // A trial has keys and certificates of its own; those that the environment may name for
@@ -106,6 +110,7 @@ async fn run(mut config: Config, folder: &Path, access: Access) -> Result<(), Fa
     let handout = Handout {
         api_url: server.api_url().to_owned(),
         docs_url: server.docs_address().map(serve::origin),
+        operations_address: server.operations_address(),
         ca: config.pki.ca_certificate_file.clone(),
         access,
     };

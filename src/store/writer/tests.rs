@@ -136,6 +136,11 @@ async fn a_unit_that_fails_harms_no_other_of_its_batch() {
         assert_eq!(numbers(&store).await, expected, "{failing:?}");
         // And the writer lives on.
         assert_eq!(write(&store, 100, Then::Succeed).await, Ok(100));
+        // What was committed is counted as it was, besides two of one unit; one more held the others up.
+        let measures = store.measures().writer.unwrap();
+        let groups: u64 = measures.groups.iter().map(|(_, groups)| groups).sum();
+        let expected = if failing == Then::RefuseFirst { (1, 51) } else { (46, 46) };
+        assert_eq!((groups - 2, measures.units - 2), expected, "{failing:?}");
         store.close().await;
     }
 }
