@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
+    api::Rates,
     audit::AuditLog,
     domain::{Clock, Error},
     server::{CertificateKind, CertificateStatus, ConnectionCounts, LiveTls},
@@ -20,6 +21,7 @@ pub struct Observed {
     pub(super) audit: AuditLog,
     pub(super) tls: Arc<LiveTls>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) rates: Arc<Rates>,
     pub(super) shutdown: watch::Receiver<bool>,
 }
 
@@ -93,6 +95,11 @@ impl Observed {
     /// What became of the connections of each listener, by its name.
     pub fn connections(&self) -> [(&'static str, ConnectionCounts); 2] {
         self.tls.connections()
+    }
+
+    /// Requests beyond the rate of their caller, by the setting.
+    pub fn refused_requests(&self) -> [(&'static str, u64); 2] {
+        self.rates.refused()
     }
 
     /// The audit log.
