@@ -11,7 +11,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 pub use self::observed::{CHECK_TIME, Observed, Readiness, StoreObserved};
 use crate::{
-    api::{ApiState, RequestCounts, Services, api_router, docs_router},
+    api::{ApiLimits, ApiState, Rates, RequestCounts, Services, api_router, docs_router},
     audit::AuditLog,
     domain::Clock,
     server::{self, ExpiryWarnings, Limits, LiveTls, TlsMaterial},
@@ -38,6 +38,8 @@ pub struct AppOptions {
     pub tokens: bool,
     /// Limits of each listener.
     pub limits: Limits,
+    /// Limits of requests.
+    pub api_limits: ApiLimits,
     /// Where the API and the authenticated Swagger UI are served.
     pub api_listener: TcpListener,
     /// Where the public documentation is served, if it is.
@@ -83,6 +85,8 @@ impl RunningApp {
         let (shutdown, told) = watch::channel(false);
         let policies = Arc::new(PolicyCache::new(store.clone()));
         let requests = Arc::new(RequestCounts::new());
+        let limits = options.api_limits;
+        let rates = Rates::new(&limits, clock.clone());
         let observed = Observed {
             store: store.clone(),
             keyring: keyring.clone(),
@@ -92,6 +96,7 @@ impl RunningApp {
             tokens: options.tokens,
             requests: Arc::clone(&requests),
             policies: Arc::clone(&policies),
+            rates: rates.clone(),
             shutdown: told.clone(),
         };
         let authentication =
@@ -100,13 +105,14 @@ impl RunningApp {
         let tokens = Tokens::new(store.clone(), keyring.clone(), clock.clone());
         let secrets = Secrets::new(store.clone(), keyring, clock);
         let audit = options.audit;
-        let state = ApiState::new(Services { authentication, secrets, tokens, audit, requests });
+        let state =
+            ApiState::new(Services { authentication, secrets, tokens, audit, requests, limits });
         let mut listeners = JoinSet::new();
         listeners.spawn(keys.keep_rewrapped(until_told(told.clone())));
         listeners.spawn(server::serve(
             options.api_listener,
             tls.api(),
-            api_router(state),
+            api_router(state, rates),
             options.limits.clone(),
             until_told(told.clone()),
         ));

@@ -1,6 +1,6 @@
 //! Bodies: JSON in, JSON out, wiped behind us.
 
-use std::{io, time::Duration};
+use std::io;
 
 use axum::{
     body::Body,
@@ -14,19 +14,13 @@ use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::value::RawValue;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{ApiState, authentication::authenticate_now, error::ApiError, extract::caller_again};
+use super::{
+    ApiLimits, ApiState, authentication::authenticate_now, error::ApiError, extract::caller_again,
+};
 use crate::{
     domain::{Error, SecretData, json::Json},
     service::Caller,
 };
-
-/// The largest body. Data may have 64 KiB as compact JSON; with every character escaped it has six
-/// times that, and metadata and white space need room beside it.
-const MAX_BODY_BYTES: usize = 512 * 1024;
-
-/// How long a body may take to arrive. A body of the largest size over a slow line needs a few
-/// seconds; nobody holds a request open longer than this.
-const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A request body that is JSON and says so, with the caller as of the moment when all of it was there.
 ///
@@ -57,12 +51,13 @@ impl JsonBody {
     ///
     /// When it is too large or too slow, when the caller does not count any more, or when it is no JSON.
     pub(super) async fn read(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let limits = state.limits;
         let declared = content_length(request.headers()).unwrap_or(0);
-        if declared > MAX_BODY_BYTES {
-            return Err(ApiError::BodyTooLarge);
+        if declared > limits.body_bytes() {
+            return Err(ApiError::BodyTooLarge(limits.body_kib));
         }
         let (mut parts, body) = request.into_parts();
-        let read = tokio::time::timeout(BODY_TIMEOUT, read(body, declared));
+        let read = tokio::time::timeout(limits.body_time, read(body, declared, limits));
         let bytes = read.await.map_err(|_| ApiError::BodyTimeout)??;
         authenticate_now(state, &mut parts.extensions).await?;
         let caller = caller_again(&mut parts, state).await?;
@@ -76,13 +71,17 @@ impl JsonBody {
 }
 
 /// Counts bytes as they come: what was declared is not trusted.
-async fn read(mut body: Body, declared: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+async fn read(
+    mut body: Body,
+    declared: usize,
+    limits: ApiLimits,
+) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let mut bytes = WipingBuffer::with_capacity(declared);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Error::malformed("the body ended before it was complete"))?;
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.0.len() + data.len() > MAX_BODY_BYTES {
-            return Err(ApiError::BodyTooLarge);
+        if bytes.0.len() + data.len() > limits.body_bytes() {
+            return Err(ApiError::BodyTooLarge(limits.body_kib));
         }
         bytes.append(&data);
     }

@@ -113,8 +113,7 @@ impl Envelope {
         next: impl Service<Request, Response = Response, Error = Infallible>,
     ) -> Response {
         let started = Instant::now();
-        // Random: it must not tell how many came before.
-        let request_id: Arc<str> = format!("OKMS.{}", Uuid::new_v4()).into();
+        let request_id = new_request_id();
         let route = request.extensions().get::<MatchedPath>().cloned();
         let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer_address);
         let trail = Arc::new(RequestTrail::default());
@@ -271,6 +270,20 @@ impl AccessLine<'_> {
     }
 }
 
+/// An error that is answered before anything of a request is looked at: it is in no log.
+pub(super) fn refusal(error: ApiError) -> Response {
+    let request_id = new_request_id();
+    let mut response = error.into_response();
+    render(&mut response, &request_id);
+    add_headers(&mut response, &request_id);
+    response
+}
+
+/// Random: it must not tell how many came before.
+fn new_request_id() -> Arc<str> {
+    format!("OKMS.{}", Uuid::new_v4()).into()
+}
+
 fn not_recorded() -> Response {
     ApiError::from(Error::Unavailable("the audit log cannot be written".into())).into_response()
 }
@@ -333,7 +346,7 @@ fn render(response: &mut Response, request_id: &str) -> Option<i32> {
         }
         _ => {}
     }
-    if matches!(error, ApiError::BodyTooLarge | ApiError::BodyTimeout) {
+    if matches!(error, ApiError::BodyTooLarge(_) | ApiError::BodyTimeout) {
         // The rest of the body is not wanted; over HTTP/2 the header has no meaning.
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);

@@ -7,6 +7,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
+use super::rates::TooMany;
 use crate::domain::{Argument, Error};
 
 /// Why a request is answered with an error.
@@ -28,10 +29,12 @@ pub enum ApiError {
     MethodNotAllowed,
     /// The body is not declared as JSON.
     UnsupportedMediaType,
-    /// The body is longer than any valid one.
-    BodyTooLarge,
+    /// The body is longer than so many KiB.
+    BodyTooLarge(u32),
     /// The body did not arrive in time.
     BodyTimeout,
+    /// More requests than the rate of their caller allows.
+    TooManyRequests(TooMany),
     /// A mount of another name than `secret`.
     OtherMount,
     /// Another web site asks for a change.
@@ -119,7 +122,7 @@ pub(super) enum BodyErrorResponses {
     /// The body did not arrive in time.
     #[response(status = 408)]
     Timeout(ErrorResponse),
-    /// The body has more than 512 KiB.
+    /// The body is larger than the server takes, which is 512 KiB where nothing else is set.
     #[response(status = 413)]
     TooLarge(ErrorResponse),
     /// The body is not sent as `application/json`.
@@ -211,12 +214,22 @@ impl ApiError {
                 REST | ARGUMENT | 3,
                 "the body must be sent with the header Content-Type: application/json",
             ),
-            Self::BodyTooLarge => {
-                (413, "body_too_large", REST | ARGUMENT | 4, "the body must have at most 512 KiB")
+            Self::BodyTooLarge(kib) => {
+                let text = format!("the body must have at most {kib} KiB");
+                return rendering(413, "body_too_large", REST | ARGUMENT | 4, &text);
             }
             Self::BodyTimeout => {
                 (408, "body_timeout", REST | ARGUMENT | 5, "the body did not arrive in time")
             }
+            Self::TooManyRequests(whose) => (
+                429,
+                "too_many_requests",
+                REST | TOO_MANY_REQUESTS | 1,
+                match whose {
+                    TooMany::OfAddress => "too many requests of this address, try again",
+                    TooMany::OfCredential => "too many requests of this credential, try again",
+                },
+            ),
             Self::OtherMount => (
                 403,
                 "other_mount",
@@ -257,7 +270,7 @@ fn render_domain(error: &Error) -> Rendering {
         Error::TooManyRequests => (
             429,
             "too_many_requests",
-            REST | UNAVAILABLE | 3,
+            REST | TOO_MANY_REQUESTS | 1,
             "too many requests of this address, try again",
         ),
         Error::Forbidden(action) => {
@@ -351,6 +364,7 @@ const AUTHORIZATION: i32 = 4 << 12;
 const NOT_FOUND: i32 = 5 << 12;
 const UNAVAILABLE: i32 = 7 << 12;
 const BAD_ARGUMENT: i32 = 8 << 12;
+const TOO_MANY_REQUESTS: i32 = 9 << 12;
 const CONFLICT: i32 = 10 << 12;
 
 #[cfg(test)]
@@ -371,6 +385,7 @@ mod tests {
         assert_eq!(code(Error::Unauthenticated("")), (401, 50_475_011));
         assert_eq!(code(Error::Forbidden("x")), (403, 16_924_673));
         assert_eq!(code(Error::DomainNotFound), (404, 16_994_305));
+        assert_eq!(code(Error::TooManyRequests), (429, 50_434_049));
         assert_eq!(code(Error::Internal(String::new())), (500, 50_401_281));
         assert_eq!(code(Error::Unavailable(String::new())), (503, 50_425_858));
     }

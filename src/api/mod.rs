@@ -8,6 +8,7 @@
 //!
 //! | file | what happens |
 //! |---|---|
+//! | `rates`, `buckets` | requests beyond the rate of their caller are refused |
 //! | `target` | the raw path is split into secret path and suffix, before anything is decoded |
 //! | `envelope` | request id, access log, audit record, panics, security headers, errors in the API's form |
 //! | `operations` | the operation that a record names |
@@ -20,11 +21,13 @@
 //! | `mount` | what follows is found below the address of a domain |
 //! | `v2` | the OKMS REST dialect: one file per resource |
 //! | `v1` | the KV2 dialect, on the same use cases |
+//! | `limits` | every limit of requests, with unit and reason |
 //! | `docs` | the OpenAPI document and the Swagger UIs |
 
 mod authentication;
 mod body;
 mod browser;
+mod buckets;
 mod counts;
 mod docs;
 mod drain;
@@ -32,10 +35,12 @@ mod envelope;
 mod error;
 mod extract;
 mod fields;
+mod limits;
 mod mount;
 mod operations;
 mod paging;
 mod query;
+mod rates;
 mod target;
 mod token;
 mod v1;
@@ -47,8 +52,11 @@ use axum::Router;
 
 pub use self::counts::{RequestCounts, RequestMeasures};
 pub use self::docs::{docs_router, openapi};
-use self::envelope::Envelope;
-pub use self::target::Folded;
+use self::{envelope::Envelope, target::Folded};
+pub use self::{
+    limits::ApiLimits,
+    rates::{Limited, Rates, TooMany},
+};
 use crate::{
     audit::AuditLog,
     service::{Authentication, Secrets, Tokens},
@@ -70,6 +78,8 @@ pub struct Services {
     pub audit: AuditLog,
     /// Where each request is counted.
     pub requests: Arc<RequestCounts>,
+    /// The limits of requests.
+    pub limits: ApiLimits,
 }
 
 impl ApiState {
@@ -90,12 +100,12 @@ impl Deref for ApiState {
 /// All that the API listener serves.
 ///
 /// Both forms of address, the regional and the central one, lead to the same routes.
-pub fn api_router(state: ApiState) -> Folded<Router> {
+pub fn api_router(state: ApiState, rates: Arc<Rates>) -> Limited<Folded<Router>> {
     let api = v2::router(v2::DOMAIN).merge(v2::router(v2::CENTRAL_DOMAIN)).merge(v1::router());
     let (routes, _) = api.split_for_parts();
     let routes = routes
         .with_state(state.clone())
         .merge(docs::authenticated_router())
         .fallback(error::route_not_found);
-    Folded::new(Envelope::of_api(state).around(routes))
+    Limited::new(rates, Folded::new(Envelope::of_api(state).around(routes)))
 }

@@ -53,6 +53,18 @@ impl<S: Send + Sync> FromRequestParts<S> for OwnToken {
     }
 }
 
+/// What stands where tokens are, whatever it is: one where both headers say the same. Enough to tell one caller
+/// from another, before it is known whether it is one.
+pub(super) fn written(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let bearer = headers.get(header::AUTHORIZATION).map(|value| {
+        let value = value.as_bytes();
+        let scheme = value.iter().take_while(|byte| **byte != b' ').count();
+        value.get(scheme..).unwrap_or_default().trim_ascii()
+    });
+    let vault = headers.get(X_VAULT_TOKEN).map(|value| value.as_bytes().trim_ascii());
+    [bearer, vault.filter(|token| Some(*token) != bearer)].into_iter().flatten()
+}
+
 /// Takes the token of a request out of its headers.
 pub(super) fn take(headers: &mut HeaderMap) -> Presented {
     let presented = read(headers).unwrap_or_else(Presented::Unreadable);

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    api::{RequestCounts, RequestMeasures},
+    api::{Rates, RequestCounts, RequestMeasures},
     audit::AuditLog,
     domain::{Clock, Error},
     measure::FindsMeasured,
@@ -25,6 +25,7 @@ pub struct Observed {
     pub(super) tokens: bool,
     pub(super) requests: Arc<RequestCounts>,
     pub(super) policies: Arc<PolicyCache>,
+    pub(super) rates: Arc<Rates>,
     pub(super) shutdown: watch::Receiver<bool>,
 }
 
@@ -120,6 +121,11 @@ impl Observed {
     pub fn finds(&self) -> Vec<(&'static str, FindsMeasured)> {
         let own = [("keys", self.keyring.finds()), ("policies", self.policies.finds())];
         self.store.finds().into_iter().chain(own).collect()
+    }
+
+    /// Requests beyond the rate of their caller, by the setting.
+    pub fn refused_requests(&self) -> [(&'static str, u64); 2] {
+        self.rates.refused()
     }
 
     /// The audit log.

@@ -22,6 +22,7 @@ use super::{
     services::{self, Services},
 };
 use crate::{
+    api::ApiLimits,
     app::{AppOptions, RunningApp},
     audit::AuditLog,
     clock::SystemClock,
@@ -129,6 +130,7 @@ impl Server {
                 require_client_certificate: requires_client_certificate(&config.tls),
                 tokens: config.tokens.enabled,
                 limits: limits(config),
+                api_limits: api_limits(config),
                 api_listener,
                 docs_listener,
                 api_url: api_url.clone(),
@@ -244,13 +246,28 @@ fn limits(config: &Config) -> Limits {
             "limits.connections is more than the limit of open files allows (ulimit -n)"
         );
     }
+    let limits = &config.limits;
     Limits {
         max_connections,
-        handshake_time: config.limits.handshake_timeout,
-        header_time: config.limits.header_timeout,
-        idle_time: config.limits.idle_timeout,
-        drain_time: config.limits.shutdown_timeout,
-        ..Limits::default()
+        max_connections_per_address: limits.connections_per_address.or_max(),
+        max_handshakes: limits.handshakes.get(),
+        max_handshakes_per_address: limits.handshakes_per_address.or_max(),
+        max_header_bytes: limits.header_kib.get() * 1_024,
+        max_concurrent_streams: limits.streams.get(),
+        handshake_time: limits.handshake_timeout,
+        header_time: limits.header_timeout,
+        idle_time: limits.idle_timeout,
+        drain_time: limits.shutdown_timeout,
+    }
+}
+
+fn api_limits(config: &Config) -> ApiLimits {
+    let limits = &config.limits;
+    ApiLimits {
+        requests_per_address: limits.requests_per_address.0,
+        requests_per_credential: limits.requests_per_credential.0,
+        body_kib: limits.body_kib.get(),
+        body_time: limits.body_timeout,
     }
 }
 

@@ -107,8 +107,7 @@ impl Value for NonZeroU32 {
     const RULE: &'static str = "must be a whole number of at least 1";
 
     fn parse(text: &str, _base: &Path) -> Option<Self> {
-        // The library also reads a leading plus sign, which TOML readers elsewhere do not expect.
-        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+        whole_number(text).and_then(Self::new)
     }
 
     fn from_toml(value: &toml::Value, _base: &Path) -> Option<Self> {
@@ -118,6 +117,12 @@ impl Value for NonZeroU32 {
     fn show(&self) -> String {
         self.to_string()
     }
+}
+
+/// A number in digits alone: the library also reads a leading plus sign, which TOML readers elsewhere do not
+/// expect.
+pub(super) fn whole_number(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 impl Value for Duration {

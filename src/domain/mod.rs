@@ -55,7 +55,7 @@ pub use self::{
     okms_domain::OkmsDomain,
     okms_id::{NotAnOkmsId, OkmsId},
     path::SecretPath,
-    peer::{Claim, ConnectionInfo, Peer, PeerCertificate, external_identity},
+    peer::{Claim, ConnectionInfo, Peer, PeerCertificate, external_identity, network},
     principal::{CredentialId, Principal, Revisions},
     secret::{Secret, SecretChange, SecretSnapshot, Wanted},
     settings::{

@@ -1,6 +1,10 @@
 //! Who is at the other end of a connection, by the certificate that they proved to own.
 
-use std::{fmt::Debug, net::SocketAddr, sync::Arc};
+use std::{
+    fmt::Debug,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use super::{CredentialId, IdentityKind, IdentityUrn, OkmsId, Timestamp};
 
@@ -11,6 +15,17 @@ pub struct ConnectionInfo {
     pub peer_address: SocketAddr,
     /// The client that proved to own a certificate, if it gave one.
     pub peer: Option<Arc<dyn Peer>>,
+}
+
+/// What one caller has of addresses: one of IPv4, and 2^64 of IPv6, which networks are given at the least.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        address @ IpAddr::V4(_) => address,
+    }
 }
 
 /// A client that proved to hold the key of a certificate.
@@ -124,6 +139,17 @@ mod tests {
         ] {
             assert!(external_identity(urn).is_err(), "{urn}");
         }
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        assert_eq!(network(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
+        assert_ne!(network(ip("2001:db8:1:3::1")), ip("2001:db8:1:2::"));
+        assert_eq!(network(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 
     proptest! {

@@ -13,11 +13,10 @@ use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::OwnedSemaphorePermit,
     time::Instant,
 };
 
-use super::Limits;
+use super::{Limits, places::Place};
 
 /// The activity of one connection. Shared by its socket, its requests and its watch.
 ///
@@ -28,7 +27,7 @@ pub(super) struct Activity {
     header_time: Duration,
     idle_time: Duration,
     http1: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 struct State {
@@ -55,7 +54,7 @@ pub(super) enum Overdue {
 
 impl Activity {
     /// The activity of a connection whose handshake has just ended.
-    pub(super) fn new(limits: &Limits, http1: bool, place: OwnedSemaphorePermit) -> Arc<Self> {
+    pub(super) fn new(limits: &Limits, http1: bool, place: Place) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
             state: Mutex::new(State {

@@ -23,7 +23,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     time::{sleep_until, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -35,9 +35,10 @@ use crate::domain::{ConnectionInfo, Peer};
 use super::{
     Limits,
     activity::{Activity, FAR, Overdue, Watched, WatchedBody},
-    counts::Failed,
+    counts::{Counts, Failed},
     live::ListenerTls,
     peer::ConnectedPeer,
+    places::Place,
 };
 
 /// What all connections of a listener have in common.
@@ -71,12 +72,17 @@ impl Shared {
         Self { tls, limits, http1: builder.clone().http1_only(), http2: builder.http2_only() }
     }
 
+    /// Where the connections are counted.
+    pub(super) fn counts(&self) -> &Counts {
+        self.tls.counts()
+    }
+
     /// Serves one connection until its end. Everything that goes wrong with it ends here.
     pub(super) async fn run<S, B>(
         &self,
         socket: TcpStream,
         peer_address: SocketAddr,
-        place: OwnedSemaphorePermit,
+        mut place: Place,
         service: S,
         mut drain: watch::Receiver<bool>,
     ) where
@@ -97,6 +103,7 @@ impl Shared {
             _ = drain.wait_for(|drain| *drain) => None,
         };
         let Some(tls) = tls else { return };
+        place.handshake_done();
         let (info, http2) = self.connection_info(&tls, peer_address);
 
         let activity = Activity::new(&self.limits, !http2, place);

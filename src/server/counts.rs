@@ -7,6 +7,8 @@ use std::{
 
 use rustls::{CertificateError, Error, HandshakeKind};
 
+use super::places::Full;
+
 /// The connections of a listener, since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -14,6 +16,7 @@ pub(super) struct Counts {
     full: AtomicU64,
     resumed: AtomicU64,
     failed: [AtomicU64; REASONS.len()],
+    refused: [AtomicU64; LIMITS.len()],
 }
 
 /// What became of the connections of a listener.
@@ -27,6 +30,8 @@ pub struct ConnectionCounts {
     pub resumed_handshakes: u64,
     /// Handshakes that failed, by the word for the reason.
     pub failed_handshakes: [(&'static str, u64); REASONS.len()],
+    /// Connections that were closed at once, by the setting that left no place for them.
+    pub refused: [(&'static str, u64); LIMITS.len()],
 }
 
 /// Why a handshake failed.
@@ -73,10 +78,21 @@ impl Counts {
         }
     }
 
+    pub(super) fn refused(&self, full: Full) {
+        let place = LIMITS.iter().position(|(known, _)| *known == full);
+        if let Some(count) = place.and_then(|place| self.refused.get(place)) {
+            add(count);
+        }
+    }
+
     pub(super) fn read(&self) -> ConnectionCounts {
         let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let mut failed_handshakes = REASONS.map(|(_, word)| (word, 0));
         for ((_, sum), count) in failed_handshakes.iter_mut().zip(&self.failed) {
+            *sum = number(count);
+        }
+        let mut refused = LIMITS.map(|(_, setting)| (setting, 0));
+        for ((_, sum), count) in refused.iter_mut().zip(&self.refused) {
             *sum = number(count);
         }
         ConnectionCounts {
@@ -84,6 +100,7 @@ impl Counts {
             full_handshakes: number(&self.full),
             resumed_handshakes: number(&self.resumed),
             failed_handshakes,
+            refused,
         }
     }
 }
@@ -130,6 +147,14 @@ impl From<&io::Error> for Failed {
 fn add(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
 }
+
+/// The setting behind each limit.
+const LIMITS: [(Full, &str); 4] = [
+    (Full::Connections, "connections"),
+    (Full::ConnectionsOfAddress, "connections_per_address"),
+    (Full::Handshakes, "handshakes"),
+    (Full::HandshakesOfAddress, "handshakes_per_address"),
+];
 
 /// The word for each reason.
 const REASONS: [(Failed, &str); 11] = [

@@ -5,9 +5,18 @@ use std::time::Duration;
 /// The limits of a listener. Each one ends an attack that costs the attacker nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections open at a time; more wait in the queue of the operating system, unaccepted. One
-    /// takes a file descriptor and, when busy, some hundred KiB. Default: 10,000.
+    /// Connections open at a time; one more is closed at once. One takes a file descriptor and, when busy,
+    /// some hundred KiB. Default: 10,000.
     pub max_connections: u32,
+    /// Of these, those of one [network](crate::domain::network), so that one client cannot take all places.
+    /// `u32::MAX` is no limit of its own. Default: 1,000.
+    pub max_connections_per_address: u32,
+    /// Connections whose handshake is not done: some ten KiB each, and a millisecond of CPU, for somebody of
+    /// whom nothing is known. Default: 1,000.
+    pub max_handshakes: u32,
+    /// Of these, those of one network. Without it, the limit of all would be a weapon: whoever holds that many
+    /// slow handshakes would keep all others out. Default: 250.
+    pub max_handshakes_per_address: u32,
     /// From accepted to a finished TLS handshake. Generous for a bad mobile line, short for someone
     /// who opens connections and says nothing. Default: 10 s.
     pub handshake_time: Duration,
@@ -37,6 +46,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connections_per_address: 1_000,
+            max_handshakes: 1_000,
+            max_handshakes_per_address: 250,
             handshake_time: Duration::from_secs(10),
             header_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),

@@ -18,13 +18,17 @@ use hyper::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
 use tracing::{debug, error, info, warn};
 
-use super::{Limits, ListenerTls, connection::Shared};
+use super::{
+    Limits, ListenerTls,
+    connection::Shared,
+    places::{Place, Places},
+};
 
 /// Serves `service` on `listener` until `shutdown` completes and what is in flight then has ended,
 /// or `limits.drain_time` has passed.
@@ -47,9 +51,8 @@ pub async fn serve<S, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let max_connections = limits.max_connections.max(1);
     let drain_time = limits.drain_time;
-    let places = Arc::new(Semaphore::new(max_connections as usize));
+    let places = Places::new(&limits);
     let shared = Arc::new(Shared::new(tls, limits));
     let (drain, _) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -60,7 +63,7 @@ pub async fn serve<S, B>(
             biased;
             () = &mut shutdown => break,
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => report(ended),
-            (socket, peer_address, place) = next(&listener, &places) => {
+            (socket, peer_address, place) = next(&listener, &places, &shared) => {
                 let (shared, service, drain) = (shared.clone(), service.clone(), drain.subscribe());
                 tasks.spawn(async move {
                     shared.run(socket, peer_address, place, service, drain).await;
@@ -83,25 +86,27 @@ pub async fn serve<S, B>(
     tasks.shutdown().await;
     // HTTP/2 requests run in tasks of their own, which end when they notice that their connection
     // is gone. All places being free proves that the last one has.
-    let _ = timeout(AFTERMATH, places.acquire_many(max_connections)).await;
+    let _ = timeout(AFTERMATH, places.empty()).await;
 }
 
-/// The next connection, once there is a place for it. May be cancelled at any time.
+/// The next connection that there is a place for. May be cancelled at any time.
+///
+/// One without a place is closed at once. In the queue of the operating system its client would wait without
+/// knowing for what, and those of one address would stand before those of all others.
 async fn next(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    // First the place: a connection beyond the limit must stay with the operating system.
-    let place = loop {
-        match places.clone().acquire_owned().await {
-            Ok(place) => break place,
-            // Never: nobody closes the semaphore.
-            Err(_) => std::future::pending().await,
-        }
-    };
+    places: &Arc<Places>,
+    shared: &Shared,
+) -> (TcpStream, SocketAddr, Place) {
     loop {
         match listener.accept().await {
-            Ok((socket, peer_address)) => return (socket, peer_address, place),
+            Ok((socket, peer_address)) => match places.take(peer_address.ip()) {
+                Ok(place) => return (socket, peer_address, place),
+                Err(full) => {
+                    debug!(peer.address = %peer_address, ?full, "no place for a connection");
+                    shared.counts().refused(full);
+                }
+            },
             Err(error) if is_of_connection(&error) => {
                 debug!(%error, "connection gone before accept")
             }

@@ -26,6 +26,7 @@
 //! | `listener` | the accept loop, from start to drained |
 //! | `operations` | plain HTTP for monitoring, apart from the API |
 //! | `connection` | one connection: handshake, HTTP, end |
+//! | `places` | how many connections there may be, in all and of one client |
 //! | `counts` | what became of connections and handshakes |
 //! | `activity` | what a connection is doing, and until when it may go on like that |
 //! | `error` | what an operator is told |
@@ -43,6 +44,7 @@ mod live;
 mod material;
 mod operations;
 mod peer;
+mod places;
 mod revocation;
 mod status;
 #[cfg(test)]

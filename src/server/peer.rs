@@ -11,6 +11,8 @@ use crate::domain::{Peer, PeerCertificate, Timestamp};
 #[derive(Debug)]
 pub(super) struct ConnectedPeer {
     chain: Vec<CertificateDer<'static>>,
+    /// Asked for at every request, so it is found out once.
+    fingerprint: [u8; 32],
     live: Arc<LiveTls>,
     verdict: Mutex<Option<Verdict>>,
 }
@@ -28,7 +30,8 @@ struct Verdict {
 impl ConnectedPeer {
     /// A client that presented `chain` and proved to hold the key of its first certificate.
     pub(super) fn new(chain: Vec<CertificateDer<'static>>, live: Arc<LiveTls>) -> Self {
-        Self { chain, live, verdict: Mutex::new(None) }
+        let fingerprint = chain.first().map(|certificate| sha256(certificate)).unwrap_or_default();
+        Self { chain, fingerprint, live, verdict: Mutex::new(None) }
     }
 }
 
@@ -51,7 +54,7 @@ impl Peer for ConnectedPeer {
     }
 
     fn fingerprint(&self) -> [u8; 32] {
-        self.chain.first().map(|certificate| sha256(certificate)).unwrap_or_default()
+        self.fingerprint
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Measurements {
     certificates: Arc<CertificateStatus>,
     /// Connections and handshakes, by listener.
     connections: [(&'static str, ConnectionCounts); 2],
+    /// Requests beyond the rate of their caller, by the setting.
+    refused_requests: [(&'static str, u64); 2],
     /// The store.
     store: StoreObserved,
     /// What became of audit records.
@@ -54,6 +56,7 @@ impl Measurements {
         Self {
             certificates: observed.certificates(),
             connections: observed.connections(),
+            refused_requests: observed.refused_requests(),
             store: observed.store().await,
             audit: observed.audit().counts(),
             audit_is_ready: observed.audit().is_ready(),
@@ -85,6 +88,11 @@ impl Collector for Measurements {
         requests(&mut page, &self.requests)?;
         certificates(&mut page, &self.certificates)?;
         connections(&mut page, &self.connections)?;
+        page.counters(
+            "request_refusals",
+            "Requests refused with 429 before anything of them was read, by the setting in [limits]",
+            self.refused_requests.map(|(limit, number)| ([("limit", limit)], number)),
+        )?;
         store(&mut page, &self.store)?;
         memory(&mut page, &self.finds, &self.keys)?;
         audit(&mut page, &self.audit)?;
@@ -172,6 +180,15 @@ fn connections(page: &mut Page<'_>, listeners: &[(&'static str, ConnectionCounts
         "Connections that are open, those in their handshake included",
         None,
         listeners.iter().map(|(listener, counts)| ([("listener", *listener)], counts.open as i64)),
+    )?;
+    page.counters(
+        "connection_refusals",
+        "Connections closed at once as there was no place for them, by the setting in [limits]",
+        listeners.iter().flat_map(|(listener, counts)| {
+            counts
+                .refused
+                .map(|(limit, number)| ([("listener", *listener), ("limit", limit)], number))
+        }),
     )?;
     page.counters(
         "handshakes",
@@ -383,12 +400,14 @@ mod tests {
                 .collect::<Vec<_>>()
                 .try_into()
                 .unwrap(),
+            refused: [("connections", 1), ("b", 2), ("c", 3), ("d", 4)],
         };
         let groups =
             [(1, 5), (2, 0), (4, 3), (8, 0), (16, 0), (32, 0), (64, 0), (128, 0), (256, 1)];
         Measurements {
             certificates: Arc::new(CertificateStatus { certificates }),
             connections: [("api", connections.clone()), ("docs", connections)],
+            refused_requests: [("requests_per_address", 6), ("requests_per_credential", 5)],
             store: StoreObserved {
                 store_key_is_current: Some(false),
                 present: StoreMeasures {
@@ -428,6 +447,8 @@ mod tests {
             "okmsd_certificate_begin_timestamp_seconds{kind=\"server\",name=\"bundle\"} 1",
             "okmsd_certificate_expiry_timestamp_seconds{kind=\"server\",name=\"bundle\"} 8",
             "okmsd_connections{listener=\"docs\"} 9",
+            "okmsd_request_refusals_total{limit=\"requests_per_address\"} 6",
+            "okmsd_connection_refusals_total{listener=\"api\",limit=\"connections\"} 1",
             "okmsd_handshakes_total{listener=\"api\",kind=\"full\"} 8",
             "okmsd_handshakes_total{listener=\"api\",kind=\"resumed\"} 7",
             "okmsd_handshake_failures_total{listener=\"api\",reason=\"timeout\"} 1",

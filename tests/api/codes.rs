@@ -33,4 +33,4 @@ pub const INVALID_STATE: i64 = 17_137_675;
 pub const OTHER_MOUNT: i64 = 50_413_570;
 pub const TOKENS_OFF: i64 = 50_475_012;
 pub const NO_TOKENS: i64 = 50_479_106;
-pub const TOO_MANY_REQUESTS: i64 = 50_425_859;
+pub const TOO_MANY_REQUESTS: i64 = 50_434_049;

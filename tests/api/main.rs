@@ -11,6 +11,7 @@ mod codes;
 mod concurrency;
 mod document;
 mod keys;
+mod limits;
 mod model;
 mod openbao;
 mod operations;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use okmsd::{
+    api::ApiLimits,
     app::{AppOptions, Observed, RunningApp},
     audit::{self, AuditLog},
     clock::SystemClock,
@@ -220,14 +221,28 @@ impl Server {
     }
 
     pub async fn start_with(engine: Engine, limits: Limits) -> Self {
+        Self::start_limited(engine, limits, unlimited()).await
+    }
+
+    pub async fn start_limited(engine: Engine, limits: Limits, api_limits: ApiLimits) -> Self {
         let clock = Arc::new(ManualClock::new());
         let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
         let root_key = RootKey::generate().expect("a root key").to_text().to_string();
         let database = Arc::new(Database::create(engine).await);
         let authority = Arc::new(authority);
         let audit = Arc::new(private_folder());
-        Self::start_on(engine, database, clock, authority, root_key, None, limits, audit, true)
-            .await
+        Self::start_on(
+            engine,
+            database,
+            clock,
+            authority,
+            root_key,
+            None,
+            (limits, api_limits),
+            audit,
+            true,
+        )
+        .await
     }
 
     /// A server on a database that the test has made.
@@ -245,7 +260,7 @@ impl Server {
         let clock = Arc::new(ManualClock::new());
         let authority = Authority::generate("okmsd test CA", clock.now(), 3650).expect("a CA");
         let (database, authority) = (Arc::new(database), Arc::new(authority));
-        let (limits, audit) = (Limits::default(), Arc::new(private_folder()));
+        let (limits, audit) = ((Limits::default(), unlimited()), Arc::new(private_folder()));
         Self::start_on(engine, database, clock, authority, root_key, None, limits, audit, true)
             .await
     }
@@ -274,7 +289,7 @@ impl Server {
             self.authority.clone(),
             self.root_key.clone(),
             source,
-            Limits::default(),
+            (Limits::default(), unlimited()),
             self.audit_folder.clone(),
             tokens,
         )
@@ -289,7 +304,7 @@ impl Server {
         authority: Arc<Authority>,
         root_key: String,
         source: Option<RootKeySource>,
-        limits: Limits,
+        (limits, api_limits): (Limits, ApiLimits),
         audit_folder: Arc<TempDir>,
         tokens: bool,
     ) -> Self {
@@ -323,6 +338,7 @@ impl Server {
             require_client_certificate: false,
             tokens,
             limits,
+            api_limits,
             api_listener,
             docs_listener: Some(docs_listener),
             api_url: api_url.clone(),
@@ -449,6 +465,11 @@ impl Server {
             app.shutdown().await;
         }
     }
+}
+
+/// No limit of rates: while the clock stands still, no bucket fills again.
+fn unlimited() -> ApiLimits {
+    ApiLimits { requests_per_address: 0, requests_per_credential: 0, ..ApiLimits::default() }
 }
 
 /// A folder that nobody else can look into.

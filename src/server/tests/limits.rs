@@ -1,5 +1,5 @@
 use std::{
-    sync::atomic::Ordering::SeqCst,
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::{Duration, Instant},
 };
 
@@ -85,6 +85,9 @@ async fn assert_all_cut_after_short(server: &Server, alpn: &str, cases: &[(&[u8]
 fn defaults_are_as_documented() {
     let limits = Limits::default();
     assert_eq!(limits.max_connections, 10_000);
+    assert_eq!(limits.max_connections_per_address, 1_000);
+    assert_eq!(limits.max_handshakes, 1_000);
+    assert_eq!(limits.max_handshakes_per_address, 250);
     assert_eq!(limits.handshake_time.as_secs(), 10);
     assert_eq!(limits.header_time.as_secs(), 10);
     assert_eq!(limits.idle_time.as_secs(), 75);
@@ -317,17 +320,45 @@ async fn a_silent_request_is_cut_at_the_idle_time() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_wait_for_a_place() {
+async fn connections_beyond_the_limit_are_closed_at_once() {
     let server = Server::start(Limits { max_connections: 2, ..long() }).await;
     let mut first = server.connect(server.client(None), "http/1.1").await.unwrap();
     let second = server.connect(server.client(None), "http/1.1").await.unwrap();
     keep_alive_request(&mut first).await;
-    let third = server.who(server.client(None));
-    let mut third = std::pin::pin!(third);
-    assert!(tokio::time::timeout(SHORT, &mut third).await.is_err(), "no place, but served");
+    // Nothing else could end it: all times are long.
+    let third = within(Duration::from_secs(10), server.who(server.client(None))).await;
+    assert!(third.is_err(), "no place, but served");
+    assert_eq!(server.tls.counts().read().refused[0], ("connections", 1));
     drop(second);
-    assert_eq!(within(Duration::from_secs(5), third).await.unwrap(), "HTTP/1.1 nobody");
+    until(|| server.tls.counts().read().open == 1).await;
+    assert_eq!(server.who(server.client(None)).await.unwrap(), "HTTP/1.1 nobody");
     keep_alive_request(&mut first).await;
+}
+
+#[tokio::test]
+async fn slow_handshakes_of_one_address_leave_room_for_others() {
+    let limits = Limits { max_handshakes: 4, max_handshakes_per_address: 2, ..long() };
+    let server = Server::start(limits).await;
+    let mut done = server.connect(server.client(None), "http/1.1").await.unwrap();
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        slow.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    until(|| server.tls.counts().read().open == 3).await;
+    let refused = within(Duration::from_secs(10), server.who(server.client(None))).await;
+    assert!(refused.is_err(), "no place, but served");
+    let refused = server.tls.counts().read().refused;
+    assert_eq!(refused[3], ("handshakes_per_address", 1));
+    // A handshake that is done takes no such place, and another address has its own.
+    keep_alive_request(&mut done).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let socket = socket.connect(server.address).await.unwrap();
+    let other = Server::handshake(Arc::new(server.client(None)), socket).await.unwrap();
+    assert!(get(other, "/who").await.is_ok());
+    slow.clear();
+    until(|| server.tls.counts().read().open == 1).await;
+    server.assert_serves().await;
 }
 
 #[tokio::test]

@@ -97,6 +97,7 @@ struct Server {
     authority: Authority,
     clock: Arc<ManualClock>,
     seen: Arc<Seen>,
+    tls: ListenerTls,
     shutdown: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -126,10 +127,10 @@ impl Server {
         let time = clock.clone();
         let service =
             tower::service_fn(move |request| answer(for_service.clone(), time.clone(), request));
-        let task = tokio::spawn(serve(listener, tls, service, limits, async {
+        let task = tokio::spawn(serve(listener, tls.clone(), service, limits, async {
             let _ = stop.await;
         }));
-        Self { address, authority, clock, seen, shutdown: Some(shutdown), task }
+        Self { address, authority, clock, seen, tls, shutdown: Some(shutdown), task }
     }
 
     /// An access certificate that counts from `NOW` for a day.
@@ -176,7 +177,10 @@ impl Server {
     }
 
     async fn connect_shared(&self, config: Arc<ClientConfig>) -> io::Result<Connection> {
-        let socket = TcpStream::connect(self.address).await?;
+        Self::handshake(config, TcpStream::connect(self.address).await?).await
+    }
+
+    async fn handshake(config: Arc<ClientConfig>, socket: TcpStream) -> io::Result<Connection> {
         let name = ServerName::try_from("localhost").unwrap();
         TlsConnector::from(config).connect(name, socket).await
     }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use okmsd::{
+    api::ApiLimits,
     app::{AppOptions, RunningApp},
     audit::AuditLog,
     clock::SystemClock,
@@ -89,6 +90,12 @@ pub fn serve(folder: &Path) {
             require_client_certificate: false,
             tokens: config.tokens.enabled,
             limits: Limits::default(),
+            // All clients of a benchmark have one address.
+            api_limits: ApiLimits {
+                requests_per_address: u32::MAX,
+                requests_per_credential: u32::MAX,
+                ..ApiLimits::default()
+            },
             api_listener: TcpListener::bind("127.0.0.1:0").await.expect("a port"),
             docs_listener: None,
             api_url: "https://localhost".to_owned(),

@@ -1,0 +1,149 @@
+//! Rates of many callers in memory of a fixed size.
+//!
+//! Each caller has a bucket that holds as many requests as the rate allows in a second and fills again at that
+//! rate (GCRA: a bucket is one number, the time at which it is full again). The buckets of all callers share the cells
+//! of a table, four cells each, and a request is refused only when none of its four lets it through. So
+//!
+//! - nothing is ever evicted: no flood of other callers gives anybody a fresh bucket,
+//! - memory does not grow, whoever calls from however many addresses,
+//! - there are no locks,
+//! - and a caller suffers from others only where all four of its cells are used up by them. Where they are is
+//!   secret, and 1,600 callers who all use up their rates have taken a ten-thousandth of such places.
+//!
+//! `governor`, the usual library for this, keeps one entry for each key in a sharded map until somebody looks through all
+//! of them; a flood of addresses would make it grow without end.
+
+use std::{
+    hash::{BuildHasher, Hash, RandomState},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::domain::Timestamp;
+
+/// One rate for many callers.
+pub(super) struct Buckets {
+    /// When a cell is full again, in nanoseconds since 1970; rows of [`ROW_LEN`].
+    cells: Box<[AtomicU64]>,
+    /// For how long a request takes from a bucket.
+    step: u64,
+    /// With a key of its own, so that nobody can aim at the cells of another.
+    hasher: RandomState,
+}
+
+impl Buckets {
+    /// Buckets for `rate` requests in a second; none where that is 0, which is no limit.
+    pub(super) fn new(rate: u32) -> Option<Self> {
+        let step = SECOND.checked_div(u64::from(rate))?.max(1);
+        let cells = (0..ROWS * ROW_LEN).map(|_| AtomicU64::new(0)).collect();
+        Some(Self { cells, step, hasher: RandomState::new() })
+    }
+
+    /// Takes a request from the bucket of a caller; `false` where there is none in it.
+    ///
+    /// Of a caller's requests at one moment on many threads, each thread may get one too many.
+    pub(super) fn take(&self, caller: impl Hash, now: Timestamp) -> bool {
+        let now = u64::try_from(now.as_millis()).unwrap_or(0).saturating_mul(SECOND / 1_000);
+        let now = now.min(u64::MAX / 2);
+        let hash = self.hasher.hash_one(caller);
+        let take = |full_at: u64| {
+            // Later than that no cell is ever full: the clock was set back. Whoever calls does not wait for it.
+            let full_at = if full_at > now + SECOND + CLOCK_SLACK { now } else { full_at.max(now) };
+            Some(full_at + self.step).filter(|next| *next <= now + SECOND)
+        };
+        let mut taken = false;
+        for (row, cells) in self.cells.chunks_exact(ROW_LEN).enumerate() {
+            let place = (hash >> (row * 16)) as usize % ROW_LEN;
+            let (order, cell) = (Ordering::Relaxed, cells.get(place));
+            taken |= cell.is_some_and(|cell| cell.fetch_update(order, order, take).is_ok());
+        }
+        taken
+    }
+}
+
+const SECOND: u64 = 1_000_000_000;
+/// What a clock may be set back by, or differ between two threads, without being taken for another time.
+const CLOCK_SLACK: u64 = SECOND;
+/// Cells of each caller.
+const ROWS: usize = 4;
+/// 16,384, a power of two: with four rows 512 KiB in all.
+const ROW_LEN: usize = 1 << 14;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    const NOW: i64 = 1_772_600_767_000;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(NOW + millis)
+    }
+
+    /// How many of a caller's next requests pass at one moment.
+    fn passing(buckets: &Buckets, caller: u32, millis: i64) -> usize {
+        (0..5_000).take_while(|_| buckets.take(caller, at(millis))).count()
+    }
+
+    #[test]
+    fn a_bucket_holds_a_second_and_fills_at_the_rate() {
+        let buckets = Buckets::new(10).unwrap();
+        assert_eq!(passing(&buckets, 1, 0), 10);
+        assert_eq!(passing(&buckets, 1, 99), 0);
+        assert_eq!(passing(&buckets, 1, 100), 1);
+        assert_eq!(passing(&buckets, 1, 450), 3);
+        assert_eq!(passing(&buckets, 1, 60_000), 10);
+        assert_eq!(passing(&buckets, 2, 60_000), 10, "another caller has another bucket");
+        assert!(Buckets::new(0).is_none());
+        assert_eq!(passing(&Buckets::new(1).unwrap(), 1, 0), 1);
+        assert_eq!(passing(&Buckets::new(u32::MAX).unwrap(), 1, 0), 5_000);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_locks_nobody_out() {
+        let buckets = Buckets::new(10).unwrap();
+        let year = 365 * 86_400_000;
+        assert_eq!(passing(&buckets, 1, year), 10);
+        assert_eq!(passing(&buckets, 1, 0), 10);
+        assert_eq!(passing(&buckets, 1, -100), 0, "a little back is no other time");
+        assert_eq!(passing(&buckets, 1, year), 10);
+        assert!(buckets.take(1, Timestamp::from_millis(i64::MIN)));
+        assert!(buckets.take(1, Timestamp::from_millis(i64::MAX)));
+    }
+
+    #[test]
+    fn a_flood_of_others_gives_nobody_a_fresh_bucket_and_takes_nearly_nobody_s() {
+        let buckets = Buckets::new(2).unwrap();
+        assert_eq!(passing(&buckets, 0, 0), 2);
+        for flood in 1..1_000_000 {
+            // More cells than there are; each caller comes once.
+            buckets.take(flood, at(0));
+        }
+        assert!(!buckets.take(0, at(0)));
+        let buckets = Buckets::new(2).unwrap();
+        for flood in 0..1_600 {
+            assert!(passing(&buckets, flood, 0) <= 2);
+        }
+        let hit = (1_000_000..1_010_000).filter(|other| !buckets.take(*other, at(0))).count();
+        // Two expected, of those who come to a second's rate of 1,600 and of each other.
+        assert!(hit < 1_000, "{hit}");
+    }
+
+    #[test]
+    fn many_threads_get_no_more_than_the_rate() {
+        const THREADS: u32 = 8;
+        let (buckets, passed) = (Buckets::new(1_000).unwrap(), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        let taken = buckets.take(1, at(0));
+                        passed.fetch_add(taken.into(), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        let passed = passed.into_inner();
+        assert!((1_000..=1_000 + 3 * THREADS).contains(&passed), "{passed}");
+    }
+}

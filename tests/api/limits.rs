@@ -1,0 +1,159 @@
+//! Requests beyond the limits of the configuration.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::Method;
+use okmsd::{api::ApiLimits, server::Limits};
+
+use crate::{
+    codes::*,
+    operations::Operations,
+    support::{Answer, Client, Engine, Server, send_raw},
+    tokens::root_token,
+};
+
+const NO_RATES: ApiLimits = ApiLimits {
+    requests_per_address: 0,
+    requests_per_credential: 0,
+    body_kib: 512,
+    body_time: Duration::from_secs(20),
+};
+
+/// On one engine: nothing of this comes as far as the store.
+async fn limited(api_limits: ApiLimits) -> Server {
+    Server::start_limited(Engine::Sqlite, Limits::default(), api_limits).await
+}
+
+#[track_caller]
+fn assert_limited(answer: &Answer, whose: &str) {
+    let text = answer.error(429, TOO_MANY_REQUESTS);
+    assert_eq!(text, format!("too many requests of this {whose}, try again"));
+    assert_eq!(answer.header("retry-after"), Some("2"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_certificate_has_its_own_rate_on_all_its_connections() {
+    let server = limited(ApiLimits { requests_per_credential: 3, ..NO_RATES }).await;
+    let (domain, other) = (server.domain().await, server.domain().await);
+    let http1 = Client::http1(&server.api_url, domain.tls(&server));
+    for (client, status) in [(&domain.client, 404), (&http1, 404), (&domain.client, 404)] {
+        assert_eq!(client.get(&domain.secret("a")).await.status, status);
+    }
+    // Both dialects, both versions of HTTP, with a body or without: the same error.
+    assert_limited(&domain.client.get(&domain.secret("a")).await, "credential");
+    assert_limited(&http1.get(&domain.kv("data/a")).await, "credential");
+    assert_limited(&domain.client.post(&domain.kv("data/a"), r#"{"data":{}}"#).await, "credential");
+    let large = "x".repeat(300_000);
+    assert_limited(&http1.put(&domain.secret("a"), large).await, "credential");
+    other.client.get(&other.secret("a")).await.error(404, SECRET_NOT_FOUND);
+    // It fills again at the rate.
+    server.clock.advance(Duration::from_millis(334));
+    domain.client.get(&domain.secret("a")).await.error(404, SECRET_NOT_FOUND);
+    assert_limited(&domain.client.get(&domain.secret("a")).await, "credential");
+    server.clock.advance(Duration::from_secs(1));
+    for _ in 0..3 {
+        domain.client.get(&domain.secret("a")).await.error(404, SECRET_NOT_FOUND);
+    }
+    assert_limited(&domain.client.get(&domain.secret("a")).await, "credential");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_has_one_rate_in_either_header() {
+    let server = limited(ApiLimits { requests_per_credential: 4, ..NO_RATES }).await;
+    let domain = server.domain().await;
+    let token = root_token(&server, domain.okms_id).await;
+    let other = root_token(&server, domain.okms_id).await;
+    let anyone = server.client(None);
+    let bearer = format!("Bearer {}", token.text.expose());
+    let both = [("authorization", &*bearer), ("x-vault-token", token.text.expose())];
+    let a = domain.secret("a");
+    let ask = |headers| anyone.send(Method::GET, &a, headers, Default::default());
+    for headers in [&both[..1], &both[1..], &both, &both[..1]] {
+        ask(headers).await.error(404, SECRET_NOT_FOUND);
+    }
+    for headers in [&both[..1], &both[1..], &both] {
+        assert_limited(&ask(headers).await, "credential");
+    }
+    let others = [("x-vault-token", other.text.expose())];
+    ask(&others).await.error(404, SECRET_NOT_FOUND);
+    // What is no token has a rate too.
+    let unreadable = [("x-vault-token", "x")];
+    for _ in 0..4 {
+        ask(&unreadable).await.error(401, UNAUTHENTICATED);
+    }
+    assert_limited(&ask(&unreadable).await, "credential");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_address_has_its_own_rate_before_anything_is_read() {
+    let server = limited(ApiLimits { requests_per_address: 3, ..NO_RATES }).await;
+    let domain = server.domain().await;
+    let operations = Operations::of(&server).await;
+    domain.client.get(&domain.secret("a")).await.error(404, SECRET_NOT_FOUND);
+    let anyone = server.client(None);
+    for _ in 0..2 {
+        anyone.get(&domain.secret("a")).await.error(401, UNAUTHENTICATED);
+    }
+    let records = server.records().len();
+    // No certificate and no target that could be read, and a body that is too large, with nothing of it sent.
+    for head in ["GET /api/%ff/v2/%zz", "POST /", "LIST /x"] {
+        let request = format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+        let answer = send_raw(&server.api_url, server.tls(None), request.as_bytes()).await;
+        assert_limited(&answer, "address");
+    }
+    let unsent =
+        "POST /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n";
+    assert_limited(
+        &send_raw(&server.api_url, server.tls(None), unsent.as_bytes()).await,
+        "address",
+    );
+    assert_limited(&domain.client.get(&domain.secret("a")).await, "address");
+    assert_eq!(server.records().len(), records, "what was not looked at is not recorded");
+    let elsewhere = Client::from_address(&server.api_url, domain.tls(&server), [127, 0, 0, 2]);
+    elsewhere.get(&domain.secret("a")).await.error(404, SECRET_NOT_FOUND);
+    let (_, _, metrics) = operations.get("/metrics").await;
+    for line in [
+        "okmsd_request_refusals_total{limit=\"requests_per_address\"} 5",
+        "okmsd_request_refusals_total{limit=\"requests_per_credential\"} 0",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{metrics}");
+    }
+    server.clock.advance(Duration::from_secs(1));
+    domain.client.get(&domain.secret("a")).await.error(404, SECRET_NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_requests_at_once_get_no_more_than_the_rate() {
+    let server = limited(ApiLimits { requests_per_credential: 100, ..NO_RATES }).await;
+    let domain = Arc::new(server.domain().await);
+    let ask = (0..400).map(|_| {
+        let domain = Arc::clone(&domain);
+        tokio::spawn(async move { domain.client.get(&domain.secret("a")).await.status })
+    });
+    let answers = futures_util::future::join_all(ask).await;
+    let passed = answers.iter().filter(|status| *status.as_ref().unwrap() == 404).count();
+    let refused = answers.iter().filter(|status| *status.as_ref().unwrap() == 429).count();
+    assert_eq!(passed + refused, 400);
+    // Each thread of the server may let one too many through for each of the other cells.
+    let threads = std::thread::available_parallelism().unwrap().get();
+    assert!((100..=100 + 3 * threads).contains(&passed), "{passed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_size_and_time_of_a_body_are_settings() {
+    let body_time = Duration::from_millis(300);
+    let server = limited(ApiLimits { body_kib: 4, body_time, ..NO_RATES }).await;
+    let domain = server.domain().await;
+    let body = |length| format!(r#"{{"path":"a","version":{{"data":{{"k":"{length}"}}}}}}"#);
+    let address = domain.secret("");
+    domain.client.post(&address, body("x".repeat(3_000))).await.ok();
+    let refused = domain.client.post(&address, body("x".repeat(5_000))).await;
+    assert_eq!(refused.error(413, BODY_TOO_LARGE), "the body must have at most 4 KiB");
+    let slow = format!(
+        "POST {address} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Content-Length: 100\r\n\r\n{{"
+    );
+    let answer = send_raw(&server.api_url, domain.tls(&server), slow.as_bytes()).await;
+    assert_eq!(answer.status, 408);
+}
