@@ -20,13 +20,15 @@
 //! | `limits` | what a client may take of time, memory and connections |
 //! | `storage` | the database |
 //! | `root_key` | where the root key comes from |
-//! | `command` | running the command that gives it |
+//! | `backup` | where the backup key comes from |
+//! | `command` | running the command that gives a key |
 //! | `pki` | the authorities of client certificates |
 //! | `audit` | the audit log |
 //! | `log` | what is logged and in which form |
 //! | `example.toml` | every setting with its meaning, unit and default |
 
 mod audit;
+mod backup;
 mod command;
 mod error;
 mod limits;
@@ -46,6 +48,7 @@ use std::{fs, path::Path};
 use self::source::{FileSource, Listing, Source};
 pub use self::{
     audit::Audit,
+    backup::{Backup, BackupSecretText},
     error::Error,
     limits::Limits,
     log::{Log, LogFormat},
@@ -77,6 +80,8 @@ pub struct Config {
     pub storage: Storage,
     /// Where the root key comes from.
     pub root_key: RootKeySource,
+    /// Where the backup key or passphrase comes from.
+    pub backup: Backup,
     /// The authorities of client certificates.
     pub pki: Pki,
     /// The audit log.
@@ -95,6 +100,7 @@ impl Config {
             limits: Limits::default(),
             storage: Storage::defaults(base),
             root_key: RootKeySource::defaults(base),
+            backup: Backup::default(),
             pki: Pki::defaults(base),
             audit: Audit::defaults(base),
             log: Log::default(),
@@ -135,6 +141,7 @@ impl Config {
         self.log.take_environment(environment);
         self.settings(&mut environment.source())?;
         self.root_key.take_environment(environment)?;
+        self.backup.take_environment(environment)?;
         self.settings(&mut flags.source())
     }
 
@@ -163,6 +170,7 @@ impl Config {
         self.limits.settings(source)?;
         self.storage.settings(source)?;
         self.root_key.settings(source)?;
+        self.backup.settings(source)?;
         self.pki.settings(source)?;
         self.audit.settings(source)?;
         self.log.settings(source)
