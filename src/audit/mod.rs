@@ -58,6 +58,7 @@
 //! | `reader` | the lines of a chain's files, one after the other |
 //! | `places` | where the chains of a folder are |
 //! | `report` | what a verification tells |
+//! | `seen` | where chains end, to be kept elsewhere |
 //! | `verify` | whether chains are whole, looked at again where a server works |
 //! | `walk` | a chain checked line by line, and its end |
 
@@ -74,6 +75,7 @@ mod reader;
 mod record;
 mod recovery;
 mod report;
+mod seen;
 mod sinks;
 mod verify;
 mod walk;
@@ -87,6 +89,7 @@ pub use self::{
     log::{AuditLog, Counts, Lag, NotRecorded, Refusals},
     record::{About, ActRecord, RequestRecord, known_method},
     report::{Broken, ChainReport, Seen, Told},
+    seen::last_lines,
     verify::verify,
 };
 

@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use uuid::Uuid;
+
 use super::Failure;
 
 /// Makes a folder and those above it, for its owner alone. One that is there keeps its mode.
@@ -68,6 +70,79 @@ pub(super) fn supersede(path: &Path, new: &Path, old: &Path) -> Result<(), Failu
     kept.and_then(|()| fs::rename(new, path))
         .and_then(|()| sync_folder(path))
         .map_err(|error| Failure::because(format!("cannot write {}", path.display()), &error))
+}
+
+/// A private file that is written piece by piece, and has its name once it is whole and on the disk. One that is
+/// dropped before is removed.
+#[derive(Debug)]
+pub(super) struct NewFile {
+    file: File,
+    /// Its name until then.
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Begins a file, which must not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// Where it is there, or cannot be made.
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        refuse_existing(path)?;
+        // Of a name of its own each time: what another process writes, or a kill left behind, is not touched.
+        let mut name = OsString::from(".");
+        name.push(path.file_name().ok_or(ErrorKind::InvalidInput)?);
+        name.push(format!(".{}.new", Uuid::new_v4().simple()));
+        let temporary = path.with_file_name(name);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
+        Ok(Self { file, temporary, path: path.to_owned() })
+    }
+
+    /// Gives it its name. What has that by now is never overwritten, where the file system has links; where it
+    /// has none, it is looked for just before.
+    ///
+    /// # Errors
+    ///
+    /// Where that is there by now, or it does not come to the disk.
+    pub(super) fn commit(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        match fs::hard_link(&self.temporary, &self.path) {
+            Ok(()) => fs::remove_file(&self.temporary)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(error),
+            Err(_) => {
+                refuse_existing(&self.path)?;
+                fs::rename(&self.temporary, &self.path)?;
+            }
+        }
+        sync_folder(&self.path)
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // It has its name already where all went well.
+        let _gone = fs::remove_file(&self.temporary);
+    }
+}
+
+fn refuse_existing(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(_) => Err(ErrorKind::AlreadyExists.into()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// A lock on a folder, held until it is dropped or the process ends.
@@ -156,6 +231,26 @@ mod tests {
         replace(&path, b"three").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_new_file_has_its_name_when_it_is_whole_and_overwrites_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let files = || fs::read_dir(folder.path()).unwrap().count();
+        let mut new = NewFile::create(&path).unwrap();
+        new.write_all(b"one").unwrap();
+        assert!(!path.exists());
+        new.commit().unwrap();
+        assert_eq!((fs::read(&path).unwrap(), mode(&path), files()), (b"one".into(), 0o600, 1));
+        let refused = NewFile::create(&path).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+        fs::remove_file(&path).unwrap();
+        let late = NewFile::create(&path).unwrap();
+        fs::write(&path, b"another").unwrap();
+        assert_eq!(late.commit().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        drop(NewFile::create(&folder.path().join("dropped")).unwrap());
+        assert_eq!((fs::read(&path).unwrap(), files()), (b"another".into(), 1));
     }
 
     #[test]

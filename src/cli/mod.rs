@@ -17,6 +17,7 @@
 //! | `policy` | `okmsd policy`: who may do what |
 //! | `group` | `okmsd group`: which users belong to which group |
 //! | `key` | `okmsd key`: root keys and keys of domains |
+//! | `backup` | `okmsd backup` and `okmsd restore`: the whole store in one encrypted file, and back |
 //! | `settings` | `okmsd config`: the example, and the check of a configuration |
 //! | `healthcheck` | `okmsd healthcheck`: whether the server of this machine answers |
 //! | `completions` | `okmsd completions`: what a shell needs to complete command lines |
@@ -37,6 +38,7 @@
 mod access_files;
 mod act;
 mod audit;
+mod backup;
 mod bootstrap;
 mod certificates;
 mod completions;
@@ -130,6 +132,8 @@ enum Command {
     /// Keys: status, rotation, a second root key
     #[command(subcommand)]
     Key(key::Command),
+    Backup(backup::Arguments),
+    Restore(backup::Restore),
     /// Settings: print the example, check a configuration
     #[command(subcommand)]
     Config(settings::Command),
@@ -150,6 +154,8 @@ impl Command {
             Self::Policy(command) => command.run(environment),
             Self::Group(command) => command.run(environment),
             Self::Key(command) => command.run(environment),
+            Self::Backup(arguments) => arguments.run(environment),
+            Self::Restore(arguments) => arguments.run(environment),
             Self::Config(command) => command.run(environment),
             Self::Healthcheck(arguments) => arguments.run(environment),
             Self::Completions(arguments) => arguments.run(),

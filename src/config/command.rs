@@ -1,4 +1,4 @@
-//! Running the command that gives the root key, such as a client of a KMS or an HSM.
+//! Running the command that gives a key, such as a client of a KMS or an HSM.
 
 use std::{
     io::Read,
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{Error, value::CommandLine};
 
-/// Runs the command and gives the one line that it prints.
+/// Runs the command of a setting and gives the one line that it prints.
 ///
 /// It gets no input. What it writes to standard error is not shown: it may repeat what it was given. It is
 /// ended, with all that it has started, when its time is over.
@@ -22,16 +22,23 @@ use super::{Error, value::CommandLine};
 /// # Errors
 ///
 /// [`Error::Command`] where it cannot be run, fails, takes too long, or prints anything but one line.
-pub(super) fn read_line(command: &CommandLine) -> Result<Zeroizing<String>, Error> {
-    read_line_within(command, TIME)
+pub(super) fn read_line(
+    setting: &'static str,
+    command: &CommandLine,
+) -> Result<Zeroizing<String>, Error> {
+    read_line_within(setting, command, TIME)
 }
 
-fn read_line_within(command: &CommandLine, time: Duration) -> Result<Zeroizing<String>, Error> {
+fn read_line_within(
+    setting: &'static str,
+    command: &CommandLine,
+    time: Duration,
+) -> Result<Zeroizing<String>, Error> {
     let (program, arguments) = match &command.0[..] {
         [program, arguments @ ..] => (program.clone(), arguments),
-        [] => return Err(Error::Command(String::new(), "names no program".into())),
+        [] => return Err(Error::Command(setting, String::new(), "names no program".into())),
     };
-    let failed = |why: String| Error::Command(program.clone(), why);
+    let failed = |why: String| Error::Command(setting, program.clone(), why);
     let spawned = Command::new(&program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -116,7 +123,7 @@ mod tests {
 
     fn run(script: &str) -> Result<String, String> {
         let words = ["sh", "-c", script].map(str::to_owned);
-        let line = read_line_within(&CommandLine(words.to_vec()), Duration::from_secs(2));
+        let line = read_line_within("x", &CommandLine(words.to_vec()), Duration::from_secs(2));
         line.map(|line| line.to_string()).map_err(|error| error.to_string())
     }
 
@@ -145,7 +152,8 @@ mod tests {
             assert!(!refused.contains("hunter2"), "{refused}");
             assert!(begun.elapsed() < Duration::from_secs(20), "{script}");
         }
-        let absent = read_line(&CommandLine(vec!["/nowhere/x".into()])).unwrap_err().to_string();
+        let absent =
+            read_line("x", &CommandLine(vec!["/nowhere/x".into()])).unwrap_err().to_string();
         assert!(absent.contains("/nowhere/x, cannot be run"), "{absent}");
     }
 

@@ -41,8 +41,8 @@ pub enum Error {
     },
     /// A file holds more than such a file may, or bytes that are not text.
     NotText(PathBuf),
-    /// The command that gives a key does not.
-    Command(String, String),
+    /// The command that gives a key does not: the setting, its program, and why.
+    Command(&'static str, String, String),
     /// A root key is needed and none is named.
     NoRootKey(PathBuf),
 }
@@ -101,8 +101,8 @@ impl fmt::Display for Error {
             Self::NotText(path) => {
                 write!(f, "{} must hold one short line of text", path.display())
             }
-            Self::Command(program, why) => {
-                write!(f, "the command of root_key.command, {program}, {why}")
+            Self::Command(setting, program, why) => {
+                write!(f, "the command of {setting}, {program}, {why}")
             }
             Self::NoRootKey(path) => write!(
                 f,

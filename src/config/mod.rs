@@ -20,13 +20,15 @@
 //! | `limits` | what a client may take of time, memory and connections |
 //! | `storage` | the database |
 //! | `root_key` | where the root key comes from |
-//! | `command` | running the command that gives it |
+//! | `backup` | where the backup key comes from |
+//! | `command` | running the command that gives a key |
 //! | `pki` | the authorities of client certificates |
 //! | `audit` | the audit log |
 //! | `log` | what is logged and in which form |
 //! | `example.toml` | every setting with its meaning, unit and default |
 
 mod audit;
+mod backup;
 mod command;
 mod error;
 mod limits;
@@ -46,6 +48,7 @@ use std::{fs, path::Path};
 use self::source::{FileSource, Lenient, Listing, Source};
 pub use self::{
     audit::Audit,
+    backup::{Backup, BackupSecretText},
     error::{Error, Errors},
     limits::Limits,
     log::{Log, LogFormat},
@@ -77,6 +80,8 @@ pub struct Config {
     pub storage: Storage,
     /// Where the root key comes from.
     pub root_key: RootKeySource,
+    /// Where the backup key or passphrase comes from.
+    pub backup: Backup,
     /// The authorities of client certificates.
     pub pki: Pki,
     /// The audit log.
@@ -95,6 +100,7 @@ impl Config {
             limits: Limits::default(),
             storage: Storage::defaults(base),
             root_key: RootKeySource::defaults(base),
+            backup: Backup::default(),
             pki: Pki::defaults(base),
             audit: Audit::defaults(base),
             log: Log::default(),
@@ -139,6 +145,7 @@ impl Config {
         self.log.take_environment(environment);
         let mut errors = self.settings(&mut environment.source());
         errors.extend(self.root_key.take_environment(environment).err());
+        errors.extend(self.backup.take_environment(environment).err());
         errors.extend(self.settings(&mut flags.source()));
         errors
     }
@@ -172,6 +179,7 @@ impl Config {
             self.limits.settings(&mut source),
             self.storage.settings(&mut source),
             self.root_key.settings(&mut source),
+            self.backup.settings(&mut source),
             self.pki.settings(&mut source),
             self.audit.settings(&mut source),
             self.log.settings(&mut source),

@@ -85,7 +85,7 @@ impl RootKeySource {
             return Ok(vec![text.clone()]);
         }
         if let Some(command) = &self.command {
-            return Ok(vec![command::read_line(command)?]);
+            return Ok(vec![command::read_line("root_key.command", command)?]);
         }
         if let Some(credential) = self.credential().filter(|_| self.file.is_none()) {
             return Ok(vec![read_private_line(&credential)?]);

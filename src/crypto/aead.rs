@@ -45,6 +45,35 @@ impl Aead {
         Ok(())
     }
 
+    /// Seals in place and appends the tag. The number is the nonce: under one key, each is for one text.
+    pub(super) fn seal_numbered(
+        &self,
+        number: u64,
+        associated_data: &[u8],
+        text: &mut Vec<u8>,
+    ) -> Result<(), CryptoError> {
+        let sealed = self.0.seal_in_place_append_tag(
+            numbered_nonce(number),
+            Aad::from(associated_data),
+            text,
+        );
+        sealed.map_err(|_| CryptoError)
+    }
+
+    /// Opens what [`Aead::seal_numbered`] sealed.
+    pub(super) fn open_numbered(
+        &self,
+        number: u64,
+        associated_data: &[u8],
+        sealed: &mut Vec<u8>,
+    ) -> Result<(), CryptoError> {
+        let opened =
+            self.0.open_in_place(numbered_nonce(number), Aad::from(associated_data), sealed);
+        let length = opened.map_err(|_| CryptoError)?.len();
+        sealed.truncate(length);
+        Ok(())
+    }
+
     /// Opens what [`Aead::seal`] appended.
     pub(super) fn open(
         &self,
@@ -63,6 +92,15 @@ impl Aead {
         Ok(opened)
     }
 }
+
+fn numbered_nonce(number: u64) -> Nonce {
+    let mut nonce = [0; NONCE_LEN];
+    nonce[NONCE_LEN - 8..].copy_from_slice(&number.to_be_bytes());
+    Nonce::assume_unique_for_key(nonce)
+}
+
+/// Bytes that sealing adds.
+pub(super) const TAG_LEN: usize = 16;
 
 /// Random bytes for a key.
 pub(super) fn random_key() -> Result<KeyBytes, CryptoError> {

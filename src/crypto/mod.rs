@@ -17,14 +17,16 @@
 //! | `token` | the text of tokens |
 //! | `mac` | HMAC over fields |
 //! | `locked` | memory for the keys that live long |
+//! | `backup` | the chunks of a backup, and the key in it |
 //! | `aead` | the cipher |
 //!
-//! Everything is AES-256-GCM with random 96-bit nonces. What is sealed is bound by associated data
+//! Everything is AES-256-GCM with random 96-bit nonces, but for the chunks of a backup, which are numbered. What is sealed is bound by associated data
 //! to the place where it belongs, so that a row copied to another place does not open. What is not sealed
 //! but has to be true is authenticated with HMAC-SHA-256, under keys derived from those of domains. Keys are
 //! wiped when dropped and have no `Debug`.
 
 mod aead;
+mod backup;
 mod cursor;
 mod domain_key;
 mod locked;
@@ -35,6 +37,7 @@ mod store_key;
 mod token;
 
 pub use self::{
+    backup::{BackupError, BackupHeader, BackupOpener, BackupSealer, BackupSecret, ChunkHead},
     cursor::{CursorPlace, SealedCursor},
     domain_key::{DomainKey, Generation, SealedData},
     root_key::{RootKey, RootKeyId},

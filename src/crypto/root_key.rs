@@ -37,16 +37,7 @@ impl RootKey {
     ///
     /// When the text is anything else.
     pub fn from_text(text: &str) -> Result<Self, CryptoError> {
-        let mut bytes = Zeroizing::new([0; KEY_LEN]);
-        // One byte more than a key, so that a longer text is refused and not cut.
-        let mut decoded = Zeroizing::new([0; KEY_LEN + 3]);
-        let length =
-            STANDARD.decode_slice(text.trim(), &mut decoded[..]).map_err(|_| CryptoError)?;
-        if length != KEY_LEN {
-            return Err(CryptoError);
-        }
-        bytes.copy_from_slice(&decoded[..KEY_LEN]);
-        Ok(Self::new(&bytes))
+        Ok(Self::new(&key_of_text(text)?))
     }
 
     /// The key as [`RootKey::from_text`] reads it.
@@ -73,6 +64,19 @@ impl RootKey {
     fn new(key: &KeyBytes) -> Self {
         Self { id: RootKeyId(key_name(key, ID_CONTEXT)), bytes: LockedKey::new(key) }
     }
+}
+
+/// Reads a key: 32 bytes in base64, white space around it ignored.
+pub(super) fn key_of_text(text: &str) -> Result<KeyBytes, CryptoError> {
+    let mut bytes = Zeroizing::new([0; KEY_LEN]);
+    // One byte more than a key, so that a longer text is refused and not cut.
+    let mut decoded = Zeroizing::new([0; KEY_LEN + 3]);
+    let length = STANDARD.decode_slice(text.trim(), &mut decoded[..]).map_err(|_| CryptoError)?;
+    if length != KEY_LEN {
+        return Err(CryptoError);
+    }
+    bytes.copy_from_slice(&decoded[..KEY_LEN]);
+    Ok(bytes)
 }
 
 impl RootKeyId {

@@ -73,6 +73,21 @@ impl StoreKey {
         if key.id == *id { Ok(key) } else { Err(CryptoError) }
     }
 
+    /// Wraps it for a backup, under a key of that backup alone.
+    pub(super) fn wrap_for_backup(&self, under: &KeyBytes) -> Result<WrappedKey, CryptoError> {
+        WrappedKey::seal(BACKUP_FORMAT, under, &self.bytes.bytes(), &self.id.context())
+    }
+
+    /// Opens what [`StoreKey::wrap_for_backup`] gave.
+    pub(super) fn unwrap_from_backup(
+        wrapped: &WrappedKey,
+        id: &StoreKeyId,
+        under: &KeyBytes,
+    ) -> Result<Self, CryptoError> {
+        let key = Self::new(&wrapped.open(BACKUP_FORMAT, under, &id.context())?);
+        if key.id == *id { Ok(key) } else { Err(CryptoError) }
+    }
+
     /// Makes a key for a domain and wraps it.
     ///
     /// # Errors
@@ -301,6 +316,8 @@ const PROVEN_CONTEXT: &[u8] = b"okmsd domain key v3\0";
 /// A store key under a root key.
 const STORE_KEY_FORMAT: u8 = 3;
 const STORE_KEY_CONTEXT: &[u8] = b"okmsd store key v1\0";
+/// A store key in a backup.
+const BACKUP_FORMAT: u8 = 6;
 /// The key of tokens under a store key.
 const TOKEN_KEY_FORMAT: u8 = 5;
 const TOKEN_KEY_CONTEXT: &[u8] = b"okmsd token key v1\0";

@@ -22,6 +22,7 @@
 //! | `keyring` | keys of domains, unwrapped in memory |
 //! | `keys` | rotation of keys, and sealing anew after it |
 //! | `rewrapping` | that servers seal anew by themselves |
+//! | `backup` | the whole store in one sealed stream, and back |
 //! | `troubles` | what goes wrong with single domains time and again |
 //! | `store_key` | the key that wraps them, and how a root key opens it |
 //! | `rows` | that nothing of a stored row is used before it is verified |
@@ -31,6 +32,7 @@
 //! | `domains`, `credentials` | what operators do |
 
 mod authentication;
+mod backup;
 mod caller;
 mod changes;
 mod credentials;
@@ -57,6 +59,7 @@ mod turns;
 
 pub use self::{
     authentication::{Authenticated, Authentication, Presented, PresentedToken},
+    backup::{BackupContent, Backups, VerifiedBackup},
     caller::Caller,
     credentials::{Credentials, IssuedCredential, NewCredential, NewRegistration},
     domains::Domains,

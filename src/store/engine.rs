@@ -30,10 +30,10 @@ use crate::domain::Error;
 
 /// Which database to use.
 #[derive(Clone)]
-pub struct DatabaseUrl(Kind);
+pub struct DatabaseUrl(pub(super) Kind);
 
 #[derive(Clone)]
-enum Kind {
+pub(super) enum Kind {
     Sqlite(PathBuf),
     Postgres(Box<PgConnectOptions>),
 }
@@ -214,17 +214,7 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> 
 
 async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
     sqlite_file::create_private(&path).map_err(|error| sqlite_file::unavailable(&path, &error))?;
-    let options = SqliteConnectOptions::new()
-        .filename(&path)
-        .journal_mode(SqliteJournalMode::Wal)
-        // FULL: a commit is on the disk before it is acknowledged. (In WAL mode, NORMAL loses the
-        // last commits on a power cut.)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        // What is deleted is overwritten, so that a deleted version is gone from the file.
-        .pragma("secure_delete", "ON")
-        .busy_timeout(SQLITE_BUSY_TIMEOUT)
-        .disable_statement_logging();
+    let options = sqlite_options(&path);
     let mut connection = options.connect().await.map_err(StoreError::Sql)?;
     upgrade::migrate(&mut connection, &path, &migrations(&SQLITE_MIGRATIONS)).await?;
     assert_durable(&mut connection).await?;
@@ -238,6 +228,21 @@ async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
     try_out(&cache, &mut connection).await;
     let writer = Writer::start(connection, options, cleaning, Arc::clone(&cache), commits);
     Ok(Engine::Sqlite { readers: Shelf::new(readers), writer, cache })
+}
+
+/// What all connections to a SQLite file that is there have in common.
+pub(super) fn sqlite_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        // FULL: a commit is on the disk before it is acknowledged. (In WAL mode, NORMAL loses the
+        // last commits on a power cut.)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        // What is deleted is overwritten, so that a deleted version is gone from the file.
+        .pragma("secure_delete", "ON")
+        .busy_timeout(SQLITE_BUSY_TIMEOUT)
+        .disable_statement_logging()
 }
 
 /// Keeps no rows where a commit does not show in the file that tells of commits: on a file system that is not what it
@@ -265,7 +270,7 @@ async fn write_the_same(connection: &mut Connection<'_>) -> Result<(), sqlx::Err
 }
 
 /// Refuses to run on a database that silently did not take a setting on which durability depends.
-async fn assert_durable(connection: &mut SqliteConnection) -> Result<(), Error> {
+pub(super) async fn assert_durable(connection: &mut SqliteConnection) -> Result<(), Error> {
     let mut connection = Connection::Sqlite(connection);
     let text = fetch_optional!(&mut connection, (String,), "PRAGMA journal_mode");
     let journal_mode = text.map_err(StoreError::Sql)?.map(|row| row.0);
@@ -283,8 +288,13 @@ async fn assert_durable(connection: &mut SqliteConnection) -> Result<(), Error> 
     )))
 }
 
+/// What all connections to PostgreSQL have in common.
+pub(super) fn postgres_options(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().application_name("okmsd").disable_statement_logging()
+}
+
 async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError> {
-    let options = options.clone().application_name("okmsd").disable_statement_logging();
+    let options = postgres_options(options);
     // Not from the pool: it would hide why the server cannot be reached, and limit the time that
     // migrations may take.
     let mut first = options.connect().await?;
@@ -320,7 +330,7 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError>
 
 /// An acknowledged write must survive a crash of the database server, whatever the default of the
 /// server or the role is.
-async fn assert_synchronous(connection: &mut Connection<'_>) -> Result<(), StoreError> {
+pub(super) async fn assert_synchronous(connection: &mut Connection<'_>) -> Result<(), StoreError> {
     let sql = "SELECT current_setting('synchronous_commit')";
     let setting = fetch_optional!(connection, (String,), sql)?;
     if setting.is_some_and(|(setting,)| setting == "off") {
@@ -414,7 +424,7 @@ macro_rules! holds_row {
 
 pub(super) use holds_row;
 
-fn migrations(files: &[(i64, &'static str, &'static str)]) -> Migrator {
+pub(super) fn migrations(files: &[(i64, &'static str, &'static str)]) -> Migrator {
     let migrations = files.iter().map(|(version, name, sql)| {
         let sql = sqlx::SqlSafeStr::into_sql_str(*sql);
         Migration::new(*version, (*name).into(), MigrationType::Simple, sql, false)
@@ -440,7 +450,7 @@ macro_rules! migration {
     };
 }
 
-const SQLITE_MIGRATIONS: [(i64, &str, &str); 8] = [
+pub(super) const SQLITE_MIGRATIONS: [(i64, &str, &str); 8] = [
     migration!("sqlite", 1, "0001_domains_credentials_secrets"),
     migration!("sqlite", 2, "0002_revisions"),
     migration!("sqlite", 3, "0003_policies"),
@@ -450,7 +460,7 @@ const SQLITE_MIGRATIONS: [(i64, &str, &str); 8] = [
     migration!("sqlite", 7, "0007_tokens"),
     migration!("sqlite", 8, "0008_token_key_ids"),
 ];
-const POSTGRES_MIGRATIONS: [(i64, &str, &str); 8] = [
+pub(super) const POSTGRES_MIGRATIONS: [(i64, &str, &str); 8] = [
     migration!("postgres", 1, "0001_domains_credentials_secrets"),
     migration!("postgres", 2, "0002_revisions"),
     migration!("postgres", 3, "0003_policies"),

@@ -20,6 +20,8 @@
 //! | `row_cache`, `wal_index` | on SQLite: rows kept in memory, sealed, for as long as no commit changed them |
 //! | `sqlite_file` | on SQLite: the file is private, and held by one server |
 //! | `upgrade` | on SQLite: an older schema is copied before it is brought up to date |
+//! | `tables`, `snapshot`, `restoration` | the whole store, copied row by row |
+//! | `long_transaction` | transactions for that |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `measures` | what monitoring is told |
 //! | `error` | errors of the engines in the words of the domain |
@@ -38,9 +40,11 @@ mod error;
 mod iam_rows;
 mod key_uses;
 mod keys;
+mod long_transaction;
 mod measures;
 mod pipeline;
 mod policies;
+mod restoration;
 mod root_keys;
 mod row_cache;
 mod secret_changes;
@@ -48,7 +52,9 @@ mod secret_rows;
 mod secrets;
 mod shared_reads;
 mod shelf;
+mod snapshot;
 mod sqlite_file;
+mod tables;
 mod token_keys;
 mod tokens;
 mod transaction;
@@ -69,9 +75,12 @@ pub use self::{
     keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
     measures::{Connections, KeyMeasures, StoreMeasures, WriterMeasures},
     policies::Applied,
+    restoration::Restoration,
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     secret_changes::{Decision, SecretProof, VersionProof},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
+    snapshot::{Copied, Snapshot},
+    tables::CopiedValue,
     token_keys::{SignAnew, StoredTokenKey, TokenKeyChange},
     tokens::{FoundToken, TokenProof, TokenWrite, UnreadableToken},
     unproven::{NewProof, UnprovenPage, UnprovenSecret, UnprovenVersion},

@@ -202,7 +202,7 @@ impl Store {
                     return Ok(false);
                 };
                 tx.wrote = true;
-                insert_slot(tx, free, &root_key_id, &store_key, now).await?;
+                insert_slot(&mut tx.connection, free, &root_key_id, &store_key, now).await?;
                 Ok(true)
             })
         })
@@ -291,7 +291,7 @@ async fn rotate(
     };
     execute!(&mut tx.connection, "DELETE FROM root_keys")?;
     for (number, (id, store_key)) in SLOTS.into_iter().zip(&rotation.after) {
-        insert_slot(tx, number, id, store_key, created(id)).await?;
+        insert_slot(&mut tx.connection, number, id, store_key, created(id)).await?;
     }
     // Fails, and with it all of this, where another process has added a key under it meanwhile; the
     // next try finds that key too.
@@ -312,14 +312,14 @@ async fn insert_store_key(
 }
 
 async fn insert_slot(
-    tx: &mut Tx<'_>,
+    connection: &mut Connection<'_>,
     slot: u32,
     id: &RootKeyId,
     store_key: &WrappedStoreKey,
     created_at: Timestamp,
 ) -> Result<(), StoreError> {
     execute!(
-        &mut tx.connection,
+        connection,
         "INSERT INTO root_keys (slot, root_key_id, created_at, store_key_id, wrapped_store_key) \
          VALUES ($1, $2, $3, $4, $5)",
         i64::from(slot),
@@ -329,6 +329,16 @@ async fn insert_slot(
         store_key.wrapped.as_bytes()
     )?;
     Ok(())
+}
+
+/// Gives a store that has a store key already, but no root key, its first.
+pub(super) async fn insert_first_slot(
+    connection: &mut Connection<'_>,
+    id: &RootKeyId,
+    store_key: &WrappedStoreKey,
+    created_at: Timestamp,
+) -> Result<(), StoreError> {
+    insert_slot(connection, SLOTS[0], id, store_key, created_at).await
 }
 
 async fn update_wrapped(

@@ -1,0 +1,131 @@
+//! Tables, columns and values, whatever they are about: what a copy of the whole store is made of.
+//!
+//! Columns are text, 64-bit integers and bytes only, on both engines, so a row of one is a row of the other.
+
+use sqlx::Row;
+
+use super::{
+    Connection, StoreError,
+    connection::{fetch_all, fetch_optional},
+};
+use crate::domain::Error;
+
+/// A value of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopiedValue {
+    /// NULL.
+    Absent,
+    /// A number, a time or a flag.
+    Number(i64),
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TableColumn {
+    pub(super) name: String,
+    pub(super) kind: ColumnKind,
+}
+
+/// What a column holds, where it is not NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ColumnKind {
+    Number,
+    Text,
+    Bytes,
+}
+
+/// The tables that a copy of the store holds; what a row refers to comes before it.
+pub(super) const TABLES: [&str; 11] = [
+    "store_keys",
+    "domains",
+    "domain_keys",
+    "credentials",
+    "token_keys",
+    "tokens",
+    "secrets",
+    "secret_versions",
+    "policies",
+    "group_members",
+    "revisions",
+];
+
+/// The tables that it does not hold: each store has root keys of its own.
+pub(super) const LEFT_OUT: [&str; 1] = ["root_keys"];
+
+/// The table of which a new store has a row.
+pub(super) const SEEDED: &str = "revisions";
+
+/// The columns of a table; none where there is no such table.
+pub(super) async fn columns(
+    connection: &mut Connection<'_>,
+    table: &str,
+) -> Result<Vec<TableColumn>, StoreError> {
+    let sql = match connection {
+        Connection::Sqlite(_) => "SELECT name, lower(type) FROM pragma_table_info($1) ORDER BY cid",
+        Connection::Postgres(_) => {
+            "SELECT CAST(column_name AS TEXT), CAST(data_type AS TEXT) FROM information_schema.columns \
+             WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position"
+        }
+    };
+    let rows = fetch_all!(connection, (String, String), sql, table)?;
+    let column = |(name, kind): (String, String)| {
+        let kind = match kind.as_str() {
+            "integer" | "bigint" => ColumnKind::Number,
+            "text" => ColumnKind::Text,
+            "blob" | "bytea" => ColumnKind::Bytes,
+            other => {
+                let text = format!("column {table}.{name} is of type {other}");
+                return Err(Error::Internal(text).into());
+            }
+        };
+        Ok(TableColumn { name, kind })
+    };
+    rows.into_iter().map(column).collect()
+}
+
+/// The version of the schema; nothing where there is none.
+pub(super) async fn schema_version(
+    connection: &mut Connection<'_>,
+) -> Result<Option<i64>, StoreError> {
+    let sql = match connection {
+        Connection::Sqlite(_) => {
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'"
+        }
+        Connection::Postgres(_) => {
+            "SELECT CAST(table_name AS TEXT) FROM information_schema.tables \
+             WHERE table_schema = current_schema() AND table_name = '_sqlx_migrations'"
+        }
+    };
+    if fetch_optional!(&mut *connection, (String,), sql)?.is_none() {
+        return Ok(None);
+    }
+    let sql = "SELECT MAX(version) FROM _sqlx_migrations";
+    let row = fetch_optional!(connection, (Option<i64>,), sql)?;
+    Ok(row.and_then(|(version,)| version))
+}
+
+/// The values of a row of these columns.
+pub(super) fn values<'r, R: Row>(
+    row: &'r R,
+    columns: &[TableColumn],
+) -> Result<Vec<CopiedValue>, sqlx::Error>
+where
+    usize: sqlx::ColumnIndex<R>,
+    Option<i64>: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    Option<String>: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    Option<Vec<u8>>: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+{
+    let value = |(at, column): (usize, &TableColumn)| {
+        let value = match column.kind {
+            ColumnKind::Number => row.try_get::<Option<i64>, _>(at)?.map(CopiedValue::Number),
+            ColumnKind::Text => row.try_get::<Option<String>, _>(at)?.map(CopiedValue::Text),
+            ColumnKind::Bytes => row.try_get::<Option<Vec<u8>>, _>(at)?.map(CopiedValue::Bytes),
+        };
+        Ok(value.unwrap_or(CopiedValue::Absent))
+    };
+    columns.iter().enumerate().map(value).collect()
+}
