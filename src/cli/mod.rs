@@ -18,6 +18,7 @@
 //! | `group` | `okmsd group`: which users belong to which group |
 //! | `key` | `okmsd key`: root keys and keys of domains |
 //! | `settings` | `okmsd config`: the example, and the check of a configuration |
+//! | `transfer` | `okmsd export` and `okmsd import`: secrets, out of a server and into one |
 //! | `healthcheck` | `okmsd healthcheck`: whether the server of this machine answers |
 //! | `completions` | `okmsd completions`: what a shell needs to complete command lines |
 //! | `config_args` | the options that say which configuration is meant |
@@ -60,6 +61,7 @@ mod serve;
 mod services;
 mod settings;
 mod token;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -133,6 +135,10 @@ enum Command {
     /// Settings: print the example, check a configuration
     #[command(subcommand)]
     Config(settings::Command),
+    Export(transfer::Export),
+    /// Secrets from an export, or from a Vault or OpenBao
+    #[command(subcommand)]
+    Import(transfer::Import),
     Healthcheck(healthcheck::Arguments),
     Completions(completions::Arguments),
 }
@@ -151,6 +157,8 @@ impl Command {
             Self::Group(command) => command.run(environment),
             Self::Key(command) => command.run(environment),
             Self::Config(command) => command.run(environment),
+            Self::Export(arguments) => arguments.run(environment),
+            Self::Import(command) => command.run(environment),
             Self::Healthcheck(arguments) => arguments.run(environment),
             Self::Completions(arguments) => arguments.run(),
         }

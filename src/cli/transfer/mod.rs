@@ -1,0 +1,149 @@
+//! `okmsd export` and `okmsd import`: secrets, out of a server and into one.
+//!
+//! Both are clients of the API: what the caller may see is exported, what it may write is imported, and each
+//! request is in the server's audit log. Nothing here opens a store.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `export` | a subtree into a file |
+//! | `import` | secrets from any source into a server, so that it can be done again |
+//! | `file` | the form of the file |
+//! | `okms` | what is asked of a server like this one |
+//! | `walk` | all paths of a subtree |
+//! | `words` | secrets on their way, and what of them the rules take |
+//! | `remote` | requests: TLS, one connection, tries |
+//! | `place` | the options that say which server, and who asks |
+
+mod export;
+mod file;
+mod import;
+mod okms;
+mod place;
+mod remote;
+mod walk;
+mod words;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use clap::{Args, Subcommand};
+
+use self::{place::Place, words::SourceSecret};
+use super::{Failure, output, services::block_on};
+use crate::{config::Environment, domain::SecretPath};
+
+/// Secrets of a server into a file, with all versions
+///
+/// The caller needs secret/get and secret/version/getData; what it may not get is not in the file. The file holds
+/// PLAINTEXT and can be read by its owner alone. An export that was cut off goes on when it is run again.
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    #[command(flatten)]
+    place: Place,
+    /// The file, which must not be there yet
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// The secret at this path and all below it [default: all of the domain]
+    #[arg(value_name = "PATH", value_parser = subtree)]
+    path: Option<String>,
+}
+
+/// Where secrets come from.
+#[derive(Debug, Subcommand)]
+pub(super) enum Import {
+    File(FileImport),
+}
+
+/// Secrets from a file of `okmsd export`
+#[derive(Debug, Args)]
+pub(super) struct FileImport {
+    #[command(flatten)]
+    options: ImportOptions,
+    /// The file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// What all imports have in common.
+#[derive(Debug, Args)]
+struct ImportOptions {
+    #[command(flatten)]
+    place: Place,
+    /// Put the subtree at this path [default: where it was]
+    #[arg(long, value_name = "PATH", value_parser = subtree)]
+    to: Option<String>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Export {
+    pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let domain = self.place.open(environment)?;
+        block_on(export::run(domain, self.path.unwrap_or_default(), &self.out))
+    }
+}
+
+impl Import {
+    pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        match self {
+            Self::File(arguments) => arguments.run(environment),
+        }
+    }
+}
+
+impl FileImport {
+    fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let reader = file::Reader::open(&self.file)?;
+        let (root, id) = (reader.header().path.clone(), reader.header().id.clone());
+        self.options.run(environment, import::Source::File(Box::new(reader)), &root, &id)
+    }
+}
+
+impl ImportOptions {
+    /// Imports the subtree `root` of a source, which is known as `id`.
+    fn run(
+        self,
+        environment: &Environment,
+        source: import::Source,
+        root: &str,
+        id: &str,
+    ) -> Result<(), Failure> {
+        let target = self.place.open(environment)?;
+        let mapping = import::Mapping { from: root.to_owned(), to: self.to };
+        block_on(import::Import::new(target, source, mapping, id, self.dry_run).run())
+    }
+}
+
+/// How far a transfer is, told to a person from time to time.
+struct Progress {
+    secrets: u64,
+    versions: u64,
+    told: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { secrets: 0, versions: 0, told: Instant::now() }
+    }
+
+    fn version(&mut self, secret: &SourceSecret) {
+        self.versions += 1;
+        if self.told.elapsed() >= BETWEEN_PROGRESS {
+            self.told = Instant::now();
+            output::tell(&format!(
+                "{} secrets, {} versions so far; at {}",
+                self.secrets, self.versions, secret.path
+            ));
+        }
+    }
+}
+
+fn subtree(text: &str) -> Result<String, String> {
+    let path = SecretPath::parse(text).map_err(|error| Failure::why(&error).to_owned())?;
+    Ok(path.to_string())
+}
+
+const BETWEEN_PROGRESS: Duration = Duration::from_secs(5);

@@ -1,0 +1,138 @@
+//! Out of one domain and into another.
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Stdio, thread, time::Duration};
+
+use super::{
+    caller::{Caller, Said},
+    scene::{all_of, furnish, moved},
+};
+use crate::support::{Server, both_engines};
+
+both_engines!(
+    all_comes_back_as_it_was,
+    a_subtree_goes_to_another_place,
+    whatever_moment_it_is_killed_at_the_result_is_the_same,
+    a_dry_run_changes_nothing,
+    versions_without_data_keep_their_numbers,
+);
+
+async fn all_comes_back_as_it_was(server: Server) {
+    let (from, to) = (server.domain().await, server.domain().await);
+    furnish(&from).await;
+    let (exporter, importer) = (Caller::of(&server, &from), Caller::of(&server, &to));
+    let said = exporter.run(&["export", "--out", "all.jsonl"]);
+    assert_eq!((said.code, &said.out[..]), (Some(0), "10 secrets, 29 versions\n"), "{said:?}");
+    assert!(said.err.contains("PLAINTEXT"), "{said:?}");
+    let file = exporter.file("all.jsonl");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert!(!exporter.file("all.jsonl.unfinished").exists());
+    // Never over another one.
+    let refused = exporter.fail(&["export", "--out", "all.jsonl"]);
+    assert!(refused.contains("is there already"), "{refused}");
+    importer.take(&file);
+    let out = importer.succeed(&["import", "file", "all.jsonl"]);
+    assert_eq!(out, "10 secrets, 29 versions; 10 made, 0 there already\n");
+    let (before, after) = (all_of(&from).await, all_of(&to).await);
+    assert_eq!(before, after);
+    // Again, nothing is to be done, and nothing is.
+    let records = server.records().len();
+    let out = importer.succeed(&["import", "file", "all.jsonl"]);
+    assert_eq!(out, "10 secrets, 29 versions; 0 made, 10 there already\n");
+    let changes = server.records().split_off(records);
+    assert!(changes.iter().all(|record| record["method"] == "GET"), "{changes:?}");
+    assert_eq!(all_of(&to).await, after);
+}
+
+async fn a_subtree_goes_to_another_place(server: Server) {
+    let (from, to) = (server.domain().await, server.domain().await);
+    furnish(&from).await;
+    let (exporter, importer) = (Caller::of(&server, &from), Caller::of(&server, &to));
+    // That of a secret which others stand below.
+    exporter.succeed(&["export", "prod/b", "--out", "b.jsonl"]);
+    importer.take(&exporter.file("b.jsonl"));
+    importer.succeed(&["import", "file", "b.jsonl", "--to", "new/place"]);
+    let before = all_of(&from).await;
+    assert_eq!(all_of(&to).await, moved(&before, "prod/b", "new/place"));
+    importer.succeed(&["import", "file", "b.jsonl"]);
+    let expected = [moved(&before, "prod/b", "new/place"), moved(&before, "prod/b", "prod/b")];
+    assert_eq!(all_of(&to).await, expected.concat());
+    // Of a path without anything nothing is left behind but an empty export.
+    assert_eq!(
+        exporter.succeed(&["export", "prod/none", "--out", "none.jsonl"]),
+        "0 secrets, 0 versions\n"
+    );
+}
+
+async fn whatever_moment_it_is_killed_at_the_result_is_the_same(server: Server) {
+    let (from, to) = (server.domain().await, server.domain().await);
+    furnish(&from).await;
+    let (exporter, importer) = (Caller::of(&server, &from), Caller::of(&server, &to));
+    exporter.succeed(&["export", "--out", "whole.jsonl"]);
+    let kills = until_it_ends(&exporter, &["export", "--out", "pieces.jsonl"]);
+    assert!(kills > 3, "it was killed {kills} times");
+    let text = |name: &str| {
+        let text = fs::read_to_string(exporter.file(name)).unwrap();
+        text.split_once('\n').unwrap().1.to_owned()
+    };
+    assert_eq!(text("pieces.jsonl"), text("whole.jsonl"));
+    assert!(!exporter.file("pieces.jsonl.unfinished").exists());
+    importer.take(&exporter.file("pieces.jsonl"));
+    let kills = until_it_ends(&importer, &["import", "file", "pieces.jsonl"]);
+    assert!(kills > 3, "it was killed {kills} times");
+    assert_eq!(all_of(&to).await, all_of(&from).await);
+}
+
+/// Runs it again and again, killed a bit later each time, until it ends by itself, and gives how often it was
+/// killed.
+fn until_it_ends(caller: &Caller, arguments: &[&str]) -> u32 {
+    for kills in 0.. {
+        let mut command = caller.command(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        thread::sleep(Duration::from_millis(20) + Duration::from_millis(7) * kills);
+        // Too late where it has ended.
+        let _ = child.kill();
+        let output = child.wait_with_output().unwrap();
+        let said = Said::of(&output);
+        match said.code {
+            Some(0) => return kills,
+            // Killed between the two steps by which the file gets its name.
+            Some(1) if said.err.contains("is there already") => return kills,
+            Some(_) => panic!("{said:?}"),
+            None => {}
+        }
+    }
+    unreachable!("it ends")
+}
+
+async fn a_dry_run_changes_nothing(server: Server) {
+    let (from, to) = (server.domain().await, server.domain().await);
+    furnish(&from).await;
+    let (exporter, importer) = (Caller::of(&server, &from), Caller::of(&server, &to));
+    exporter.succeed(&["export", "--out", "all.jsonl"]);
+    importer.take(&exporter.file("all.jsonl"));
+    let out = importer.succeed(&["import", "file", "all.jsonl", "--dry-run"]);
+    assert_eq!(out, "10 secrets, 29 versions; 10 to be made, 0 there already\n");
+    assert!(all_of(&to).await.is_empty());
+}
+
+async fn versions_without_data_keep_their_numbers(server: Server) {
+    let (from, to) = (server.domain().await, server.domain().await);
+    from.create("a", r#"{"k":1}"#).await;
+    from.add_version("a").await;
+    from.set_state("a", 1, "deactivated").await.ok();
+    // Its last version closes by its age.
+    let body = r#"{"path":"b","metadata":{"deactivateVersionAfter":"1h"},"version":{"data":{}}}"#;
+    from.client.post(&format!("{}/secret", from.base), body).await.ok();
+    server.clock.advance(Duration::from_secs(3600));
+    let (exporter, importer) = (Caller::of(&server, &from), Caller::of(&server, &to));
+    let said = exporter.run(&["export", "--out", "all.jsonl"]);
+    assert!(said.err.contains("the data of 2 deactivated versions is not in it"), "{said:?}");
+    importer.take(&exporter.file("all.jsonl"));
+    let said = importer.run(&["import", "file", "all.jsonl"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.contains("2 deactivated versions came without their data"), "{said:?}");
+    let mut expected = all_of(&from).await;
+    expected[0]["versions"][0]["state"] = "deleted".into();
+    expected[1]["versions"][0]["state"] = "deleted".into();
+    assert_eq!(all_of(&to).await, expected);
+}
