@@ -16,6 +16,7 @@ use super::{
     Progress,
     file::Reader,
     okms::{Domain, FoundVersion, Write},
+    vault::Vault,
     words::{Content, EMPTY_DATA, MARKER, Settings, SourceSecret},
 };
 use crate::domain::VersionState;
@@ -23,6 +24,7 @@ use crate::domain::VersionState;
 /// Where secrets come from.
 pub(super) enum Source {
     File(Box<Reader>),
+    Vault(Box<Vault>),
 }
 
 /// Where the secrets of a subtree are put.
@@ -56,9 +58,24 @@ struct Passed {
 }
 
 impl Source {
+    async fn begin(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Vault(vault) => vault.begin().await,
+        }
+    }
+
+    async fn end(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Vault(vault) => vault.end().await,
+        }
+    }
+
     async fn next_secret(&mut self) -> Result<Option<SourceSecret>, Failure> {
         match self {
             Self::File(reader) => reader.next_secret(),
+            Self::Vault(vault) => vault.next_secret().await,
         }
     }
 
@@ -66,6 +83,7 @@ impl Source {
     async fn version(&mut self, number: u32) -> Result<Content, Failure> {
         match self {
             Self::File(reader) => reader.version(number),
+            Self::Vault(vault) => vault.version(number).await,
         }
     }
 }
@@ -104,7 +122,9 @@ impl Import {
     }
 
     pub(super) async fn run(mut self) -> Result<(), Failure> {
+        self.source.begin().await?;
         let done = self.import_all().await;
+        let done = done.and(self.source.end().await);
         // Also where it stops early: what is known by then must not be lost.
         for problem in &self.problems {
             output::tell(problem);
@@ -195,8 +215,8 @@ impl Import {
                 passed.push(Passed { number, state });
             }
         }
-        self.made += 1;
         if self.dry_run {
+            self.made += 1;
             return Ok(());
         }
         for Passed { number, state } in passed {
@@ -215,8 +235,8 @@ impl Import {
         working: &Settings,
         is_there: bool,
     ) -> Result<(), Failure> {
-        self.made += 1;
         if self.dry_run {
+            self.made += 1;
             return Ok(());
         }
         if !is_there {
@@ -232,7 +252,7 @@ impl Import {
     async fn finish(&mut self, secret: &SourceSecret) -> Result<(), Failure> {
         let (path, current) = (&secret.path, secret.current_version);
         let done = self.target.set_settings(path, current, &secret.metadata).await?;
-        self.accept(path, done);
+        self.made += u64::from(self.accept(path, done));
         Ok(())
     }
 

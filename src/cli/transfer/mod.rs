@@ -9,6 +9,7 @@
 //! | `import` | secrets from any source into a server, so that it can be done again |
 //! | `file` | the form of the file |
 //! | `okms` | what is asked of a server like this one |
+//! | `vault` | a KV2 engine of a Vault or an OpenBao, and the options that say which |
 //! | `walk` | all paths of a subtree |
 //! | `words` | secrets on their way, and what of them the rules take |
 //! | `remote` | requests: TLS, one connection, tries |
@@ -20,6 +21,7 @@ mod import;
 mod okms;
 mod place;
 mod remote;
+mod vault;
 mod walk;
 mod words;
 
@@ -30,7 +32,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use self::{place::Place, words::SourceSecret};
+use self::{place::Place, vault::VaultPlace, words::SourceSecret};
 use super::{Failure, output, services::block_on};
 use crate::{config::Environment, domain::SecretPath};
 
@@ -54,6 +56,7 @@ pub(super) struct Export {
 #[derive(Debug, Subcommand)]
 pub(super) enum Import {
     File(FileImport),
+    Vault(VaultImport),
 }
 
 /// Secrets from a file of `okmsd export`
@@ -64,6 +67,21 @@ pub(super) struct FileImport {
     /// The file
     #[arg(value_name = "FILE")]
     file: PathBuf,
+}
+
+/// Secrets of a KV version 2 engine of a Vault or OpenBao, with all versions
+///
+/// The engine is read and never changed. The token needs `list` and `read` on its metadata, and `read` on its data. Data
+/// of deleted versions cannot be read: undelete them before, where it is to come along.
+#[derive(Debug, Args)]
+pub(super) struct VaultImport {
+    #[command(flatten)]
+    vault: VaultPlace,
+    #[command(flatten)]
+    options: ImportOptions,
+    /// The secret at this path and all below it [default: all of the engine]
+    #[arg(value_name = "PATH")]
+    path: Option<String>,
 }
 
 /// What all imports have in common.
@@ -90,6 +108,7 @@ impl Import {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
         match self {
             Self::File(arguments) => arguments.run(environment),
+            Self::Vault(arguments) => arguments.run(environment),
         }
     }
 }
@@ -99,6 +118,15 @@ impl FileImport {
         let reader = file::Reader::open(&self.file)?;
         let (root, id) = (reader.header().path.clone(), reader.header().id.clone());
         self.options.run(environment, import::Source::File(Box::new(reader)), &root, &id)
+    }
+}
+
+impl VaultImport {
+    fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let root = self.path.as_deref().unwrap_or_default().trim_matches('/');
+        let vault = self.vault.open(environment, root)?;
+        let id = vault.id().to_owned();
+        self.options.run(environment, import::Source::Vault(Box::new(vault)), root, &id)
     }
 }
 

@@ -92,6 +92,11 @@ impl Remote {
         })
     }
 
+    /// Shows this with every request from now on.
+    pub(super) fn show(&mut self, (name, value): (HeaderName, HeaderValue)) {
+        self.headers.insert(name, value);
+    }
+
     /// Asks for what is there.
     pub(super) async fn get(
         &mut self,
@@ -127,10 +132,7 @@ impl Remote {
                 Err(Trouble::Passing(format!("no answer for {} s", ANSWER_TIME.as_secs()), None))
             });
             let (why, wait) = match tried {
-                Ok(answer) => {
-                    self.has_answered = true;
-                    return Ok(answer);
-                }
+                Ok(answer) => return Ok(answer),
                 Err(Trouble::Passing(why, wait)) if attempt < ATTEMPTS && self.has_answered => {
                     (why, wait)
                 }
@@ -139,7 +141,7 @@ impl Remote {
                 }
             };
             self.connection = None;
-            let wait = wait.unwrap_or(pause).min(LONGEST_PAUSE);
+            let wait = pause_of(wait, pause);
             super::super::output::tell(&format!(
                 "{self}: {why}; the next try is in {} s",
                 wait.as_secs_f32()
@@ -185,6 +187,7 @@ impl Remote {
         let passing = |error: hyper::Error| Trouble::Passing(format!("{error}"), None);
         connection.ready().await.map_err(passing)?;
         let response = connection.send_request(request).await.map_err(passing)?;
+        self.has_answered = true;
         let (parts, mut body) = response.into_parts();
         // As large as it is said to be, since a buffer that grows leaves copies behind.
         let said = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
@@ -253,8 +256,10 @@ impl Answer {
         }
         match serde_json::from_slice::<Told>(&self.body) {
             Ok(told) if !told.errors.is_empty() => {
-                let text: String = told.errors.join("; ").chars().take(MAX_TOLD).collect();
-                format!(" ({})", text.trim())
+                let text = told.errors.join("; ");
+                let words: Vec<_> = text.split_whitespace().collect();
+                let text: String = words.join(" ").chars().take(MAX_TOLD).collect();
+                format!(" ({text})")
             }
             _ => String::new(),
         }
@@ -281,6 +286,11 @@ impl Answer {
         let text = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
         text.trim().parse().ok().map(Duration::from_secs)
     }
+}
+
+/// How long to wait: as the server asks, but never less than it is our own turn to.
+fn pause_of(asked: Option<Duration>, own: Duration) -> Duration {
+    asked.unwrap_or_default().max(own).min(LONGEST_PAUSE)
 }
 
 impl TlsPaths<'_> {
@@ -325,3 +335,39 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// Characters of an error that are repeated.
 const MAX_TOLD: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(retry_after: &'static str, body: &str) -> Answer {
+        let headers = [(header::RETRY_AFTER, HeaderValue::from_static(retry_after))];
+        Answer {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            headers: headers.into_iter().collect(),
+            body: Zeroizing::new(body.as_bytes().to_vec()),
+        }
+    }
+
+    #[test]
+    fn it_waits_as_long_as_the_server_asks_within_bounds() {
+        let wait = |text| pause_of(answer(text, "").retry_after(), FIRST_PAUSE);
+        assert_eq!(wait("7"), Duration::from_secs(7));
+        // Rounded down by the server: without a pause of our own all tries would be over at once.
+        assert_eq!(wait("0"), FIRST_PAUSE);
+        assert_eq!(wait("soon"), FIRST_PAUSE);
+        assert_eq!(wait("99999999"), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn what_a_server_says_of_an_error_is_one_line_of_bounded_length() {
+        let told =
+            answer("0", r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#).told();
+        assert_eq!(told, " (1 error occurred: * permission denied)");
+        let long = format!(r#"{{"errors":["{}"]}}"#, "x".repeat(MAX_TOLD + 1));
+        assert_eq!(answer("0", &long).told().len(), MAX_TOLD + 3);
+        for nothing in ["", "{}", "<html>", r#"{"errors":[]}"#] {
+            assert_eq!(answer("0", nothing).told(), "");
+        }
+    }
+}

@@ -13,8 +13,7 @@ use crate::support::{Domain, Server};
 /// A folder with all that the program needs to be a caller of a domain.
 pub struct Caller {
     folder: TempDir,
-    url: String,
-    okms_id: String,
+    variables: Vec<(&'static str, String)>,
 }
 
 /// What the program said, and how it ended.
@@ -38,7 +37,20 @@ impl Caller {
         write("ca.pem", server.authority.certificate_pem()).expect("a file");
         write("cert.pem", cert).expect("a file");
         write("key.pem", key).expect("a file");
-        Self { folder, url: server.api_url.clone(), okms_id: domain.okms_id.to_string() }
+        let variables = vec![
+            ("OKMS_ENDPOINT", server.api_url.clone()),
+            ("OKMS_ID", domain.okms_id.to_string()),
+            ("OKMS_CA", "ca.pem".to_owned()),
+            ("OKMS_CERT", "cert.pem".to_owned()),
+            ("OKMS_KEY", "key.pem".to_owned()),
+        ];
+        Self { folder, variables }
+    }
+
+    /// The same with one more variable in its environment.
+    pub fn with_variable(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.to_owned()));
+        self
     }
 
     /// The program in its folder.
@@ -51,8 +63,7 @@ impl Caller {
                 command.env_remove(&*name);
             }
         }
-        command.env("OKMS_ENDPOINT", &self.url).env("OKMS_ID", &self.okms_id);
-        command.env("OKMS_CA", "ca.pem").env("OKMS_CERT", "cert.pem").env("OKMS_KEY", "key.pem");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

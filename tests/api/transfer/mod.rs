@@ -4,3 +4,4 @@ mod caller;
 mod conflicts;
 mod round_trip;
 mod scene;
+mod vault;

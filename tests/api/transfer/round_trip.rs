@@ -2,6 +2,11 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Stdio, thread, time::Duration};
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy},
+    net::{TcpListener, TcpStream},
+};
+
 use super::{
     caller::{Caller, Said},
     scene::{all_of, furnish, moved},
@@ -12,6 +17,7 @@ both_engines!(
     all_comes_back_as_it_was,
     a_subtree_goes_to_another_place,
     whatever_moment_it_is_killed_at_the_result_is_the_same,
+    answers_that_are_lost_make_no_version_twice,
     a_dry_run_changes_nothing,
     versions_without_data_keep_their_numbers,
 );
@@ -84,7 +90,7 @@ async fn whatever_moment_it_is_killed_at_the_result_is_the_same(server: Server) 
 
 /// Runs it again and again, killed a bit later each time, until it ends by itself, and gives how often it was
 /// killed.
-fn until_it_ends(caller: &Caller, arguments: &[&str]) -> u32 {
+pub fn until_it_ends(caller: &Caller, arguments: &[&str]) -> u32 {
     for kills in 0.. {
         let mut command = caller.command(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -102,6 +108,49 @@ fn until_it_ends(caller: &Caller, arguments: &[&str]) -> u32 {
         }
     }
     unreachable!("it ends")
+}
+
+async fn answers_that_are_lost_make_no_version_twice(server: Server) {
+    let (from, to) = (server.domain().await, server.domain().await);
+    furnish(&from).await;
+    let (exporter, importer) = (Caller::of(&server, &from), Caller::of(&server, &to));
+    exporter.succeed(&["export", "--out", "all.jsonl"]);
+    importer.take(&exporter.file("all.jsonl"));
+    let line = forgetful_line(&server.api_url).await;
+    let said = importer.with_variable("OKMS_ENDPOINT", &line).run(&["import", "file", "all.jsonl"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.matches("the next try is in").count() > 5, "{said:?}");
+    assert_eq!(all_of(&to).await, all_of(&from).await);
+}
+
+/// The address of a line to a server that passes on what a connection asks for a while, and then ends it in the
+/// place of an answer.
+async fn forgetful_line(url: &str) -> String {
+    let server = url.strip_prefix("https://").expect("an address").to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        // Some for the handshake and the first answers, and not the same number each time.
+        for passed in (6..12).cycle() {
+            let (client, _) = listener.accept().await.expect("a connection");
+            let server = TcpStream::connect(&server).await.expect("the server");
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move { copy(&mut from_client, &mut to_server).await });
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 64 * 1024];
+                for _ in 0..passed {
+                    match from_server.read(&mut buffer).await {
+                        Ok(read) if read > 0 => to_client.write_all(&buffer[..read]).await?,
+                        _ => break,
+                    }
+                }
+                // This one is lost.
+                from_server.read(&mut buffer).await.map(drop)
+            });
+        }
+    });
+    format!("https://{address}")
 }
 
 async fn a_dry_run_changes_nothing(server: Server) {
