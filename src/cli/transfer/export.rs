@@ -7,14 +7,21 @@ use uuid::Uuid;
 use super::{
     super::{Failure, output},
     Progress,
+    closed::Opener,
     file::{FORMAT_VERSION, Header, Writer},
-    okms::{Domain, FoundVersion},
+    okms::Domain,
     walk::Walk,
     words::{Content, MARKER},
 };
-use crate::domain::VersionState;
 
-pub(super) async fn run(mut domain: Domain, path: String, out: &Path) -> Result<(), Failure> {
+/// Exports the secret at `path` and all below it. Versions that are closed are opened where `note` names a file for
+/// that.
+pub(super) async fn run(
+    mut domain: Domain,
+    path: String,
+    out: &Path,
+    note: Option<&Path>,
+) -> Result<(), Failure> {
     let header = Header {
         format_version: FORMAT_VERSION,
         id: Uuid::new_v4().to_string(),
@@ -22,6 +29,11 @@ pub(super) async fn run(mut domain: Domain, path: String, out: &Path) -> Result<
         path: path.clone(),
     };
     domain.check().await?;
+    let source = format!("{} {}", domain.remote, domain.okms_id);
+    let mut opener = note.map(|note| Opener::new(note, &source, &domain.mount())).transpose()?;
+    if let Some(opener) = &mut opener {
+        opener.settle(&mut domain.remote).await?;
+    }
     let (mut writer, last) = Writer::open(out, &header)?;
     output::tell(&format!(
         "{} holds PLAINTEXT: keep it safe, and remove it in time",
@@ -46,16 +58,26 @@ pub(super) async fn run(mut domain: Domain, path: String, out: &Path) -> Result<
                 continue;
             }
             // One that was pruned meanwhile.
-            let Some(version) = domain.version(&path, number).await? else { continue };
-            closed += u64::from(is_closed(&version));
+            let Some(mut version) = domain.version(&path, number).await? else { continue };
+            if matches!(version.content, Content::Deactivated(_)) {
+                match &mut opener {
+                    None => closed += 1,
+                    Some(opener) => {
+                        version.content = opener.read(&mut domain.remote, &path, number).await?;
+                    }
+                }
+            }
             writer.version(number, &version)?;
             progress.version(&secret);
         }
     }
+    if let Some(opener) = opener {
+        opener.finish()?;
+    }
     let end = writer.finish()?;
     if closed > 0 {
         output::tell(&format!(
-            "the data of {closed} deactivated versions is not in it, as nobody can read that"
+            "the data of {closed} deactivated versions is not in it; see --open-deactivated"
         ));
     }
     output::print(&format!("{} secrets, {} versions\n", end.secrets, end.versions))?;
@@ -63,8 +85,4 @@ pub(super) async fn run(mut domain: Domain, path: String, out: &Path) -> Result<
         0 => Ok(()),
         _ => Err(Failure::new(format!("{unfinished} secrets are left out"))),
     }
-}
-
-fn is_closed(version: &FoundVersion) -> bool {
-    version.state == VersionState::Deactivated && matches!(version.content, Content::Deactivated)
 }

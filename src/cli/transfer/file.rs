@@ -123,7 +123,7 @@ impl Writer {
     /// Writes a version.
     pub(super) fn version(&mut self, id: u32, version: &FoundVersion) -> Result<(), Failure> {
         let data = match &version.content {
-            Content::Open(data) => Some(data.as_str()),
+            Content::Open(data) | Content::Deactivated(Some(data)) => Some(data.as_str()),
             _ => None,
         };
         let cannot = |error| Failure::because("cannot write JSON", &error);
@@ -299,8 +299,12 @@ impl Reader {
                 self.read.versions += 1;
                 let content = match (version.data, VersionState::parse(&version.state)) {
                     (Some(data), Ok(VersionState::Active)) => Content::of(data),
+                    (Some(data), Ok(VersionState::Deactivated)) => match Content::of(data) {
+                        Content::Open(data) => Content::Deactivated(Some(data)),
+                        refused => refused,
+                    },
                     (None, Ok(VersionState::Deleted)) => Content::Deleted,
-                    (None, Ok(_)) => Content::Deactivated,
+                    (None, Ok(_)) => Content::Deactivated(None),
                     _ => return Err(broken(&path)),
                 };
                 self.version = Some((version.id, content));

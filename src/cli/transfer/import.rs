@@ -301,8 +301,8 @@ impl Import {
             Content::Refused(why) => {
                 self.problems.push(format!("{path}: version {number} comes without data: {why}"));
             }
-            Content::Deactivated => self.closed += 1,
-            Content::Open(_) | Content::Deleted => {}
+            Content::Deactivated(None) => self.closed += 1,
+            Content::Open(_) | Content::Deactivated(Some(_)) | Content::Deleted => {}
         }
     }
 
@@ -333,8 +333,12 @@ impl Import {
             let is_same = match (&content, found.map(|found| found.content)) {
                 (Content::Open(data), Some(Content::Open(found))) => *data == found,
                 // It ended by its age here.
-                (Content::Open(_), Some(Content::Deactivated)) => true,
+                (Content::Open(_), Some(Content::Deactivated(_))) => true,
                 (Content::Open(_), _) => false,
+                // It would have to be opened here to be compared.
+                (Content::Deactivated(Some(_)), found) => {
+                    matches!(found, Some(Content::Deactivated(_)))
+                }
                 (_, Some(Content::Deleted)) => true,
                 _ => false,
             };

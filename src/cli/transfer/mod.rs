@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `export` | a subtree into a file |
 //! | `import` | secrets from any source into a server, so that it can be done again |
+//! | `closed` | data of versions that are closed in the source |
 //! | `file` | the form of the file |
 //! | `okms` | what is asked of a server like this one |
 //! | `vault` | a KV2 engine of a Vault or an OpenBao, and the options that say which |
@@ -15,6 +16,7 @@
 //! | `remote` | requests: TLS, one connection, tries |
 //! | `place` | the options that say which server, and who asks |
 
+mod closed;
 mod export;
 mod file;
 mod import;
@@ -47,6 +49,10 @@ pub(super) struct Export {
     /// The file, which must not be there yet
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Also take the data of deactivated versions: each is activated for a moment. FILE notes which one, so that it is
+    /// deactivated again if that is cut off
+    #[arg(long, value_name = "FILE")]
+    open_deactivated: Option<PathBuf>,
     /// The secret at this path and all below it [default: all of the domain]
     #[arg(value_name = "PATH", value_parser = subtree)]
     path: Option<String>,
@@ -71,12 +77,16 @@ pub(super) struct FileImport {
 
 /// Secrets of a KV version 2 engine of a Vault or OpenBao, with all versions
 ///
-/// The engine is read and never changed. The token needs `list` and `read` on its metadata, and `read` on its data. Data
-/// of deleted versions cannot be read: undelete them before, where it is to come along.
+/// The token needs `list` and `read` on the engine's metadata, and `read` on its data; for --open-deleted, `update` on
+/// `undelete` and `delete`.
 #[derive(Debug, Args)]
 pub(super) struct VaultImport {
     #[command(flatten)]
     vault: VaultPlace,
+    /// Also take the data of deleted versions: each is undeleted for a moment. FILE notes which one, so that it is
+    /// deleted again if that is cut off
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    open_deleted: Option<PathBuf>,
     #[command(flatten)]
     options: ImportOptions,
     /// The secret at this path and all below it [default: all of the engine]
@@ -100,7 +110,8 @@ struct ImportOptions {
 impl Export {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
         let domain = self.place.open(environment)?;
-        block_on(export::run(domain, self.path.unwrap_or_default(), &self.out))
+        let note = self.open_deactivated.as_deref();
+        block_on(export::run(domain, self.path.unwrap_or_default(), &self.out, note))
     }
 }
 
@@ -124,7 +135,10 @@ impl FileImport {
 impl VaultImport {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let root = self.path.as_deref().unwrap_or_default().trim_matches('/');
-        let vault = self.vault.open(environment, root)?;
+        let mut vault = self.vault.open(environment, root)?;
+        if let Some(note) = &self.open_deleted {
+            vault.open_deleted(note)?;
+        }
         let id = vault.id().to_owned();
         self.options.run(environment, import::Source::Vault(Box::new(vault)), root, &id)
     }

@@ -140,7 +140,7 @@ impl Domain {
         let content = match (version.data, state) {
             (Some(data), _) => Content::of(data),
             (None, VersionState::Deleted) => Content::Deleted,
-            (None, _) => Content::Deactivated,
+            (None, _) => Content::Deactivated(None),
         };
         Ok(Some(FoundVersion {
             state,

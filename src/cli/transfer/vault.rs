@@ -1,6 +1,9 @@
-//! A KV version 2 engine of a Vault or an OpenBao, which is read and never changed.
+//! A KV version 2 engine of a Vault or an OpenBao, which is read.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use hyper::{
@@ -13,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::Failure,
+    closed::Opener,
     place::{file, given, identity, secret_header, token},
     remote::{Remote, TlsPaths},
     walk::{Walk, encoded, forbidden},
@@ -59,6 +63,7 @@ pub(super) struct Vault {
     /// The secret that was given last, and which of its versions are destroyed.
     path: String,
     destroyed: BTreeMap<u32, bool>,
+    opener: Option<Opener>,
 }
 
 impl VaultPlace {
@@ -102,6 +107,7 @@ impl VaultPlace {
             has_logged_in: false,
             path: String::new(),
             destroyed: BTreeMap::new(),
+            opener: None,
         })
     }
 }
@@ -110,6 +116,12 @@ impl Vault {
     /// Tells this engine from any other.
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Opens deleted versions from now on, with a note in this file.
+    pub(super) fn open_deleted(&mut self, note: &Path) -> Result<(), Failure> {
+        self.opener = Some(Opener::new(note, &self.id, &self.mount)?);
+        Ok(())
     }
 
     /// Logs in where there is no token, and checks that the engine is one that can be read.
@@ -138,7 +150,10 @@ impl Vault {
         if data.r#type != "kv" || version.map(String::as_str) != Some("2") {
             return Err(Failure::new(format!("the engine at {name} is not KV version 2")));
         }
-        Ok(())
+        match &mut self.opener {
+            Some(opener) => opener.settle(&mut self.remote).await,
+            None => Ok(()),
+        }
     }
 
     async fn log_in(&mut self) -> Result<(), Failure> {
@@ -163,8 +178,11 @@ impl Vault {
         Ok(())
     }
 
-    /// Gives back the token of the login.
+    /// Gives back what is no longer needed: the note, and the token of the login.
     pub(super) async fn end(&mut self) -> Result<(), Failure> {
+        if let Some(opener) = self.opener.take() {
+            opener.finish()?;
+        }
         if !self.has_logged_in {
             return Ok(());
         }
@@ -236,32 +254,48 @@ impl Vault {
 
     /// A version of the secret that was given last. Whether it is deleted the engine says, by its own clock.
     pub(super) async fn version(&mut self, number: u32) -> Result<Content, Failure> {
-        #[derive(Deserialize)]
-        struct Version<'a> {
-            #[serde(borrow)]
-            data: VersionData<'a>,
-        }
-        #[derive(Deserialize)]
-        struct VersionData<'a> {
-            #[serde(borrow)]
-            data: Option<&'a RawValue>,
-        }
         if self.destroyed.get(&number).copied().unwrap_or(true) {
             return Ok(Content::Deleted);
         }
-        let address = format!("{}/data/{}?version={number}", self.mount, encoded(&self.path));
-        let answer = self.remote.get(&address, &[]).await?;
-        let what = format!("cannot read version {number} of {}", self.path);
-        match answer.status {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(Content::Deactivated),
-            StatusCode::FORBIDDEN => return Err(forbidden(&answer, "read", &address)),
-            _ => return Err(answer.unexpected(&what)),
+        let content = read_data(&mut self.remote, &self.mount, &self.path, number).await?;
+        match &mut self.opener {
+            Some(opener) if matches!(content, Content::Deactivated(_)) => {
+                opener.read(&mut self.remote, &self.path, number).await
+            }
+            _ => Ok(content),
         }
-        let Version { data: VersionData { data } } = answer.parse(&what)?;
-        let none = || Content::Refused("data must be a JSON object, not null".to_owned());
-        Ok(data.map_or_else(none, Content::of))
     }
+}
+
+/// The data of a version of a KV2 engine.
+pub(super) async fn read_data(
+    remote: &mut Remote,
+    mount: &str,
+    path: &str,
+    number: u32,
+) -> Result<Content, Failure> {
+    #[derive(Deserialize)]
+    struct Version<'a> {
+        #[serde(borrow)]
+        data: VersionData<'a>,
+    }
+    #[derive(Deserialize)]
+    struct VersionData<'a> {
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+    }
+    let address = format!("{mount}/data/{}?version={number}", encoded(path));
+    let answer = remote.get(&address, &[]).await?;
+    let what = format!("cannot read version {number} of {path}");
+    match answer.status {
+        StatusCode::OK => {}
+        StatusCode::NOT_FOUND => return Ok(Content::Deactivated(None)),
+        StatusCode::FORBIDDEN => return Err(forbidden(&answer, "read", &address)),
+        _ => return Err(answer.unexpected(&what)),
+    }
+    let Version { data: VersionData { data } } = answer.parse(&what)?;
+    let none = || Content::Refused("data must be a JSON object, not null".to_owned());
+    Ok(data.map_or_else(none, Content::of))
 }
 
 const VAULT_TOKEN: HeaderName = HeaderName::from_static("x-vault-token");

@@ -41,8 +41,8 @@ pub(super) struct Settings {
 pub(super) enum Content {
     /// It can be read.
     Open(SecretData),
-    /// It is closed, and so is its data.
-    Deactivated,
+    /// It is closed; its data, where it was opened for that.
+    Deactivated(Option<SecretData>),
     /// It is gone for good; only its number is left.
     Deleted,
     /// There is data that this server would not take, for this reason.
@@ -63,14 +63,15 @@ impl Content {
     pub(super) const fn target_state(&self) -> VersionState {
         match self {
             Self::Open(_) => VersionState::Active,
-            Self::Deactivated | Self::Deleted | Self::Refused(_) => VersionState::Deleted,
+            Self::Deactivated(Some(_)) => VersionState::Deactivated,
+            Self::Deactivated(None) | Self::Deleted | Self::Refused(_) => VersionState::Deleted,
         }
     }
 
     /// The data that is written; where there is none, an empty object keeps the number.
     pub(super) fn to_write(&self) -> &str {
         match self {
-            Self::Open(data) => data.as_str(),
+            Self::Open(data) | Self::Deactivated(Some(data)) => data.as_str(),
             _ => EMPTY_DATA,
         }
     }

@@ -20,6 +20,7 @@ both_engines!(
     answers_that_are_lost_make_no_version_twice,
     a_dry_run_changes_nothing,
     versions_without_data_keep_their_numbers,
+    deactivated_versions_come_along_where_they_are_opened,
 );
 
 async fn all_comes_back_as_it_was(server: Server) {
@@ -184,4 +185,39 @@ async fn versions_without_data_keep_their_numbers(server: Server) {
     expected[0]["versions"][0]["state"] = "deleted".into();
     expected[1]["versions"][0]["state"] = "deleted".into();
     assert_eq!(all_of(&to).await, expected);
+}
+
+async fn deactivated_versions_come_along_where_they_are_opened(server: Server) {
+    let (from, to) = (server.domain().await, server.domain().await);
+    let body = r#"{"path":"a","metadata":{"maxVersions":20},"version":{"data":{"k":"first"}}}"#;
+    from.client.post(&format!("{}/secret", from.base), body).await.ok();
+    for number in 1..13 {
+        from.set_state("a", number, "deactivated").await.ok();
+        from.add_version("a").await;
+    }
+    // Closed by its age.
+    let body = r#"{"path":"b","metadata":{"deactivateVersionAfter":"1h"},"version":{"data":{}}}"#;
+    from.client.post(&format!("{}/secret", from.base), body).await.ok();
+    server.clock.advance(Duration::from_secs(3600));
+    let before = all_of(&from).await;
+    let (exporter, importer) = (Caller::of(&server, &from), Caller::of(&server, &to));
+    until_it_ends(&exporter, &["export", "--open-deactivated", "note", "--out", "all.jsonl"]);
+    // Whatever was open when it was killed is closed again.
+    assert_eq!(all_of(&from).await, before);
+    assert!(!exporter.file("note").exists());
+    importer.take(&exporter.file("all.jsonl"));
+    let out = importer.succeed(&["import", "file", "all.jsonl"]);
+    assert_eq!(out, "2 secrets, 14 versions; 2 made, 0 there already\n");
+    assert_eq!(all_of(&to).await, before);
+    let out = importer.succeed(&["import", "file", "all.jsonl"]);
+    assert_eq!(out, "2 secrets, 14 versions; 0 made, 2 there already\n");
+    to.set_state("a", 1, "active").await.ok();
+    let version = to.client.get(&to.secret("a/version/1?includeData=true")).await.ok();
+    assert_eq!(version["data"]["k"], "first");
+    // A note of elsewhere is not acted upon.
+    let note = r#"{"source":"https://elsewhere","path":"a","version":13}"#;
+    fs::write(exporter.file("note"), format!("{note}\n")).unwrap();
+    let err = exporter.fail(&["export", "--open-deactivated", "note", "--out", "b.jsonl"]);
+    assert!(err.contains("note is a note on https://elsewhere"), "{err}");
+    assert_eq!(all_of(&from).await, before);
 }

@@ -18,6 +18,7 @@ use crate::{
 
 both_engines!(
     all_versions_come_with_their_numbers_states_and_metadata,
+    deleted_versions_come_along_where_they_are_opened,
     what_the_rules_refuse_is_listed,
     an_import_of_an_engine_can_be_killed_and_waits_where_it_is_told_to,
     a_token_without_rights_is_told_what_it_lacks,
@@ -129,6 +130,44 @@ async fn all_versions_come_with_their_numbers_states_and_metadata(server: Server
     caller.succeed(&part);
     let moved = moved(&expected, "team/b", "moved");
     assert_eq!(all_of(&domain).await[1..3], moved);
+}
+
+async fn deleted_versions_come_along_where_they_are_opened(server: Server) {
+    let Some(engine) = Engine::mount().await else { return };
+    let domain = server.domain().await;
+    for number in 1..=8 {
+        engine.write("a", json!({"n": number})).await;
+    }
+    engine.put("delete/a", json!({"versions": [1, 2, 3, 5, 6, 8]})).await;
+    engine.put("destroy/a", json!({"versions": [4]})).await;
+    let caller = engine.caller(&server, &domain, ROOT_TOKEN);
+    until_it_ends(&caller, &["import", "vault", "--mount", &engine.name, "--open-deleted", "note"]);
+    assert!(!caller.file("note").exists());
+    let metadata = format!("{}/metadata/a", engine.name);
+    let metadata = engine.send(Method::GET, &metadata, json!({})).await;
+    let states = [
+        "deactivated",
+        "deactivated",
+        "deactivated",
+        "deleted",
+        "deactivated",
+        "deactivated",
+        "active",
+        "deactivated",
+    ];
+    let all = all_of(&domain).await;
+    for (at, state) in states.into_iter().enumerate() {
+        let number = at + 1;
+        let version = &metadata["data"]["versions"][number.to_string()];
+        let is_open = version["deletion_time"] == "" && version["destroyed"] == false;
+        assert_eq!(is_open, state == "active", "{number}: {version}");
+        assert_eq!(all[0]["versions"][at]["state"], state, "{number}: {all:?}");
+        if state == "deactivated" {
+            domain.set_state("a", u32::try_from(number).unwrap(), "active").await.ok();
+            let address = domain.secret(&format!("a/version/{number}?includeData=true"));
+            assert_eq!(domain.client.get(&address).await.ok()["data"]["n"], number);
+        }
+    }
 }
 
 async fn what_the_rules_refuse_is_listed(server: Server) {
