@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -142,6 +142,28 @@ fn refuse_existing(path: &Path) -> io::Result<()> {
         Ok(_) => Err(ErrorKind::AlreadyExists.into()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// Gives a file that is whole and on the disk its name, which must not be taken yet, for good.
+pub(super) fn publish(unfinished: &Path, path: &Path) -> Result<(), Failure> {
+    // Unlike a rename, this never takes the place of something.
+    fs::hard_link(unfinished, path)
+        .and_then(|()| fs::remove_file(unfinished))
+        .and_then(|()| sync_folder(path))
+        .map_err(|error| Failure::because(format!("cannot make {}", path.display()), &error))
+}
+
+/// Removes what [`publish`] leaves behind where it is cut off: a second name of the same file.
+pub(super) fn forget_second_name(unfinished: &Path, path: &Path) -> Result<(), Failure> {
+    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    match (identity(unfinished), identity(path)) {
+        (Ok(second), Ok(first)) if second == first => {
+            fs::remove_file(unfinished).map_err(|error| {
+                Failure::because(format!("cannot remove {}", unfinished.display()), &error)
+            })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -19,6 +19,7 @@
 //! | `key` | `okmsd key`: root keys and keys of domains |
 //! | `backup` | `okmsd backup` and `okmsd restore`: the whole store in one encrypted file, and back |
 //! | `settings` | `okmsd config`: the example, and the check of a configuration |
+//! | `transfer` | `okmsd export` and `okmsd import`: secrets, out of a server and into one |
 //! | `healthcheck` | `okmsd healthcheck`: whether the server of this machine answers |
 //! | `completions` | `okmsd completions`: what a shell needs to complete command lines |
 //! | `config_args` | the options that say which configuration is meant |
@@ -62,6 +63,7 @@ mod serve;
 mod services;
 mod settings;
 mod token;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -137,6 +139,10 @@ enum Command {
     /// Settings: print the example, check a configuration
     #[command(subcommand)]
     Config(settings::Command),
+    Export(transfer::Export),
+    /// Secrets from an export, or from a Vault or OpenBao
+    #[command(subcommand)]
+    Import(transfer::Import),
     Healthcheck(healthcheck::Arguments),
     Completions(completions::Arguments),
 }
@@ -157,6 +163,8 @@ impl Command {
             Self::Backup(arguments) => arguments.run(environment),
             Self::Restore(arguments) => arguments.run(environment),
             Self::Config(command) => command.run(environment),
+            Self::Export(arguments) => arguments.run(environment),
+            Self::Import(command) => command.run(environment),
             Self::Healthcheck(arguments) => arguments.run(environment),
             Self::Completions(arguments) => arguments.run(),
         }

@@ -37,7 +37,7 @@ pub fn read_private_file(path: &Path) -> Result<Zeroizing<String>, Error> {
 /// # Errors
 ///
 /// As [`read_private_file`]; also [`Error::NotText`] where there is no text or more than a line.
-pub(super) fn read_private_line(path: &Path) -> Result<Zeroizing<String>, Error> {
+pub fn read_private_line(path: &Path) -> Result<Zeroizing<String>, Error> {
     let text = read_private_file(path)?;
     let line = text.trim();
     if line.is_empty() || line.contains('\n') {

@@ -30,6 +30,7 @@ mod tls;
 mod tokens;
 #[path = "../support/tools.rs"]
 mod tools;
+mod transfer;
 mod v1;
 mod v2;
 mod weak;

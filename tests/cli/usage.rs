@@ -27,6 +27,9 @@ fn every_subcommand_has_help() {
         &["config"],
         &["config", "check"],
         &["healthcheck"],
+        &["export"],
+        &["import", "file"],
+        &["import", "vault"],
     ] {
         let text = succeed(cwd.path(), &[command, &["--help"]].concat());
         assert!(text.contains("Usage: okmsd"), "{text}");

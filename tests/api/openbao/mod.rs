@@ -14,7 +14,7 @@
 //! fails is shrunk, and printed with the seed: `OKMSD_OPENBAO_SEED` tries the same sequences again.
 
 mod differences;
-mod program;
+pub mod program;
 mod random;
 mod replay;
 mod requests;

@@ -47,6 +47,16 @@ pub fn openbao() -> Option<&'static OpenBao> {
 }
 
 impl OpenBao {
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The authority of its certificate.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
     /// A client of it, with connections of its own.
     pub fn client(&self) -> OpenBaoClient {
         OpenBaoClient(Client::new(&self.url, tls_config(&self.ca_pem, None)))
@@ -226,5 +236,5 @@ const VERSION: &str = "2.7.2";
 const REQUIREMENTS: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/openbao/requirements.txt");
 /// It is worth nothing: the server is reached from this machine alone, and holds made-up words.
-const ROOT_TOKEN: &str = "root";
+pub const ROOT_TOKEN: &str = "root";
 const JSON: &str = "application/json";

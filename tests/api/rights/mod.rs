@@ -45,7 +45,7 @@ pub async fn client_of(server: &Server, okms_id: OkmsId, identities: &[&str]) ->
 }
 
 /// Certificate and key of a credential that acts for these identities.
-async fn identified(server: &Server, okms_id: OkmsId, identities: &[&str]) -> (String, String) {
+pub async fn identified(server: &Server, okms_id: OkmsId, identities: &[&str]) -> (String, String) {
     let new = NewCredential {
         okms_id,
         name: "test".to_owned(),

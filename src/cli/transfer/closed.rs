@@ -1,0 +1,137 @@
+//! Data of versions that are closed in the source: each is opened for a moment and closed again.
+//!
+//! Nobody can read it otherwise. Before a version is opened, a note of it is on the disk, and whoever finds a note closes
+//! that version first: so none stays open for long, whatever ends the program.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use hyper::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{
+    super::Failure,
+    remote::Remote,
+    vault::read_data,
+    walk::{encoded, forbidden},
+    words::Content,
+};
+
+/// Opens versions of a KV2 engine, and closes them again.
+pub(super) struct Opener {
+    file: File,
+    path: PathBuf,
+    /// Tells this engine from any other.
+    source: String,
+    /// The address of the engine, such as `/v1/secret`.
+    mount: String,
+    has_note: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Note {
+    source: String,
+    path: String,
+    version: u32,
+}
+
+impl Opener {
+    /// Keeps its note in the file `path`.
+    pub(super) fn new(path: &Path, source: &str, mount: &str) -> Result<Self, Failure> {
+        let mut options = OpenOptions::new();
+        options.create(true).read(true).append(true).mode(0o600);
+        let file = options.open(path).map_err(|error| cannot(path, &error))?;
+        file.try_lock()
+            .map_err(|_| Failure::new(format!("another okmsd is using {}", path.display())))?;
+        let (source, mount) = (source.to_owned(), mount.to_owned());
+        Ok(Self { file, path: path.to_owned(), source, mount, has_note: false })
+    }
+
+    /// Closes the version that was open when the program was ended, if there is one.
+    pub(super) async fn settle(&mut self, remote: &mut Remote) -> Result<(), Failure> {
+        let mut text = String::new();
+        let read = self.file.rewind().and_then(|()| self.file.read_to_string(&mut text));
+        read.map_err(|error| cannot(&self.path, &error))?;
+        if text.is_empty() {
+            return Ok(());
+        }
+        // Half a note is one of a version that was not opened yet.
+        if let Some(line) = text.strip_suffix('\n') {
+            let note: Note = serde_json::from_str(line).map_err(|_| {
+                Failure::new(format!("{} is no note of this program", self.path.display()))
+            })?;
+            if note.source != self.source {
+                return Err(Failure::new(format!(
+                    "{} is a note on {}: import or export from there first",
+                    self.path.display(),
+                    note.source
+                )));
+            }
+            self.change(remote, "delete", &note.path, note.version).await?;
+        }
+        self.write(b"")
+    }
+
+    /// The data of a closed version.
+    pub(super) async fn read(
+        &mut self,
+        remote: &mut Remote,
+        path: &str,
+        version: u32,
+    ) -> Result<Content, Failure> {
+        let note = Note { source: self.source.clone(), path: path.to_owned(), version };
+        let note = serde_json::to_string(&note)
+            .map_err(|error| Failure::because("cannot write JSON", &error))?;
+        self.write(format!("{note}\n").as_bytes())?;
+        self.has_note = true;
+        self.change(remote, "undelete", path, version).await?;
+        let read = read_data(remote, &self.mount, path, version).await;
+        self.change(remote, "delete", path, version).await?;
+        self.write(b"")?;
+        self.has_note = false;
+        Ok(match read? {
+            Content::Open(data) => Content::Deactivated(Some(data)),
+            other => other,
+        })
+    }
+
+    /// Removes the file, unless there is a version left to be closed.
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        match self.has_note {
+            true => Ok(()),
+            false => fs::remove_file(&self.path).map_err(|error| cannot(&self.path, &error)),
+        }
+    }
+
+    async fn change(
+        &self,
+        remote: &mut Remote,
+        how: &str,
+        path: &str,
+        version: u32,
+    ) -> Result<(), Failure> {
+        let address = format!("{}/{how}/{}", self.mount, encoded(path));
+        let body = Zeroizing::new(format!(r#"{{"versions":[{version}]}}"#).into_bytes());
+        let answer = remote.send_json(Method::POST, &address, body).await?;
+        match answer.status {
+            status if status.is_success() => Ok(()),
+            StatusCode::FORBIDDEN => Err(forbidden(&answer, "update", &address)),
+            _ => Err(answer.unexpected(&format!("cannot {how} version {version} of {path}"))),
+        }
+    }
+
+    fn write(&mut self, note: &[u8]) -> Result<(), Failure> {
+        let written = self.file.set_len(0).and_then(|()| self.file.write_all(note));
+        written.and_then(|()| self.file.sync_all()).map_err(|error| cannot(&self.path, &error))
+    }
+}
+
+fn cannot(path: &Path, error: &io::Error) -> Failure {
+    Failure::because(format!("cannot use {}", path.display()), error)
+}
