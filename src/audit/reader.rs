@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Take},
     path::PathBuf,
 };
 
@@ -21,7 +21,7 @@ pub(super) struct Line {
 /// The lines of all files, one after the other.
 pub(super) struct Lines {
     files: std::vec::IntoIter<(u32, PathBuf)>,
-    present: Option<(u32, BufReader<File>, u64)>,
+    present: Option<(u32, BufReader<Take<File>>, u64)>,
 }
 
 impl Lines {
@@ -35,7 +35,10 @@ impl Lines {
             let Some((file, reader, number)) = &mut self.present else {
                 let Some((number, path)) = self.files.next() else { return Ok(None) };
                 let opened = File::open(path).map_err(|error| (number, error))?;
-                self.present = Some((number, BufReader::new(opened), 0));
+                // What a server adds meanwhile is not read: the rest of a line that it was just writing would
+                // look like a line of its own.
+                let length = opened.metadata().map_err(|error| (number, error))?.len();
+                self.present = Some((number, BufReader::new(opened.take(length)), 0));
                 continue;
             };
             let file_number = *file;
@@ -59,5 +62,26 @@ impl Iterator for Lines {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read().transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write};
+
+    use super::*;
+
+    #[test]
+    fn the_rest_of_a_line_that_was_being_written_is_no_line_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("000001.jsonl");
+        fs::write(&path, "whole\nbeing wr").unwrap();
+        let mut lines = Lines::new(vec![(1, path.clone())]);
+        assert!(lines.next().unwrap().unwrap().ended);
+        let last = lines.next().unwrap().unwrap();
+        assert_eq!((&last.text[..], last.ended), (&b"being wr"[..], false));
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(b"itten\nand another\n").unwrap();
+        assert!(lines.next().is_none());
     }
 }

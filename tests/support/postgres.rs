@@ -104,7 +104,8 @@ pub fn base_url() -> Option<String> {
     .clone()
 }
 
-fn find_binaries() -> Option<PathBuf> {
+/// The folder of `initdb` and `postgres`.
+pub fn find_binaries() -> Option<PathBuf> {
     let on_path = std::env::var_os("PATH")
         .into_iter()
         .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());

@@ -26,6 +26,8 @@ pub mod okmsd;
 pub mod one_commit;
 pub mod options;
 pub mod process;
+#[path = "../../support/random.rs"]
+pub mod random;
 pub mod report;
 
 use std::{env, path::PathBuf};
