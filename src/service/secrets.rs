@@ -117,10 +117,8 @@ impl Secrets {
         version: Option<VersionId>,
         include_data: bool,
     ) -> Result<SecretView, Error> {
-        caller.authorize(Action::SecretGet, Some(path))?;
-        if include_data {
-            caller.authorize(Action::VersionGetData, Some(path))?;
-        }
+        let actions = [Action::SecretGet, Action::VersionGetData];
+        caller.authorize_all(if include_data { &actions } else { &actions[..1] }, Some(path))?;
         self.find(caller, path, version, include_data).await
     }
 
