@@ -9,6 +9,7 @@ use crate::{
         Token,
     },
     iam::{Action, Rights},
+    store::Looked,
 };
 
 /// An authenticated caller inside its own domain.
@@ -62,6 +63,11 @@ impl Caller {
     /// How recent what is kept in memory must be to serve this request.
     pub fn revisions(&self) -> Revisions {
         self.authenticated.revisions
+    }
+
+    /// See [`Authenticated`].
+    pub(super) fn looked(&self) -> Option<Looked> {
+        self.authenticated.looked
     }
 
     /// The same caller as of now: whether it still counts, with the groups and rights that it has.

@@ -70,6 +70,7 @@ pub use self::{
     measures::{Connections, KeyMeasures, StoreMeasures, WriterMeasures},
     policies::Applied,
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
+    row_cache::Looked,
     secret_changes::{Decision, SecretProof, VersionProof},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
     token_keys::{SignAnew, StoredTokenKey, TokenKeyChange},

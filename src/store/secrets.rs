@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     SecretWithVersion, Store, StoreError, StoredSecret, StoredVersion,
     connection::{fetch_all, fetch_each, fetch_optional},
+    row_cache::Looked,
     secret_rows::{
         ListedVersionRow, SecretWithVersionRow, join_following, of_secret, secret_columns,
         version_columns,
@@ -52,7 +53,7 @@ macro_rules! list_paths {
 }
 
 impl Store {
-    /// A secret with the given version, or else its current one.
+    /// A secret with the given version, or else its current one, as of now or of any moment since `looked`.
     ///
     /// # Errors
     ///
@@ -63,13 +64,14 @@ impl Store {
         path: &SecretPath,
         version: Option<VersionId>,
         with_data: bool,
+        looked: Option<Looked>,
     ) -> Result<Option<Arc<SecretWithVersion>>, Error> {
         let Some(cache) = self.engine.cache().filter(|_| version.is_none() && with_data) else {
             let found = self.read_secret(okms_id, path, version, with_data).await?;
             return Ok(found.map(Arc::new));
         };
         let key = (okms_id, path.clone());
-        if let Some(kept) = cache.secret(&key) {
+        if let Some(kept) = cache.secret(&key, looked) {
             return Ok(Some(kept));
         }
         let as_of = cache.as_of();
