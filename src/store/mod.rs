@@ -13,6 +13,7 @@
 //! | `engine` | connecting, and all that differs between the engines |
 //! | `connection` | running one statement on either engine |
 //! | `shared_reads` | one read for all who ask the same at the same time |
+//! | `joined_reads` | on SQLite: reads that wait at the same time share a round trip |
 //! | `shelf` | connections between two pieces of work |
 //! | `transaction` | units of work; on PostgreSQL one transaction each |
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
@@ -36,6 +37,7 @@ mod domains;
 mod engine;
 mod error;
 mod iam_rows;
+mod joined_reads;
 mod key_uses;
 mod keys;
 mod measures;
