@@ -47,25 +47,17 @@ impl JoinedReads {
         self.lock().push(Waiting { values: values.clone(), answer });
         // Those that are ready besides come first, and share the round trip.
         tokio::task::yield_now().await;
-        loop {
+        let shared = loop {
             tokio::select! {
                 biased;
-                found = &mut found => match found {
-                    Ok(found) => return Ok(found),
-                    // Whoever read for this one failed, or has gone away.
-                    Err(_) => return self.read_alone(readers, values).await,
-                },
+                found = &mut found => break found,
                 connection = readers.take() => {
                     let mut connection = connection.map_err(StoreError::Sql)?;
                     let (asked, answers) = self.next();
                     if asked.is_empty() {
                         connection.lay_back();
                         // Another one reads for this one, or has read.
-                        let found = found.await;
-                        return match found {
-                            Ok(found) => Ok(found),
-                            Err(_) => self.read_alone(readers, values).await,
-                        };
+                        break found.await;
                     }
                     // What fails is tried again by each for itself.
                     if let Ok(rows) = fetch_each_row(&mut connection, self.sql, &asked).await {
@@ -77,6 +69,11 @@ impl JoinedReads {
                     }
                 }
             }
+        };
+        match shared {
+            Ok(found) => Ok(found),
+            // Whoever read for this one failed, or has gone away.
+            Err(_) => self.read_alone(readers, values).await,
         }
     }
 
