@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     audit::{AuditLog, NotRecorded, RequestRecord, known_method},
-    domain::{ConnectionInfo, CredentialId, Error, Noted, RequestTrail, TokenId},
+    domain::{ConnectionInfo, CredentialId, Error, Noted, NotedResource, RequestTrail, TokenId},
 };
 
 /// What goes around all routes of a listener.
@@ -148,7 +148,7 @@ impl Envelope {
         let noted = trail.take();
         let principal = noted.principal.clone();
         let refused_credential = noted.refused_credential.filter(|_| principal.is_none());
-        let resource_urn = noted.resource_urn.clone();
+        let resource = noted.resource.clone();
         if let Some(unrecorded) = unrecorded
             && unrecorded.finish(noted, response.status(), error_code).await.is_err()
         {
@@ -172,7 +172,7 @@ impl Envelope {
             token_id: principal.as_ref().and_then(|principal| principal.token_id),
             method,
             route: route.as_ref().map(MatchedPath::as_str),
-            resource_urn,
+            resource,
             status: status.as_u16(),
             error_code,
             time,
@@ -233,7 +233,7 @@ struct AccessLine<'r> {
     token_id: Option<TokenId>,
     method: &'static str,
     route: Option<&'r str>,
-    resource_urn: Option<String>,
+    resource: Option<NotedResource>,
     status: u16,
     error_code: Option<i32>,
     time: Duration,
@@ -250,7 +250,8 @@ macro_rules! log {
             token.id = line.token_id.map(tracing::field::display),
             http.method = line.method,
             http.route = line.route,
-            resource.urn = line.resource_urn,
+            // Written where the line is.
+            resource.urn = line.resource.as_ref().map(NotedResource::urn),
             http.status = line.status,
             error.code = line.error_code,
             duration_ms = line.time.as_secs_f64() * 1_000.0,
@@ -281,7 +282,9 @@ pub(super) fn refusal(error: ApiError) -> Response {
 
 /// Random: it must not tell how many came before.
 fn new_request_id() -> Arc<str> {
-    format!("OKMS.{}", Uuid::new_v4()).into()
+    let mut uuid = Uuid::encode_buffer();
+    let uuid: &str = Uuid::new_v4().hyphenated().encode_lower(&mut uuid);
+    ["OKMS.", uuid].concat().into()
 }
 
 fn not_recorded() -> Response {
@@ -372,7 +375,7 @@ fn add_headers(response: &mut Response, request_id: &str) {
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
         // A route may be stricter or, for static files of the Swagger UI, say something else.
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+        headers.entry(name).or_insert(value);
     }
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(X_REQUEST_ID, id);
@@ -393,13 +396,19 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 ///
 /// No Strict-Transport-Security: it counts for a host with all its ports, and there is no plain HTTP
 /// here to be kept from. On localhost it would break the other servers of a developer.
-const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
-    (header::CACHE_CONTROL, "no-store"),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::X_FRAME_OPTIONS, "DENY"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
 ];
 
 #[cfg(test)]

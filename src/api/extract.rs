@@ -9,7 +9,7 @@ use axum::{
 
 use super::{error::ApiError, query::number};
 use crate::{
-    domain::{Argument, Error, OkmsId, RequestTrail, SecretPath, VersionId, resource_urn},
+    domain::{Argument, Error, NotedResource, OkmsId, RequestTrail, SecretPath, VersionId},
     service::{Authenticated, Caller},
 };
 
@@ -21,7 +21,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         let okms_id = okms_id(parts, state).await?;
         // Before it is let in: whoever tries another domain than its own leaves a record of which one.
         // What stands below it, if anything, is noted by whoever reads that.
-        note_resource(parts, okms_id, None);
+        note_domain(parts, okms_id);
         enter(parts, okms_id)
     }
 }
@@ -62,8 +62,9 @@ impl<S: Send + Sync> FromRequestParts<S> for SecretPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let path = Self::parse(&path_param(parts, state, "path").await?)?;
         // That the domain is the caller's own is found out by whoever takes the caller, first.
-        let okms_id = okms_id(parts, state).await?;
-        note_resource(parts, okms_id, Some(&path));
+        if let Some(trail) = parts.extensions.get::<Arc<RequestTrail>>() {
+            trail.note_path(&path);
+        }
         Ok(path)
     }
 }
@@ -85,13 +86,14 @@ impl<S: Send + Sync> FromRequestParts<S> for VersionId {
     }
 }
 
-/// Notes what the path of the request names, for the record of one that gets no further. Where it does,
-/// the use case notes what it decides about.
-fn note_resource(parts: &Parts, okms_id: OkmsId, path: Option<&SecretPath>) {
+/// Notes the domain that the path of the request names, for the record of one that gets no further. Where it
+/// does, the use case notes what it decides about.
+fn note_domain(parts: &Parts, okms_id: OkmsId) {
     let authenticated = parts.extensions.get::<Authenticated>();
     let trail = parts.extensions.get::<Arc<RequestTrail>>();
     if let (Some(Authenticated { principal, .. }), Some(trail)) = (authenticated, trail) {
-        trail.note_resource(resource_urn(&principal.region, okms_id, path));
+        let principal = Arc::clone(principal);
+        trail.note_resource(NotedResource { principal, okms_id, path: None });
     }
 }
 

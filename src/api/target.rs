@@ -51,11 +51,11 @@ where
 }
 
 fn fold(uri: &Uri) -> Option<Uri> {
-    let folded = fold_path(uri.path())?;
-    let folded = match uri.query() {
-        Some(query) => format!("{folded}?{query}"),
-        None => folded,
-    };
+    let mut folded = fold_path(uri.path())?;
+    if let Some(query) = uri.query() {
+        folded.push('?');
+        folded.push_str(query);
+    }
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::try_from(folded).ok()?);
     Uri::from_parts(parts).ok()
@@ -88,7 +88,15 @@ fn fold_path(path: &str) -> Option<String> {
     // Of the KV2 API all that follows is the secret path.
     let (secret, suffix) =
         if kv2_operation(path).is_some() { (target, "") } else { split_suffix(target) };
-    Some(format!("{base}{}{suffix}", secret.replace('/', "%2F")))
+    // A query may follow.
+    let mut folded = String::with_capacity(2 * path.len() + USUAL_QUERY);
+    folded.push_str(base);
+    for (number, segment) in secret.split('/').enumerate() {
+        folded.push_str(if number == 0 { "" } else { "%2F" });
+        folded.push_str(segment);
+    }
+    folded.push_str(suffix);
+    Some(folded)
 }
 
 /// Where the secret path begins: after `/api/{okmsId}/v2/secret/` or its central form, or after an operation
@@ -112,6 +120,9 @@ fn kv2_operation(path: &str) -> Option<(usize, &str)> {
     let end = path.len() - rest.len() + operation.len();
     Some(((end + 1).min(path.len()), operation))
 }
+
+/// Bytes of what is asked of a secret, such as `?version=3&includeData=true`.
+const USUAL_QUERY: usize = 32;
 
 /// What the KV2 API does with a secret path.
 const KV2_OPERATIONS: [&str; 6] = ["data", "subkeys", "delete", "undelete", "destroy", "metadata"];

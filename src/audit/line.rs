@@ -105,10 +105,16 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn new(time: Timestamp, entry: &Entry) -> Self {
-        // Strings, numbers and flags under fixed names always serialize.
-        let entry_fields = serde_json::to_string(entry).unwrap_or_default();
-        let inner = entry_fields.get(1..entry_fields.len().saturating_sub(1)).unwrap_or_default();
-        let fields = [r#","time":""#, &time.to_rfc3339_millis(), r#"","#, inner].concat();
+        let mut fields = Vec::with_capacity(USUAL_FIELDS);
+        for part in [r#","time":""#, &time.to_rfc3339_millis(), "\""] {
+            fields.extend_from_slice(part.as_bytes());
+        }
+        let brace = fields.len();
+        // Strings, numbers and flags under fixed names always serialize, as an object and as UTF-8.
+        let _always = serde_json::to_writer(&mut fields, entry);
+        fields.pop();
+        fields[brace..].iter_mut().take(1).for_each(|open| *open = b',');
+        let fields = String::from_utf8(fields).unwrap_or_default();
         Self { fields, of_request: matches!(entry, Entry::Request(_)), late: false }
     }
 
@@ -199,13 +205,10 @@ pub(super) fn hash(line: &[u8]) -> String {
 
 /// Bytes in lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from(HEX_DIGITS[usize::from(value)]);
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 15));
-    }
-    text
+    let digit = |value: u8| HEX_DIGITS[usize::from(value)];
+    let digits = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    // Digits are UTF-8.
+    String::from_utf8(digits.collect()).unwrap_or_default()
 }
 
 /// Reads lower-case hexadecimal: each value has one spelling.
@@ -215,6 +218,9 @@ pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let byte = |pair: &[u8; 2]| u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok();
     rest.is_empty().then(|| pairs.iter().map(byte).collect()).flatten()
 }
+
+/// Bytes of the fields of a read of a secret, and some more.
+const USUAL_FIELDS: usize = 1_024;
 
 /// What stands before the first line of a chain.
 pub(super) const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";

@@ -227,7 +227,7 @@ impl RequestRecord {
         self.issued_token_id = noted.issued_token;
         self.left_out += noted.decisions.len().saturating_sub(MAX_LISTED);
         self.decisions = noted.decisions.into_iter().take(MAX_LISTED).map(Decision::from).collect();
-        self.resource_urn = noted.resource_urn.map(bounded);
+        self.resource_urn = noted.resource.map(|resource| bounded(resource.urn()));
         match noted.versions.as_slice() {
             [version] => self.version = Some(version.get()),
             versions => {

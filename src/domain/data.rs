@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{Argument, Error, json::Json};
 
@@ -95,6 +95,15 @@ impl SecretData {
     /// The compact JSON text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Drop for SecretData {
+    fn drop(&mut self) {
+        // As one piece. A `String` wipes itself byte by byte, at 1 ns each; of this one, only the room behind the
+        // text is left to it, which it wipes as one piece, too.
+        self.0.as_mut_str().zeroize();
+        self.0.clear();
     }
 }
 

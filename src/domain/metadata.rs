@@ -55,6 +55,11 @@ impl CustomMetadata {
     }
 
     /// The pairs, by key.
+    pub fn into_entries(self) -> BTreeMap<String, String> {
+        self.0
+    }
+
+    /// The pairs, by key.
     pub fn entries(&self) -> &BTreeMap<String, String> {
         &self.0
     }

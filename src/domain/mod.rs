@@ -63,7 +63,7 @@ pub use self::{
     },
     time::{Clock, Timestamp},
     token::{Token, TokenBinding, TokenId},
-    trail::{Noted, NotedDecision, RequestTrail},
+    trail::{Noted, NotedDecision, NotedResource, RequestTrail},
     urn::{IdentityKind, IdentityUrn, resource_urn},
     version::{MAX_VERSION, NewVersion, Version, VersionId, VersionState},
 };

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{CredentialId, Principal, TokenId, VersionId};
+use super::{CredentialId, OkmsId, Principal, SecretPath, TokenId, VersionId, resource_urn};
 
 /// The trail of one request: who made it, what was decided about it, which version it was about.
 ///
@@ -27,10 +27,28 @@ pub struct Noted {
     pub issued_token: Option<TokenId>,
     /// Every decision about the caller's rights, in the order in which they were made.
     pub decisions: Vec<NotedDecision>,
-    /// The resource that the request is about, as a URN.
-    pub resource_urn: Option<String>,
+    /// What the request is about.
+    pub resource: Option<NotedResource>,
     /// The versions that were read, made or changed.
     pub versions: Vec<VersionId>,
+}
+
+/// A domain, or a secret in it. It is noted several times on the way of a request, and written once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotedResource {
+    /// Whose domain has that region.
+    pub principal: Arc<Principal>,
+    /// The domain.
+    pub okms_id: OkmsId,
+    /// The secret.
+    pub path: Option<SecretPath>,
+}
+
+impl NotedResource {
+    /// Its URN.
+    pub fn urn(&self) -> String {
+        resource_urn(&self.principal.region, self.okms_id, self.path.as_ref())
+    }
 }
 
 /// One decision about a caller's rights.
@@ -69,8 +87,15 @@ impl RequestTrail {
     }
 
     /// Notes what the request is about.
-    pub fn note_resource(&self, urn: String) {
-        self.noted().resource_urn = Some(urn);
+    pub fn note_resource(&self, resource: NotedResource) {
+        self.noted().resource = Some(resource);
+    }
+
+    /// Notes that the request is about this secret in the domain that was noted before.
+    pub fn note_path(&self, path: &SecretPath) {
+        if let Some(resource) = &mut self.noted().resource {
+            resource.path = Some(path.clone());
+        }
     }
 
     /// Notes a decision.

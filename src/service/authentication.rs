@@ -10,7 +10,7 @@ use crate::{
         Principal, RequestTrail, Revisions, Timestamp, Token,
     },
     iam::PolicySet,
-    store::{FoundToken, Store},
+    store::{FoundToken, Looked, Store},
 };
 
 /// Finds out who calls. Clones are the same.
@@ -69,6 +69,8 @@ pub struct Authenticated {
     pub principal: Arc<Principal>,
     /// As of this request.
     pub revisions: Revisions,
+    /// That what is kept in memory was found to be the present state, where it was looked at.
+    pub(super) looked: Option<Looked>,
     /// The policies and groups as of this request.
     pub policies: Arc<PolicySet>,
     /// What is known of the token, where the caller sent one.
@@ -306,7 +308,7 @@ impl Authentication {
     ) -> Result<Authenticated, Error> {
         let refuse = |why| Err(Error::Unauthenticated(why));
         let found = self.0.store.find_credential(id).await?;
-        let Some(found) = found else {
+        let Some((found, looked)) = found else {
             // Credentials go with their domain only, and so do its keys, here in memory too.
             self.0.keyring.forget(certificate.okms_id);
             return refuse("unknown credential");
@@ -330,7 +332,7 @@ impl Authentication {
                 };
                 let authenticated = self.with_rights(principal, found.revisions, standing).await?;
                 let credential_expires_at = Some(credential.expires_at);
-                Ok(Authenticated { credential_expires_at, ..authenticated })
+                Ok(Authenticated { credential_expires_at, looked, ..authenticated })
             }
             CredentialStatus::Expired => refuse("expired credential"),
             CredentialStatus::Revoked => refuse("revoked credential"),
@@ -400,6 +402,7 @@ impl Authentication {
         Ok(Authenticated {
             principal: Arc::new(principal),
             revisions,
+            looked: None,
             policies,
             token: None,
             credential_expires_at: None,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::Authenticated;
 use crate::{
     domain::{
-        Error, OkmsId, Principal, RequestTrail, Revisions, SecretPath, Timestamp, Token,
-        resource_urn,
+        Error, NotedResource, OkmsId, Principal, RequestTrail, Revisions, SecretPath, Timestamp,
+        Token,
     },
     iam::{Action, Rights},
+    store::Looked,
 };
 
 /// An authenticated caller inside its own domain.
@@ -64,6 +65,11 @@ impl Caller {
         self.authenticated.revisions
     }
 
+    /// See [`Authenticated`].
+    pub(super) fn looked(&self) -> Option<Looked> {
+        self.authenticated.looked
+    }
+
     /// The same caller as of now: whether it still counts, with the groups and rights that it has.
     ///
     /// # Errors
@@ -91,10 +97,30 @@ impl Caller {
     ///
     /// [`Error::Forbidden`].
     pub(super) fn authorize(&self, action: Action, path: Option<&SecretPath>) -> Result<(), Error> {
+        self.authorize_all(&[action], path)
+    }
+
+    /// Lets a request go on where the caller may do all of this with it. What comes after the first that it may
+    /// not do is not decided about.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`].
+    pub(super) fn authorize_all(
+        &self,
+        actions: &[Action],
+        path: Option<&SecretPath>,
+    ) -> Result<(), Error> {
         self.note_resource(path);
-        let decision = self.rights().decide(action, path);
-        self.trail.note_decision(decision.noted(action));
-        if decision.is_allowed() { Ok(()) } else { Err(Error::Forbidden(action.as_str())) }
+        let rights = self.rights();
+        for action in actions {
+            let decision = rights.decide(*action, path);
+            self.trail.note_decision(decision.noted(*action));
+            if !decision.is_allowed() {
+                return Err(Error::Forbidden(action.as_str()));
+            }
+        }
+        Ok(())
     }
 
     /// Lets a request go on where the caller may do one of two things with a secret, and tells which: it turns
@@ -143,7 +169,8 @@ impl Caller {
 
     /// Notes what the request is about.
     pub(super) fn note_resource(&self, path: Option<&SecretPath>) {
-        let Principal { region, okms_id, .. } = self.principal();
-        self.trail.note_resource(resource_urn(region, *okms_id, path));
+        let principal = Arc::clone(&self.authenticated.principal);
+        let (okms_id, path) = (principal.okms_id, path.cloned());
+        self.trail.note_resource(NotedResource { principal, okms_id, path });
     }
 }

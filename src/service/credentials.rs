@@ -227,7 +227,7 @@ impl Credentials {
     ///
     /// When storage fails.
     pub async fn find(&self, id: CredentialId) -> Result<Option<Credential>, Error> {
-        Ok(self.store.find_credential(id).await?.map(|found| found.credential.clone()))
+        Ok(self.store.find_credential(id).await?.map(|(found, _)| found.credential.clone()))
     }
 
     /// The credential of the certificate with that fingerprint, `None` where there is none.

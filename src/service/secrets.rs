@@ -1,6 +1,6 @@
 //! The use cases of secrets, versions and a domain's defaults.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use super::{
     Caller, Keyring,
@@ -117,10 +117,8 @@ impl Secrets {
         version: Option<VersionId>,
         include_data: bool,
     ) -> Result<SecretView, Error> {
-        caller.authorize(Action::SecretGet, Some(path))?;
-        if include_data {
-            caller.authorize(Action::VersionGetData, Some(path))?;
-        }
+        let actions = [Action::SecretGet, Action::VersionGetData];
+        caller.authorize_all(if include_data { &actions } else { &actions[..1] }, Some(path))?;
         self.find(caller, path, version, include_data).await
     }
 
@@ -307,7 +305,12 @@ impl Secrets {
         version: Option<VersionId>,
         include_data: bool,
     ) -> Result<SecretView, Error> {
-        let fetch = || self.store.find_secret(caller.okms_id(), path, version, include_data);
+        // Only the first try goes by what was looked at when the caller was let in.
+        let looked = Cell::new(caller.looked());
+        let fetch = move || {
+            let (okms_id, looked) = (caller.okms_id(), looked.take());
+            self.store.find_secret(okms_id, path, version, include_data, looked)
+        };
         let (found, keys) = self.with_keys(caller, fetch).await?;
         let found = found.ok_or(Error::SecretNotFound)?;
         let (secret, stored) = keys.verify_found(path, &found, version)?;

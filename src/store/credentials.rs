@@ -8,7 +8,7 @@ use super::{
     Store,
     connection::{execute, fetch_all, fetch_optional},
     domains::stored_region,
-    row_cache::RowCache,
+    row_cache::{Looked, RowCache},
     tokens::NO_MAC,
 };
 use crate::domain::{Credential, CredentialId, Error, OkmsId, Revisions, Timestamp};
@@ -165,17 +165,17 @@ impl Store {
     pub async fn find_credential(
         &self,
         id: CredentialId,
-    ) -> Result<Option<Arc<FoundCredential>>, Error> {
+    ) -> Result<Option<(Arc<FoundCredential>, Option<Looked>)>, Error> {
         let cache = self.engine.cache();
-        if let Some(kept) = cache.and_then(|cache| cache.credential(id)) {
-            return Ok(Some(kept));
+        if let Some((kept, looked)) = cache.and_then(|cache| cache.credential(id)) {
+            return Ok(Some((kept, Some(looked))));
         }
         let as_of = cache.and_then(RowCache::as_of);
         let found = self.callers.credentials.read(id, || self.read_credential(id)).await?;
         if let (Some(cache), Some(as_of), Some(found)) = (cache, as_of, &found) {
             cache.keep_credential(as_of, Arc::clone(found));
         }
-        Ok(found)
+        Ok(found.map(|found| (found, None)))
     }
 
     async fn read_credential(

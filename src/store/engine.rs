@@ -21,7 +21,9 @@ use super::{
     cleaning::Cleaning,
     connection::{execute, fetch_optional},
     error::is_disconnect,
+    joined_reads::JoinedReads,
     row_cache::RowCache,
+    secrets::FIND_SECRET,
     shelf::Shelf,
     sqlite_file, upgrade,
     writer::{Commits, Writer},
@@ -118,7 +120,7 @@ impl std::error::Error for DatabaseUrlError {}
 
 /// The connections to a database.
 pub(super) enum Engine {
-    Sqlite { readers: Shelf<Sqlite>, writer: Writer, cache: Arc<RowCache> },
+    Sqlite { readers: Shelf<Sqlite>, secrets: JoinedReads, writer: Writer, cache: Arc<RowCache> },
     Postgres(Shelf<Postgres>),
 }
 
@@ -140,7 +142,7 @@ impl Engine {
 
     pub(super) async fn close(&self) {
         match self {
-            Self::Sqlite { readers, writer, cache } => {
+            Self::Sqlite { readers, writer, cache, .. } => {
                 writer.close().await;
                 readers.close().await;
                 cache.close();
@@ -227,7 +229,8 @@ async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
     let cache = Arc::new(RowCache::open(&path)?);
     try_out(&cache, &mut connection).await;
     let writer = Writer::start(connection, options, cleaning, Arc::clone(&cache), commits);
-    Ok(Engine::Sqlite { readers: Shelf::new(readers), writer, cache })
+    let (readers, secrets) = (Shelf::new(readers), JoinedReads::new(FIND_SECRET));
+    Ok(Engine::Sqlite { readers, secrets, writer, cache })
 }
 
 /// What all connections to a SQLite file that is there have in common.

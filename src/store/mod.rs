@@ -13,6 +13,7 @@
 //! | `engine` | connecting, and all that differs between the engines |
 //! | `connection` | running one statement on either engine |
 //! | `shared_reads` | one read for all who ask the same at the same time |
+//! | `joined_reads` | on SQLite: reads that wait at the same time share a round trip |
 //! | `shelf` | connections between two pieces of work |
 //! | `transaction` | units of work; on PostgreSQL one transaction each |
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
@@ -38,6 +39,7 @@ mod domains;
 mod engine;
 mod error;
 mod iam_rows;
+mod joined_reads;
 mod key_uses;
 mod keys;
 mod long_transaction;
@@ -77,6 +79,7 @@ pub use self::{
     policies::Applied,
     restoration::Restoration,
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
+    row_cache::Looked,
     secret_changes::{Decision, SecretProof, VersionProof},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
     snapshot::{Copied, Snapshot},

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use sqlx::FromRow as _;
+
 use super::{
     SecretWithVersion, Store, StoreError, StoredSecret, StoredVersion,
     connection::{fetch_all, fetch_each, fetch_optional},
+    engine::{Engine, in_time},
+    row_cache::Looked,
     secret_rows::{
         ListedVersionRow, SecretWithVersionRow, join_following, of_secret, secret_columns,
         version_columns,
@@ -35,6 +39,16 @@ macro_rules! select_secrets {
     };
 }
 
+/// The statement that finds a secret with one of its versions. The cast tells PostgreSQL the type of a parameter
+/// that may be NULL.
+pub(super) const FIND_SECRET: &str = select_secrets!(
+    "CASE WHEN CAST($4 AS BIGINT) = 1 THEN v.sealed_data END AS sealed_data",
+    "secrets s",
+    "LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
+     AND v.version = COALESCE(CAST($3 AS BIGINT), s.current_version) \
+     WHERE s.okms_id = $1 AND s.path = $2"
+);
+
 /// The first version that a page may have. One bound: of two, SQLite searches its index by the one and looks at
 /// each row for the other, so that a page in the middle of many versions takes as long as all before it.
 macro_rules! first_version {
@@ -52,7 +66,7 @@ macro_rules! list_paths {
 }
 
 impl Store {
-    /// A secret with the given version, or else its current one.
+    /// A secret with the given version, or else its current one, as of now or of any moment since `looked`.
     ///
     /// # Errors
     ///
@@ -63,13 +77,14 @@ impl Store {
         path: &SecretPath,
         version: Option<VersionId>,
         with_data: bool,
+        looked: Option<Looked>,
     ) -> Result<Option<Arc<SecretWithVersion>>, Error> {
         let Some(cache) = self.engine.cache().filter(|_| version.is_none() && with_data) else {
             let found = self.read_secret(okms_id, path, version, with_data).await?;
             return Ok(found.map(Arc::new));
         };
         let key = (okms_id, path.clone());
-        if let Some(kept) = cache.secret(&key) {
+        if let Some(kept) = cache.secret(&key, looked) {
             return Ok(Some(kept));
         }
         let as_of = cache.as_of();
@@ -87,31 +102,35 @@ impl Store {
         version: Option<VersionId>,
         with_data: bool,
     ) -> Result<Option<SecretWithVersion>, Error> {
-        // The cast tells PostgreSQL the type of a parameter that may be NULL.
-        let sql = select_secrets!(
-            "CASE WHEN CAST($4 AS BIGINT) = 1 THEN v.sealed_data END AS sealed_data",
-            "secrets s",
-            "LEFT JOIN secret_versions v ON v.secret_id = s.secret_id \
-             AND v.version = COALESCE(CAST($3 AS BIGINT), s.current_version) \
-             WHERE s.okms_id = $1 AND s.path = $2"
-        );
-        let wanted = path.clone();
-        let row = self
-            .read(move |connection| {
-                let path = wanted.clone();
-                Box::pin(async move {
-                    fetch_optional!(
-                        connection,
-                        SecretWithVersionRow,
-                        sql,
-                        okms_id.to_string(),
-                        path.as_str(),
-                        version.map(|version| i64::from(version.get())),
-                        i64::from(with_data),
-                    )
+        let (domain, version) = (okms_id.to_string(), version.map(|id| i64::from(id.get())));
+        let with_data = i64::from(with_data);
+        let row = match &*self.engine {
+            Engine::Sqlite { readers, secrets, .. } => {
+                let values =
+                    vec![domain.into(), path.as_str().into(), version.into(), with_data.into()];
+                let row = Box::pin(in_time(secrets.read(readers, values))).await?;
+                let row = row.as_ref().map(SecretWithVersionRow::from_row).transpose();
+                row.map_err(StoreError::Sql)?
+            }
+            Engine::Postgres(_) => {
+                let wanted = path.clone();
+                self.read(move |connection| {
+                    let (domain, path) = (domain.clone(), wanted.clone());
+                    Box::pin(async move {
+                        fetch_optional!(
+                            connection,
+                            SecretWithVersionRow,
+                            FIND_SECRET,
+                            domain,
+                            path.as_str(),
+                            version,
+                            with_data,
+                        )
+                    })
                 })
-            })
-            .await?;
+                .await?
+            }
+        };
         let found = row.map(SecretWithVersionRow::into_secret).transpose();
         found.map_err(|error| of_secret(path, error))
     }

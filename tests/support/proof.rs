@@ -19,7 +19,8 @@ impl Server {
             .await
         {
             let path = SecretPath::parse(&text(path)).expect("a path");
-            let found = self.store.find_secret(okms_id, &path, None, false).await.expect("a row");
+            let found =
+                self.store.find_secret(okms_id, &path, None, false, None).await.expect("a row");
             let record = &found.as_ref().expect("a secret").secret.record;
             let row = format!("okms_id = '{okms_id}' AND path = '{}'", path.as_str());
             let mac = self.bytes_literal(key.secret_mac(record).as_bytes());
@@ -30,7 +31,8 @@ impl Server {
             for number in self.database.texts(&numbers).await {
                 let number: u32 = text(number).parse().expect("a number");
                 let version = VersionId::new(number).expect("a version");
-                let found = self.store.find_secret(okms_id, &path, Some(version), false).await;
+                let found =
+                    self.store.find_secret(okms_id, &path, Some(version), false, None).await;
                 let found = found.expect("a row").expect("a secret");
                 let version = found.version.as_ref().expect("a version");
                 let mac = key.version_mac(&version.record, &path, record.incarnation);

@@ -118,29 +118,30 @@ pub(super) struct SecretConfigV2Response {
 
 impl GetSecretV2Response {
     pub(super) fn new(caller: &Caller, view: SecretView) -> Self {
+        let path = view.secret.path.to_string();
         Self {
-            path: view.secret.path.to_string(),
-            metadata: SecretV2Metadata::new(caller, &view.secret),
+            path,
+            metadata: SecretV2Metadata::new(caller, view.secret),
             version: view.version.map(|version| SecretV2Version::new(version, Vec::new())),
         }
     }
 }
 
 impl WrittenSecretV2Response {
-    pub(super) fn new(caller: &Caller, secret: &Secret, warnings: Vec<String>) -> Self {
-        let metadata = SecretV2Metadata::new(caller, secret);
-        Self { path: secret.path.to_string(), metadata, warnings }
+    pub(super) fn new(caller: &Caller, secret: Secret, warnings: Vec<String>) -> Self {
+        let path = secret.path.to_string();
+        Self { path, metadata: SecretV2Metadata::new(caller, secret), warnings }
     }
 }
 
 impl SecretV2Metadata {
-    fn new(caller: &Caller, secret: &Secret) -> Self {
+    fn new(caller: &Caller, secret: Secret) -> Self {
         let region = &caller.principal().region;
         Self {
             cas_required: secret.config.cas_required,
             created_at: secret.created_at.to_rfc3339_seconds(),
             current_version: secret.current_version,
-            custom_metadata: secret.custom_metadata.entries().clone(),
+            custom_metadata: secret.custom_metadata.into_entries(),
             deactivate_version_after: secret.config.deactivate_version_after.as_str().to_owned(),
             max_versions: secret.config.max_versions,
             oldest_version: secret.oldest_version,

@@ -82,7 +82,7 @@ pub(super) async fn create(
     let written = state.secrets.create(&caller, path, metadata, data).await?;
     warnings.extend(query.warnings);
     warnings.extend(written.warnings);
-    Ok(JsonAnswer(WrittenSecretV2Response::new(&caller, &written.secret, warnings)))
+    Ok(JsonAnswer(WrittenSecretV2Response::new(&caller, written.secret, warnings)))
 }
 
 /// Read a secret
@@ -141,7 +141,7 @@ pub(super) async fn update(
     let written = state.secrets.update(&caller, path, query.cas, metadata, data).await?;
     warnings.extend(query.warnings);
     warnings.extend(written.warnings);
-    Ok(JsonAnswer(WrittenSecretV2Response::new(&caller, &written.secret, warnings)))
+    Ok(JsonAnswer(WrittenSecretV2Response::new(&caller, written.secret, warnings)))
 }
 
 /// Delete a secret

@@ -153,7 +153,7 @@ impl VerifiedBackup {
             let Some(last) = last else { break };
             after = last.id.get();
         }
-        let found = store.find_secret(okms_id, path, None, true).await?;
+        let found = store.find_secret(okms_id, path, None, true, None).await?;
         let found = found.ok_or(Error::SecretNotFound)?;
         let (record, current) = keys.verify_found(path, &found, None)?;
         if let Some(current) = current

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use okmsd::{
     crypto::RootKey,
     domain::{
-        ConnectionInfo, Error, MetadataPatch, Noted, Peer, PeerCertificate, RequestTrail,
-        SecretData, SecretPath, Timestamp, VersionId, VersionState,
+        ConnectionInfo, Error, MetadataPatch, Noted, NotedResource, Peer, PeerCertificate,
+        RequestTrail, SecretData, SecretPath, Timestamp, VersionId, VersionState,
     },
     server::peer_certificate,
     service::{Authentication, Caller, Keyring, PolicyCache, Presented, Secrets},
@@ -91,6 +91,10 @@ impl UseCases {
     }
 }
 
+fn urn(noted: &Noted) -> Option<String> {
+    noted.resource.as_ref().map(NotedResource::urn)
+}
+
 fn decisions(noted: &Noted) -> Vec<(&str, bool, Option<&str>)> {
     let decisions = noted.decisions.iter();
     decisions.map(|one| (one.action, one.allowed, one.decided_by.as_deref())).collect()
@@ -118,14 +122,14 @@ async fn each_decision_is_noted_with_what_it_was_about(server: Server) {
     secrets.read(&caller, &path("team/a"), None, true).await.expect("a secret");
     let noted = trail.read();
     assert_eq!(decisions(&noted), [(GET, true, by_team), (GET_DATA, true, by_team)]);
-    assert_eq!((noted.resource_urn, noted.versions), (Some(team_a.clone()), vec![first]));
+    assert_eq!((urn(&noted), noted.versions), (Some(team_a.clone()), vec![first]));
 
     let (caller, trail) = cases.enter(&domain, &certificate).await;
     let refused = secrets.read(&caller, &path("other"), None, true).await.err();
     assert_eq!(refused, Some(Error::Forbidden(GET)));
     let noted = trail.read();
     assert_eq!(decisions(&noted), [(GET, false, None)]);
-    assert_eq!(noted.resource_urn, Some(resource(domain.okms_id, "/secret/other")));
+    assert_eq!(urn(&noted), Some(resource(domain.okms_id, "/secret/other")));
     assert_eq!(noted.versions, []);
 
     let (caller, trail) = cases.enter(&domain, &certificate).await;
@@ -140,7 +144,7 @@ async fn each_decision_is_noted_with_what_it_was_about(server: Server) {
     secrets.add_version(&caller, path("team/a"), None, data()).await.expect("a version");
     let noted = trail.read();
     assert_eq!(decisions(&noted), [("okms:apikms:secret/version/create", true, by_team)]);
-    assert_eq!((noted.resource_urn, noted.versions), (Some(team_a), vec![second]));
+    assert_eq!((urn(&noted), noted.versions), (Some(team_a), vec![second]));
 
     let (caller, trail) = cases.enter(&domain, &certificate).await;
     let made = secrets.create(&caller, path("team/b"), MetadataPatch::default(), data()).await;
@@ -152,7 +156,7 @@ async fn each_decision_is_noted_with_what_it_was_about(server: Server) {
     assert_eq!(page.items.len(), 2);
     let noted = trail.read();
     assert_eq!(decisions(&noted), [(GET, true, by_team)]);
-    assert_eq!(noted.resource_urn, Some(resource(domain.okms_id, "")));
+    assert_eq!(urn(&noted), Some(resource(domain.okms_id, "")));
 
     let (caller, trail) = cases.enter(&domain, &certificate).await;
     secrets.config(&caller).await.expect_err("no right");
