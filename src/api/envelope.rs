@@ -28,6 +28,7 @@ use super::{
     drain::KeptBody,
     error::{ApiError, error_response},
     operations::OperationId,
+    spans::{FinishedRequest, SpanQueue},
     v1,
 };
 use crate::{
@@ -47,12 +48,17 @@ pub(super) struct Envelope {
 struct Recorder {
     log: AuditLog,
     requests: Arc<RequestCounts>,
+    spans: Option<SpanQueue>,
 }
 
 impl Envelope {
     /// That of the API.
     pub(super) fn of_api(state: ApiState) -> Self {
-        let recorder = Recorder { log: state.audit.clone(), requests: Arc::clone(&state.requests) };
+        let recorder = Recorder {
+            log: state.audit.clone(),
+            requests: Arc::clone(&state.requests),
+            spans: state.spans.clone(),
+        };
         Self { recorder: Some(recorder), state: Some(state) }
     }
 
@@ -167,6 +173,18 @@ impl Envelope {
         let (status, time) = (response.status(), started.elapsed());
         if let Some((recorder, operation)) = counted {
             recorder.requests.answered(operation, status, time);
+            if let Some(spans) = &recorder.spans {
+                let operation = operation.and_then(|id| recorder.requests.name(id)).cloned();
+                spans.put(FinishedRequest {
+                    trace,
+                    request_id: Arc::clone(&request_id),
+                    operation,
+                    method,
+                    status: status.as_u16(),
+                    ended: started + time,
+                    time,
+                });
+            }
         }
         let line = AccessLine {
             request_id: &request_id,
@@ -439,7 +457,8 @@ mod tests {
         let options = audit::Options::new(folder.path().join("audit"));
         let log = AuditLog::start(&options, Arc::new(SystemClock)).unwrap();
         let requests = Arc::new(RequestCounts::new());
-        let recorder = Some(Recorder { log: log.clone(), requests: Arc::clone(&requests) });
+        let recorder =
+            Some(Recorder { log: log.clone(), requests: Arc::clone(&requests), spans: None });
         let envelope = Envelope { recorder, ..Envelope::default() };
         let routes = Router::new().route("/x", get(std::future::pending::<()>));
         let request = Request::get("/x?secret").body(Body::empty()).unwrap();

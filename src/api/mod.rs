@@ -11,6 +11,7 @@
 //! | `target` | the raw path is split into secret path and suffix, before anything is decoded |
 //! | `envelope` | request id, access log, audit record, panics, security headers, errors in the API's form |
 //! | `operations` | the operation that a record names |
+//! | `spans` | requests that are over, for traces |
 //! | `counts` | requests, counted by operation |
 //! | `drain` | what is left of a body is read, so that no answer is lost |
 //! | `browser` | changes that another web site asks for are refused |
@@ -36,6 +37,7 @@ mod mount;
 mod operations;
 mod paging;
 mod query;
+mod spans;
 mod target;
 mod token;
 mod v1;
@@ -48,6 +50,7 @@ use axum::Router;
 pub use self::counts::{RequestCounts, RequestMeasures};
 pub use self::docs::{docs_router, openapi};
 use self::envelope::Envelope;
+pub use self::spans::{FinishedRequest, SpanQueue};
 pub use self::target::Folded;
 use crate::{
     audit::AuditLog,
@@ -70,6 +73,8 @@ pub struct Services {
     pub audit: AuditLog,
     /// Where each request is counted.
     pub requests: Arc<RequestCounts>,
+    /// Where each request is put for those who trace, if anybody does.
+    pub spans: Option<SpanQueue>,
 }
 
 impl ApiState {

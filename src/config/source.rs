@@ -257,5 +257,15 @@ fn lines_before(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
-const KNOWN_SECTIONS: [&str; 9] =
-    ["server", "tls", "tokens", "limits", "storage", "root_key", "pki", "audit", "log"];
+const KNOWN_SECTIONS: [&str; 10] = [
+    "server",
+    "tls",
+    "tokens",
+    "limits",
+    "storage",
+    "root_key",
+    "pki",
+    "audit",
+    "log",
+    "telemetry",
+];

@@ -322,6 +322,7 @@ impl Server {
             tls: tls.clone(),
             require_client_certificate: false,
             tokens,
+            spans: None,
             limits,
             api_listener,
             docs_listener: Some(docs_listener),
