@@ -11,7 +11,9 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 pub use self::observed::{CHECK_TIME, Observed, Readiness, StoreObserved};
 use crate::{
-    api::{ApiLimits, ApiState, Rates, RequestCounts, Services, api_router, docs_router},
+    api::{
+        ApiLimits, ApiState, Rates, RequestCounts, Services, SpanQueue, api_router, docs_router,
+    },
     audit::AuditLog,
     domain::Clock,
     server::{self, ExpiryWarnings, Limits, LiveTls, TlsMaterial},
@@ -23,6 +25,8 @@ use crate::{
 pub struct AppOptions {
     /// The database.
     pub store: Store,
+    /// Where requests are put for those who trace, if anybody does.
+    pub spans: Option<SpanQueue>,
     /// The keys of its domains.
     pub keyring: Arc<Keyring>,
     /// Where each request is recorded. It ends with the server.
@@ -104,9 +108,16 @@ impl RunningApp {
                 .with_tokens(options.tokens);
         let tokens = Tokens::new(store.clone(), keyring.clone(), clock.clone());
         let secrets = Secrets::new(store.clone(), keyring, clock);
-        let audit = options.audit;
-        let state =
-            ApiState::new(Services { authentication, secrets, tokens, audit, requests, limits });
+        let (audit, spans) = (options.audit, options.spans);
+        let state = ApiState::new(Services {
+            authentication,
+            secrets,
+            tokens,
+            audit,
+            requests,
+            limits,
+            spans,
+        });
         let mut listeners = JoinSet::new();
         listeners.spawn(keys.keep_rewrapped(until_told(told.clone())));
         listeners.spawn(server::serve(

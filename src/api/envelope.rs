@@ -28,11 +28,15 @@ use super::{
     drain::KeptBody,
     error::{ApiError, error_response},
     operations::OperationId,
+    spans::{FinishedRequest, SpanQueue},
     v1,
 };
 use crate::{
     audit::{AuditLog, NotRecorded, RequestRecord, known_method},
-    domain::{ConnectionInfo, CredentialId, Error, Noted, NotedResource, RequestTrail, TokenId},
+    domain::{
+        ConnectionInfo, CredentialId, Error, Noted, NotedResource, RequestTrail, TokenId, Trace,
+        TraceId,
+    },
 };
 
 /// What goes around all routes of a listener.
@@ -47,12 +51,17 @@ pub(super) struct Envelope {
 struct Recorder {
     log: AuditLog,
     requests: Arc<RequestCounts>,
+    spans: Option<SpanQueue>,
 }
 
 impl Envelope {
     /// That of the API.
     pub(super) fn of_api(state: ApiState) -> Self {
-        let recorder = Recorder { log: state.audit.clone(), requests: Arc::clone(&state.requests) };
+        let recorder = Recorder {
+            log: state.audit.clone(),
+            requests: Arc::clone(&state.requests),
+            spans: state.spans.clone(),
+        };
         Self { recorder: Some(recorder), state: Some(state) }
     }
 
@@ -113,7 +122,11 @@ impl Envelope {
         next: impl Service<Request, Response = Response, Error = Infallible>,
     ) -> Response {
         let started = Instant::now();
-        let request_id = new_request_id();
+        // Random: it must not tell how many came before.
+        let random = Uuid::new_v4();
+        let request_id = request_id_of(random);
+        let traceparent = request.headers().get_all(TRACEPARENT).iter();
+        let trace = Trace::of_request(traceparent.map(HeaderValue::as_bytes), random.into_bytes());
         let route = request.extensions().get::<MatchedPath>().cloned();
         let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer_address);
         let trail = Arc::new(RequestTrail::default());
@@ -144,7 +157,7 @@ impl Envelope {
             }
             _ => self.handle(request, next).await,
         };
-        let mut error_code = render(&mut response, &request_id);
+        let mut error_code = render(&mut response, &request_id, &trace);
         let noted = trail.take();
         let principal = noted.principal.clone();
         let refused_credential = noted.refused_credential.filter(|_| principal.is_none());
@@ -153,19 +166,32 @@ impl Envelope {
             && unrecorded.finish(noted, response.status(), error_code).await.is_err()
         {
             response = not_recorded();
-            error_code = render(&mut response, &request_id);
+            error_code = render(&mut response, &request_id, &trace);
         }
         // What was done is on record before its caller can keep it waiting.
         if let Some(left) = left {
             left.drain().await;
         }
-        add_headers(&mut response, &request_id);
+        add_headers(&mut response, &request_id, &trace);
         let (status, time) = (response.status(), started.elapsed());
         if let Some((recorder, operation)) = counted {
             recorder.requests.answered(operation, status, time);
+            if let Some(spans) = &recorder.spans {
+                let operation = operation.and_then(|id| recorder.requests.name(id)).cloned();
+                spans.put(FinishedRequest {
+                    trace,
+                    request_id: Arc::clone(&request_id),
+                    operation,
+                    method,
+                    status: status.as_u16(),
+                    ended: started + time,
+                    time,
+                });
+            }
         }
         let line = AccessLine {
             request_id: &request_id,
+            trace,
             peer,
             credential_id: principal.as_ref().and_then(|principal| principal.credential_id),
             refused_credential,
@@ -227,6 +253,7 @@ impl Envelope {
 /// A line of the access log.
 struct AccessLine<'r> {
     request_id: &'r str,
+    trace: Trace,
     peer: Option<SocketAddr>,
     credential_id: Option<CredentialId>,
     refused_credential: Option<CredentialId>,
@@ -244,6 +271,7 @@ macro_rules! log {
         let line = $line;
         tracing::$level!(target: "okmsd::access", {
             request.id = line.request_id,
+            trace.id = %line.trace.id(),
             peer.address = line.peer.map(tracing::field::display),
             credential.id = line.credential_id.map(tracing::field::display),
             refused_credential.id = line.refused_credential.map(tracing::field::display),
@@ -273,17 +301,18 @@ impl AccessLine<'_> {
 
 /// An error that is answered before anything of a request is looked at: it is in no log.
 pub(super) fn refusal(error: ApiError) -> Response {
-    let request_id = new_request_id();
+    let random = Uuid::new_v4();
+    let request_id = request_id_of(random);
+    let trace = Trace::of_request(std::iter::empty(), random.into_bytes());
     let mut response = error.into_response();
-    render(&mut response, &request_id);
-    add_headers(&mut response, &request_id);
+    render(&mut response, &request_id, &trace);
+    add_headers(&mut response, &request_id, &trace);
     response
 }
 
-/// Random: it must not tell how many came before.
-fn new_request_id() -> Arc<str> {
+fn request_id_of(random: Uuid) -> Arc<str> {
     let mut uuid = Uuid::encode_buffer();
-    let uuid: &str = Uuid::new_v4().hyphenated().encode_lower(&mut uuid);
+    let uuid: &str = random.hyphenated().encode_lower(&mut uuid);
     ["OKMS.", uuid].concat().into()
 }
 
@@ -325,14 +354,14 @@ impl Drop for Unrecorded<'_> {
 }
 
 /// Gives an error its form, and tells its code.
-fn render(response: &mut Response, request_id: &str) -> Option<i32> {
+fn render(response: &mut Response, request_id: &str, trace: &Trace) -> Option<i32> {
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
         None => ApiError::of_router(response.status())?,
     };
     let rendering = error.render();
     let error_code = rendering.error_code;
-    log_failure(&error, request_id);
+    log_failure(&error, request_id, trace.id());
     let allow = response.headers_mut().remove(header::ALLOW);
     *response = error_response(rendering, request_id.to_owned(), error.data());
     if let Some(allow) = allow {
@@ -358,20 +387,22 @@ fn render(response: &mut Response, request_id: &str) -> Option<i32> {
 }
 
 /// Texts that are for the log alone, once. The caller's own mistakes are in the access log.
-fn log_failure(error: &ApiError, request_id: &str) {
+fn log_failure(error: &ApiError, request_id: &str, trace_id: TraceId) {
     match error {
         ApiError::Domain(Error::Internal(text) | Error::Unavailable(text)) => {
-            tracing::error!(request.id = request_id, error = text, "request failed");
+            tracing::error!(request.id = request_id, trace.id = %trace_id, error = text, "request failed");
         }
         ApiError::Domain(Error::Unauthenticated(why)) | ApiError::TokenRefused(why) => {
-            tracing::info!(request.id = request_id, error = why, "credential refused");
+            tracing::info!(request.id = request_id, trace.id = %trace_id, error = why, "credential refused");
         }
-        ApiError::Panicked => tracing::error!(request.id = request_id, "request panicked"),
+        ApiError::Panicked => {
+            tracing::error!(request.id = request_id, trace.id = %trace_id, "request panicked");
+        }
         _ => {}
     }
 }
 
-fn add_headers(response: &mut Response, request_id: &str) {
+fn add_headers(response: &mut Response, request_id: &str, trace: &Trace) {
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
         // A route may be stricter or, for static files of the Swagger UI, say something else.
@@ -379,6 +410,12 @@ fn add_headers(response: &mut Response, request_id: &str) {
     }
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(X_REQUEST_ID, id);
+    }
+    // Others learn nothing from it that the request id does not tell: of that, a new trace has its id.
+    if trace.parent().is_some()
+        && let Ok(trace) = HeaderValue::try_from(trace.to_string())
+    {
+        headers.insert(TRACERESPONSE, trace);
     }
 }
 
@@ -390,6 +427,12 @@ const REQUEST_TIME: Duration = Duration::from_secs(60);
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// For callers that trace: which part of their trace the request is here. Of a draft of W3C Trace Context, as no
+/// level of it has a header for answers; `traceparent` is defined for requests alone.
+const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
 /// Answers hold secrets: no cache keeps them, no browser guesses their type, shows them inside another
 /// page or lets another origin read them.
@@ -441,7 +484,8 @@ mod tests {
         let options = audit::Options::new(folder.path().join("audit"));
         let log = AuditLog::start(&options, Arc::new(SystemClock)).unwrap();
         let requests = Arc::new(RequestCounts::new());
-        let recorder = Some(Recorder { log: log.clone(), requests: Arc::clone(&requests) });
+        let recorder =
+            Some(Recorder { log: log.clone(), requests: Arc::clone(&requests), spans: None });
         let envelope = Envelope { recorder, ..Envelope::default() };
         let routes = Router::new().route("/x", get(std::future::pending::<()>));
         let request = Request::get("/x?secret").body(Body::empty()).unwrap();

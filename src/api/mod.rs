@@ -12,6 +12,7 @@
 //! | `target` | the raw path is split into secret path and suffix, before anything is decoded |
 //! | `envelope` | request id, access log, audit record, panics, security headers, errors in the API's form |
 //! | `operations` | the operation that a record names |
+//! | `spans` | requests that are over, for traces |
 //! | `counts` | requests, counted by operation |
 //! | `drain` | what is left of a body is read, so that no answer is lost |
 //! | `browser` | changes that another web site asks for are refused |
@@ -41,6 +42,7 @@ mod operations;
 mod paging;
 mod query;
 mod rates;
+mod spans;
 mod target;
 mod token;
 mod v1;
@@ -52,6 +54,7 @@ use axum::Router;
 
 pub use self::counts::{RequestCounts, RequestMeasures};
 pub use self::docs::{docs_router, openapi};
+pub use self::spans::{FinishedRequest, SpanQueue};
 use self::{envelope::Envelope, target::Folded};
 pub use self::{
     limits::ApiLimits,
@@ -80,6 +83,8 @@ pub struct Services {
     pub requests: Arc<RequestCounts>,
     /// The limits of requests.
     pub limits: ApiLimits,
+    /// Where each request is put for those who trace, if anybody does.
+    pub spans: Option<SpanQueue>,
 }
 
 impl ApiState {

@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use clap::Args;
@@ -11,6 +12,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
+    time::timeout,
 };
 use tracing::{info, warn};
 
@@ -22,7 +24,7 @@ use super::{
     services::{self, Services},
 };
 use crate::{
-    api::ApiLimits,
+    api::{ApiLimits, SpanQueue},
     app::{AppOptions, RunningApp},
     audit::AuditLog,
     clock::SystemClock,
@@ -79,6 +81,8 @@ pub(super) struct Server {
     /// SIGTERM and Ctrl-C.
     ends: (Signal, Signal),
     operations_address: Option<SocketAddr>,
+    /// Ends when all that was to be told of requests is sent.
+    exporting: JoinSet<()>,
     /// Health and metrics are served for as long as this lives, the shutdown included.
     _operations: JoinSet<()>,
 }
@@ -119,10 +123,13 @@ impl Server {
         let clock = Arc::new(SystemClock);
         let audit = AuditLog::start(&config.audit.options(), clock)
             .map_err(|error| Failure::because("cannot start the server", &error))?;
+        let mut exporting = JoinSet::new();
+        let spans = spans(config, &mut exporting);
         let app = async {
             let Services { store, keyring, clock, .. } = store.open().await?;
             RunningApp::start(AppOptions {
                 store,
+                spans,
                 keyring,
                 audit: audit.clone(),
                 clock,
@@ -163,6 +170,7 @@ impl Server {
             hangup,
             ends,
             operations_address,
+            exporting,
             _operations: operations,
         })
     }
@@ -190,6 +198,7 @@ impl Server {
     /// Serves until SIGTERM or Ctrl-C, then ends after the requests under way.
     pub(super) async fn run(self, on_hangup: OnHangup) -> Result<(), Failure> {
         let (mut terminate, mut interrupt) = self.ends;
+        let mut exporting = self.exporting;
         let mut closed = reload::hangup()?;
         let (reload, ends) = match on_hangup {
             OnHangup::Reload => (Some(self.hangup), false),
@@ -202,11 +211,29 @@ impl Server {
             _ = closed.recv(), if ends => info!("SIGHUP: shutting down"),
         }
         tokio::select! {
-            () = self.app.shutdown() => Ok(()),
+            () = self.app.shutdown() => {
+                // A collector that does not answer keeps nobody waiting for long.
+                let _over = timeout(EXPORT_TIME, exporting.join_next()).await;
+                Ok(())
+            }
             // A person who is in a hurry has a second one.
             _ = interrupt.recv() => Err(Failure::new("stopped with requests under way")),
         }
     }
+}
+
+/// Starts to send spans, where that is wanted.
+#[cfg(feature = "otel")]
+fn spans(config: &Config, exporting: &mut JoinSet<()>) -> Option<SpanQueue> {
+    let endpoint = config.telemetry.otlp_endpoint.as_ref()?;
+    let (queue, export) = telemetry::export_spans(endpoint.authority().to_owned());
+    exporting.spawn(export);
+    Some(queue)
+}
+
+#[cfg(not(feature = "otel"))]
+fn spans(_: &Config, _: &mut JoinSet<()>) -> Option<SpanQueue> {
+    None
 }
 
 /// Checks that a server could use the certificates and keys of a configuration.
@@ -285,6 +312,8 @@ pub(super) fn is_localhost(address: IpAddr) -> bool {
     own.contains(&address) || address.is_unspecified()
 }
 
+/// How long the last spans may take to be sent when the server ends.
+const EXPORT_TIME: Duration = Duration::from_secs(2);
 /// Files for databases, logs and whatever else is not a connection.
 const RESERVED_FILES: u64 = 128;
 /// The name of every machine for itself.

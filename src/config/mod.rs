@@ -25,6 +25,7 @@
 //! | `pki` | the authorities of client certificates |
 //! | `audit` | the audit log |
 //! | `log` | what is logged and in which form |
+//! | `telemetry` | where traces are sent |
 //! | `example.toml` | every setting with its meaning, unit and default |
 
 mod audit;
@@ -39,6 +40,7 @@ mod root_key;
 mod server;
 mod source;
 mod storage;
+mod telemetry;
 mod tls;
 mod tokens;
 mod value;
@@ -58,6 +60,7 @@ pub use self::{
     server::{ApiListen, DocsListen, OperationsListen, Server},
     source::{Environment, Flags},
     storage::{Database, Storage},
+    telemetry::{OtlpEndpoint, Telemetry},
     tls::{ClientCertificate, Tls},
     tokens::Tokens,
 };
@@ -88,6 +91,8 @@ pub struct Config {
     pub audit: Audit,
     /// What is logged and in which form.
     pub log: Log,
+    /// Where traces are sent.
+    pub telemetry: Telemetry,
 }
 
 impl Config {
@@ -104,6 +109,7 @@ impl Config {
             pki: Pki::defaults(base),
             audit: Audit::defaults(base),
             log: Log::default(),
+            telemetry: Telemetry::default(),
         }
     }
 
@@ -183,6 +189,7 @@ impl Config {
             self.pki.settings(&mut source),
             self.audit.settings(&mut source),
             self.log.settings(&mut source),
+            self.telemetry.settings(&mut source),
         ];
         let mut errors = source.into_errors();
         errors.extend(of_sections.into_iter().filter_map(Result::err));

@@ -257,5 +257,16 @@ fn lines_before(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
-const KNOWN_SECTIONS: [&str; 10] =
-    ["server", "tls", "tokens", "limits", "storage", "root_key", "backup", "pki", "audit", "log"];
+const KNOWN_SECTIONS: [&str; 11] = [
+    "server",
+    "tls",
+    "tokens",
+    "limits",
+    "storage",
+    "root_key",
+    "backup",
+    "pki",
+    "audit",
+    "log",
+    "telemetry",
+];

@@ -42,6 +42,7 @@ mod secret;
 mod settings;
 mod time;
 mod token;
+mod trace;
 mod trail;
 mod urn;
 mod version;
@@ -63,6 +64,7 @@ pub use self::{
     },
     time::{Clock, Timestamp},
     token::{Token, TokenBinding, TokenId},
+    trace::{SpanId, Trace, TraceId},
     trail::{Noted, NotedDecision, NotedResource, RequestTrail},
     urn::{IdentityKind, IdentityUrn, resource_urn},
     version::{MAX_VERSION, NewVersion, Version, VersionId, VersionState},

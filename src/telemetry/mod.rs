@@ -1,10 +1,13 @@
 //! Logs and measurements: what is told about the program's own work.
 //!
 //! Everything else of the crate only emits `tracing` events; this is the one place that decides
-//! where they go: to standard error. Measurements are in `metrics`, what monitoring is answered in `operations`.
+//! where they go: to standard error. Measurements are in `metrics`, what monitoring is answered in `operations`,
+//! what a collector of traces is sent in `otlp`.
 
 mod metrics;
 mod operations;
+#[cfg(feature = "otel")]
+mod otlp;
 
 use std::{
     fmt, io,
@@ -14,6 +17,8 @@ use std::{
 use tracing_subscriber::{EnvFilter, fmt as lines};
 
 pub use self::operations::operations_router;
+#[cfg(feature = "otel")]
+pub use self::otlp::export_spans;
 use crate::config::{Log, LogFormat};
 
 /// Starts writing logs.

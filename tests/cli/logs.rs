@@ -38,6 +38,56 @@ async fn reads_that_succeed_are_in_the_log_at_the_level_debug_alone() {
 }
 
 #[tokio::test]
+async fn lines_about_a_request_have_its_id_and_that_of_its_trace() {
+    let theirs = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traceparent = format!("00-{theirs}-00f067aa0ba902b7-01");
+    for format in ["json", "text"] {
+        let mut trial = Trial::start_with(&["--log-format", format]);
+        let ask = async |client: &crate::client::Client, headers: &[(&str, &str)]| {
+            let absent = format!("{}/absent", trial.secrets());
+            let answer = client.send(Method::GET, &absent, headers, "".into()).await;
+            let header = |name: &str| answer.header(name).map(str::to_owned);
+            (answer.status, header("x-request-id").expect("an id"), header("traceresponse"))
+        };
+        let (own, nobody) = (trial.client(), trial.client_with(None));
+        let continued = ask(&own, &[("traceparent", &traceparent), ("tracestate", "a=b")]).await;
+        let refused = ask(&nobody, &[("traceparent", &traceparent)]).await;
+        let invalid = ask(&own, &[("traceparent", &traceparent.to_uppercase())]).await;
+        let twice = [("traceparent", &*traceparent), ("traceparent", &traceparent)];
+        let twice = ask(&own, &twice).await;
+        let none = ask(&own, &[]).await;
+        assert_eq!([continued.0, refused.0, invalid.0, twice.0, none.0], [404, 401, 404, 404, 404]);
+        for (_, id, traceresponse) in [&continued, &refused] {
+            let span = id.replace('-', "")[21..].to_owned();
+            assert_eq!(traceresponse.as_deref(), Some(&*format!("00-{theirs}-{span}-01")));
+        }
+        for (_, _, traceresponse) in [&invalid, &twice, &none] {
+            assert_eq!(*traceresponse, None);
+        }
+        trial.stop();
+        let log = trial.printed();
+        let lines = |id: &str, trace: &str, words: &str| {
+            let field = |name: &str, value: &str, quoted: bool| match format {
+                "json" => format!("\"{name}\":\"{value}\""),
+                _ if quoted => format!("{name}=\"{value}\""),
+                _ => format!("{name}={value} "),
+            };
+            let parts =
+                [field("request.id", id, true), field("trace.id", trace, false), words.into()];
+            log.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+        };
+        for (_, id, _) in [&continued, &refused] {
+            assert_eq!(lines(id, theirs, "okmsd::access"), 1, "{log}");
+        }
+        assert_eq!(lines(&refused.1, theirs, "credential refused"), 1, "{log}");
+        for (_, id, _) in [&invalid, &twice, &none] {
+            let new = id.trim_start_matches("OKMS.").replace('-', "");
+            assert_eq!(lines(id, &new, "okmsd::access"), 1, "{log}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn nothing_secret_is_logged_on_sqlite() {
     canaries_stay_out_of_the_log(&[]).await;
 }
@@ -132,7 +182,8 @@ async fn canaries_stay_out_of_the_log(database: &[&str]) {
             client.get(&format!("{}{query}", kv(operation))).await;
         }
     }
-    for header in ["authorization", "cookie", "x-vault-token", "x-pagination-cursor"] {
+    for header in ["authorization", "cookie", "x-vault-token", "x-pagination-cursor", "traceparent"]
+    {
         let value = format!("Bearer {canary}");
         client.send(Method::GET, &secrets, &[(header, &value)], "".into()).await;
     }

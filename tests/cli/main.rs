@@ -18,6 +18,8 @@ mod harness;
 mod key;
 mod logs;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod policy;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/postgres.rs"]

@@ -197,6 +197,18 @@ fn config_check_tells_every_bad_value() {
     }
 }
 
+#[cfg(not(feature = "otel"))]
+#[test]
+fn traces_are_not_asked_for_in_vain() {
+    let cwd = tempfile::tempdir().unwrap();
+    let mut command = okmsd(cwd.path(), &["serve"]);
+    let output = command.env("OKMSD_OTLP_ENDPOINT", "http://127.0.0.1:4318").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let told = "okmsd: OKMSD_OTLP_ENDPOINT must not be set: this program was built without the feature `otel`";
+    assert_eq!(errors.trim_end(), told);
+}
+
 /// A key of the authority that belongs to somebody else is no business of the server, nor of its check.
 #[test]
 fn config_check_leaves_the_authority_of_another_user_alone() {

@@ -337,6 +337,7 @@ impl Server {
             tls: tls.clone(),
             require_client_certificate: false,
             tokens,
+            spans: None,
             limits,
             api_limits,
             api_listener,
