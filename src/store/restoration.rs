@@ -58,6 +58,11 @@ impl Restoration {
         }
         let mut transaction = LongTransaction::write(url).await?;
         let present = schema_version(&mut transaction.connection()).await?;
+        if present > newest {
+            return Err(Error::Unavailable(
+                "the database has a schema that is newer than this program".into(),
+            ));
+        }
         check_empty(&mut transaction.connection()).await?;
         if present > Some(schema) {
             drop_tables(&mut transaction.connection()).await?;

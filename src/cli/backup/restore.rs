@@ -73,9 +73,9 @@ impl Restore {
             self.format,
             || {
                 format!(
-                    "Restored {} to {database}, as they were at {}. It belongs to the root key {}.\n",
-                    counts(&content),
+                    "Restored to {database}, as of {}: {}\nIt belongs to the root key {}.\n",
                     content.created_at.to_rfc3339_seconds(),
+                    counts(&content),
                     root_key.id()
                 )
             },

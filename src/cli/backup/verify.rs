@@ -131,7 +131,7 @@ impl Lines {
 fn text(verified: &VerifiedBackup, lines: &Lines) -> String {
     let content = &verified.content;
     let mut text = format!(
-        "Made at {} by okmsd {}, schema {}: {}.\n\
+        "Made at {} by okmsd {}, schema {}: {}\n\
          Verified {} secrets, {} versions and {} tokens; opened the data of {} versions.\n",
         content.created_at.to_rfc3339_seconds(),
         content.program,
