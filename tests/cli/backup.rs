@@ -346,8 +346,8 @@ fn peak(process: u32) -> usize {
 async fn memory_does_not_grow_with_the_store() {
     let trial = with_key().await;
     let cwd = trial.cwd.path();
-    fill(&trial.data("okmsd.db"), 3_000).await;
-    let store = 180_000_000;
+    fill(&trial.data("okmsd.db"), 1_700).await;
+    let store = 102_000_000;
     let part = store * 9 / 10;
     let mut child = okmsd(cwd, &arguments(&[&["backup"], &KEY, &["-"]]))
         .stdout(Stdio::piped())
@@ -360,17 +360,22 @@ async fn memory_does_not_grow_with_the_store() {
     pipe.read_to_end(&mut bytes).expect("the rest");
     assert!(child.wait().expect("an end").success());
     assert!(bytes.len() > store);
-    assert!(while_backing_up < store / 2, "{while_backing_up} bytes");
+    // The program alone has some 30 MB.
+    assert!(while_backing_up < store * 6 / 10, "{while_backing_up} bytes");
 
     let restore = arguments(&[&["restore", "--config", "new.toml"], &KEY, &["-"]]);
-    let mut child = okmsd(cwd, &restore).stdin(Stdio::piped()).spawn().expect("the binary runs");
+    let mut child = okmsd(cwd, &restore)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
     let mut pipe = child.stdin.take().expect("a pipe");
     pipe.write_all(&bytes[..part]).expect("to write");
     let while_restoring = peak(child.id());
     pipe.write_all(&bytes[part..]).expect("to write");
     drop(pipe);
     assert!(child.wait().expect("an end").success());
-    assert!(while_restoring < store / 2, "{while_restoring} bytes");
+    assert!(while_restoring < store * 6 / 10, "{while_restoring} bytes");
 }
 
 #[test]
