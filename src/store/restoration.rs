@@ -139,12 +139,14 @@ impl Restoration {
     async fn add_row(&mut self, row: Vec<CopiedValue>) -> Result<(), Error> {
         let unfit = || Error::Malformed("the backup has a row that does not fit".into());
         let table = self.table.as_mut().ok_or_else(unfit)?;
-        let fits = |(value, column): (&CopiedValue, &TableColumn)| match (value, column.kind) {
-            (CopiedValue::Absent, _)
-            | (CopiedValue::Number(_), ColumnKind::Number)
-            | (CopiedValue::Text(_), ColumnKind::Text)
-            | (CopiedValue::Bytes(_), ColumnKind::Bytes) => true,
-            _ => false,
+        let fits = |(value, column): (&CopiedValue, &TableColumn)| {
+            matches!(
+                (value, column.kind),
+                (CopiedValue::Absent, _)
+                    | (CopiedValue::Number(_), ColumnKind::Number)
+                    | (CopiedValue::Text(_), ColumnKind::Text)
+                    | (CopiedValue::Bytes(_), ColumnKind::Bytes)
+            )
         };
         if row.len() != table.columns.len() || !row.iter().zip(&table.columns).all(fits) {
             return Err(unfit());

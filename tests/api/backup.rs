@@ -273,7 +273,7 @@ async fn a_backup_under_load_is_of_one_moment(server: Server) {
     assert!(pieces > 5, "{pieces} pieces");
     let target = restored(&server, &bytes, &secret, server.engine).await;
     let client = client_of(&target, &domain);
-    for writer in 0..WRITERS {
+    for (writer, (before, after)) in before.into_iter().zip(after).enumerate() {
         let mut numbers = BTreeSet::new();
         for part in 0..3 {
             let versions = domain.secret(&format!("w/{writer}/{part}/version"));
@@ -289,8 +289,9 @@ async fn a_backup_under_load_is_of_one_moment(server: Server) {
         }
         let count = numbers.len() as u64;
         assert!(numbers.iter().copied().eq(0..count), "{numbers:?}: not all up to some write");
-        assert!(count >= before[writer], "{count} of {} before", before[writer]);
-        assert!(count < after[writer] + 1, "{count} of {}", after[writer]);
+        assert!(count >= before, "{count} of {before} before");
+        // One may have been written, and its answer be on its way.
+        assert!(count <= after + 1, "{count} of {after}");
     }
 }
 

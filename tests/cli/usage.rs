@@ -27,6 +27,9 @@ fn every_subcommand_has_help() {
         &["config"],
         &["config", "check"],
         &["healthcheck"],
+        &["backup"],
+        &["backup", "verify"],
+        &["restore"],
     ] {
         let text = succeed(cwd.path(), &[command, &["--help"]].concat());
         assert!(text.contains("Usage: okmsd"), "{text}");

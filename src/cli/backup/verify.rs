@@ -24,8 +24,8 @@ use crate::{
 /// Check that a backup opens, restores and is whole
 ///
 /// It is restored into a private folder below $TMPDIR, which takes as much room as the store, and is removed
-/// afterwards; what is sealed stays sealed there. All rows are verified and the current data of all secrets is opened; none is shown. Ends
-/// with 1 where anything is wrong.
+/// afterwards; what is sealed stays sealed there. All rows are verified and the current data of all secrets is
+/// opened; none is shown. Ends with 1 where anything is wrong.
 #[derive(Debug, Args)]
 pub(super) struct Verify {
     #[command(flatten)]
