@@ -466,10 +466,7 @@ async fn damage_of_the_store_is_told_by_a_verification(server: Server) {
              AND sealed_data IS NOT NULL",
             "the row of version 2 does not verify",
         ),
-        (
-            "UPDATE secrets SET max_versions = 8 WHERE path = 's/5'".to_owned(),
-            "secret s/5: its row",
-        ),
+        ("UPDATE secrets SET max_versions = 8 WHERE path = 's/5'", "secret s/5: its row"),
         ("UPDATE tokens SET expires_at = expires_at + 1", "its row does not verify"),
     ] {
         assert_eq!(server.database.execute(damage).await, 1, "{damage}");
