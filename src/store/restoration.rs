@@ -58,6 +58,11 @@ impl Restoration {
         }
         let mut transaction = LongTransaction::write(url).await?;
         let present = schema_version(&mut transaction.connection()).await?;
+        if present > newest {
+            return Err(Error::Unavailable(
+                "the database has a schema that is newer than this program".into(),
+            ));
+        }
         check_empty(&mut transaction.connection()).await?;
         if present > Some(schema) {
             drop_tables(&mut transaction.connection()).await?;
@@ -134,12 +139,14 @@ impl Restoration {
     async fn add_row(&mut self, row: Vec<CopiedValue>) -> Result<(), Error> {
         let unfit = || Error::Malformed("the backup has a row that does not fit".into());
         let table = self.table.as_mut().ok_or_else(unfit)?;
-        let fits = |(value, column): (&CopiedValue, &TableColumn)| match (value, column.kind) {
-            (CopiedValue::Absent, _)
-            | (CopiedValue::Number(_), ColumnKind::Number)
-            | (CopiedValue::Text(_), ColumnKind::Text)
-            | (CopiedValue::Bytes(_), ColumnKind::Bytes) => true,
-            _ => false,
+        let fits = |(value, column): (&CopiedValue, &TableColumn)| {
+            matches!(
+                (value, column.kind),
+                (CopiedValue::Absent, _)
+                    | (CopiedValue::Number(_), ColumnKind::Number)
+                    | (CopiedValue::Text(_), ColumnKind::Text)
+                    | (CopiedValue::Bytes(_), ColumnKind::Bytes)
+            )
         };
         if row.len() != table.columns.len() || !row.iter().zip(&table.columns).all(fits) {
             return Err(unfit());

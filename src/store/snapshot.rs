@@ -226,6 +226,15 @@ mod tests {
     async fn what_does_not_fit_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let url = DatabaseUrl::sqlite_file(folder.path().join("x"));
+        let newer = DatabaseUrl::sqlite_file(folder.path().join("newer"));
+        let mut transaction = LongTransaction::write(&newer).await.unwrap();
+        transaction.migrate(None).await.unwrap();
+        let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                   VALUES (1000, 'x', TRUE, x'', 0)";
+        run(&mut transaction.connection(), sql).await;
+        transaction.commit().await.map_err(Error::from).unwrap();
+        let refused = Restoration::begin(&newer, 8).await.err();
+        assert!(matches!(refused, Some(Error::Unavailable(_))), "{refused:?}");
         for schema in [0, 3, 1_000] {
             let refused = Restoration::begin(&url, schema).await.err();
             assert!(matches!(refused, Some(Error::Malformed(_))), "{schema}: {refused:?}");

@@ -6,6 +6,7 @@ mod at_rest;
 mod audit;
 mod authentication;
 mod authorities;
+mod backup;
 mod browser;
 mod codes;
 mod concurrency;

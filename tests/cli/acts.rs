@@ -123,6 +123,10 @@ fn table() -> Vec<(&'static str, Kind)> {
                 other["slot"].to_string()
             }),
         ),
+        ("backup", Recorded(|_| "--backup-key-file backup.key one.backup".into())),
+        // Without the name of a file it is not understood.
+        ("backup verify", Silent("reads a backup alone, with its key", Some(CONFIG), 2)),
+        ("restore", Own(a_restore_leaves_two_lines_with_its_outcome_and_no_secret)),
         ("domain delete", Recorded(|place| format!("{} --yes", place.id("domain create")))),
     ]
 }
@@ -142,6 +146,7 @@ impl Place {
         let mut place = Self { production, ids: BTreeMap::new(), secrets: BTreeSet::new() };
         place.secrets.insert(PASSWORD.to_owned());
         place.write("password", PASSWORD);
+        place.write("backup.key", "QkFDS1VQLUtFWS1PRi1BTi1BQ1QtMzItQllURVMtISE=");
         let port = format!("127.0.0.1:{}", place.production.port);
         let config = read(&place.cwd().join(CONFIG));
         assert!(config.contains(&port), "{config}");
@@ -189,7 +194,8 @@ impl Place {
             if text.contains("PRIVATE KEY") {
                 self.secrets
                     .extend(text.lines().filter(|line| line.len() == 64).map(str::to_owned));
-            } else if name.starts_with("root.key") || name.contains("second.key") {
+            } else if ["root.key", "second.key", "backup.key"].iter().any(|key| name.contains(key))
+            {
                 self.secrets.insert(text.trim().to_owned());
             }
         }
@@ -245,9 +251,8 @@ fn acts(folder: &Path) -> Vec<Value> {
 fn subcommands(command: &clap::Command, above: &str, names: &mut BTreeSet<String>) {
     for command in command.get_subcommands() {
         let name = format!("{above}{}", command.get_name());
-        if command.has_subcommands() {
-            subcommands(command, &format!("{name} "), names);
-        } else {
+        subcommands(command, &format!("{name} "), names);
+        if !command.is_subcommand_required_set() {
             names.insert(name);
         }
     }
@@ -327,6 +332,20 @@ fn the_making_of_a_servers_files_leaves_two_lines_with_its_outcome_and_no_secret
     assert!(run(place.cwd(), &more).status.success());
     let text = log(&place.cwd().join("other/audit"));
     assert!(text.contains("\"init\"") && !text.contains(PASSWORD), "{text}");
+}
+
+#[test]
+fn a_restore_leaves_two_lines_with_its_outcome_and_no_secret() {
+    let mut place = Place::new();
+    let key = ["--backup-key-file", "backup.key", "one"];
+    place.recorded("backup", &[&["backup", "--config", CONFIG], &key[..]].concat(), true);
+    // Into the store that it is of, and into one of its own.
+    place.recorded("restore", &[&["restore", "--config", CONFIG], &key[..]].concat(), false);
+    let text = read(&place.cwd().join(CONFIG));
+    let new = format!("{text}\n[storage]\ndatabase = \"restored.db\"\n");
+    place.write("data/restored.toml", &new);
+    let config = ["restore", "--config", "data/restored.toml"];
+    place.recorded("restore", &[&config[..], &key].concat(), true);
 }
 
 /// Run by the table of all subcommands.

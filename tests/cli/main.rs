@@ -3,6 +3,7 @@
 mod acts;
 mod alone;
 mod audit;
+mod backup;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/client.rs"]
 mod client;

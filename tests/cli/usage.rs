@@ -30,6 +30,9 @@ fn every_subcommand_has_help() {
         &["export"],
         &["import", "file"],
         &["import", "vault"],
+        &["backup"],
+        &["backup", "verify"],
+        &["restore"],
     ] {
         let text = succeed(cwd.path(), &[command, &["--help"]].concat());
         assert!(text.contains("Usage: okmsd"), "{text}");

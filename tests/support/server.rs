@@ -281,6 +281,19 @@ impl Server {
         self.another_taking(None, false).await
     }
 
+    /// A server on another database, for the same clients: one that was restored.
+    pub async fn on_another_database(&self, database: Database, root_key: String) -> Self {
+        let engine = match database {
+            Database::Sqlite(_) => Engine::Sqlite,
+            Database::Postgres(_) => Engine::Postgres,
+        };
+        let (clock, authority) = (self.clock.clone(), self.authority.clone());
+        let (limits, audit) = (Limits::default(), Arc::new(private_folder()));
+        let database = Arc::new(database);
+        Self::start_on(engine, database, clock, authority, root_key, None, limits, audit, true)
+            .await
+    }
+
     async fn another_taking(&self, source: Option<RootKeySource>, tokens: bool) -> Self {
         Self::start_on(
             self.engine,
@@ -365,9 +378,14 @@ impl Server {
 
     /// Opens the database as another process would, and says why where that fails.
     pub async fn open_again(&self) -> Result<(), String> {
+        self.on_root_key(&self.root_key).await
+    }
+
+    /// As [`Server::open_again`], with another root key.
+    pub async fn on_root_key(&self, root_key: &str) -> Result<(), String> {
         let url = self.database.url().parse().expect("a database URL");
         let store = Store::open(&url).await.map_err(|error| format!("{error:?}"))?;
-        let key = RootKey::from_text(&self.root_key).expect("a root key");
+        let key = RootKey::from_text(root_key).expect("a root key");
         let opened = Keyring::open(key, store.clone(), self.clock.clone()).await;
         store.close().await;
         opened.map(|_| ()).map_err(|error| format!("{error:?}"))

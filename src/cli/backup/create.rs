@@ -74,7 +74,7 @@ impl Create {
             );
             Ok(content)
         })?;
-        let text = format!("Backed up {} to {}.\n", counts(&content), file.display());
+        let text = format!("Backed up to {}: {}\n", file.display(), counts(&content));
         if file == Path::new(STANDARD) {
             return Ok(());
         }

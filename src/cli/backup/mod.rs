@@ -66,11 +66,11 @@ fn open(file: &Path) -> Result<Box<dyn Read>, Failure> {
     Ok(Box::new(BufReader::new(opened)))
 }
 
-/// What is in a backup, within a sentence.
+/// What is in a backup, in a line.
 fn counts(content: &BackupContent) -> String {
     let rows = |table: &str| content.rows.get(table).copied().unwrap_or_default();
     format!(
-        "{} secrets with {} versions, {} domains, {} credentials, {} tokens and {} policies",
+        "secrets {}, versions {}, domains {}, credentials {}, tokens {}, policies {}",
         rows("secrets"),
         rows("secret_versions"),
         rows("domains"),

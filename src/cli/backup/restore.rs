@@ -1,6 +1,9 @@
 //! `okmsd restore FILE`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
@@ -58,7 +61,7 @@ impl Restore {
                     Backups::restore(&mut backup, &secret, root_key, &database, now, &rows).await;
                 drop(progress);
                 let content = restored.map_err(|error| {
-                    new_file.iter().for_each(remove_empty);
+                    new_file.iter().for_each(|file| remove_empty(file));
                     refused(error)
                 })?;
                 notes.add("secrets", content.rows.get("secrets").copied().unwrap_or_default());
@@ -73,9 +76,9 @@ impl Restore {
             self.format,
             || {
                 format!(
-                    "Restored {} to {database}, as they were at {}. It belongs to the root key {}.\n",
-                    counts(&content),
+                    "Restored to {database}, as of {}: {}\nIt belongs to the root key {}.\n",
                     content.created_at.to_rfc3339_seconds(),
+                    counts(&content),
                     root_key.id()
                 )
             },
@@ -93,9 +96,9 @@ fn new_sqlite_file(config: &Config) -> Option<PathBuf> {
 }
 
 /// Removes what a failed restore has made, which holds nothing.
-fn remove_empty(path: &PathBuf) {
+fn remove_empty(path: &Path) {
     for suffix in ["", "-wal", "-shm"] {
-        let mut name = path.clone().into_os_string();
+        let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         // What cannot be removed is empty, and the next try takes it.
         let _unneeded = fs::remove_file(name);

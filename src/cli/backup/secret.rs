@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use clap::Args;
@@ -83,12 +83,8 @@ fn passphrase(text: Zeroizing<String>) -> Result<BackupSecret, Failure> {
 }
 
 fn text(path: &Option<PathBuf>) -> Result<Option<&str>, Failure> {
-    let text = |path: &Path| path.to_str().map(str::to_owned);
-    match path.as_deref() {
-        None => Ok(None),
-        Some(path) if text(path).is_some() => Ok(path.to_str()),
-        Some(_) => Err(Failure::usage("the path of a file must be UTF-8")),
-    }
+    let unfit = || Failure::usage("the path of a file must be UTF-8");
+    path.as_deref().map(|path| path.to_str().ok_or_else(unfit)).transpose()
 }
 
 /// Asks on the terminal, whatever standard input is, without showing what is typed.

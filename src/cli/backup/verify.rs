@@ -24,8 +24,8 @@ use crate::{
 /// Check that a backup opens, restores and is whole
 ///
 /// It is restored into a private folder below $TMPDIR, which takes as much room as the store, and is removed
-/// afterwards; what is sealed stays sealed there. All rows are verified and the current data of all secrets is opened; none is shown. Ends
-/// with 1 where anything is wrong.
+/// afterwards; what is sealed stays sealed there. All rows are verified and the current data of all secrets is
+/// opened; none is shown. Ends with 1 where anything is wrong.
 #[derive(Debug, Args)]
 pub(super) struct Verify {
     #[command(flatten)]
@@ -131,7 +131,7 @@ impl Lines {
 fn text(verified: &VerifiedBackup, lines: &Lines) -> String {
     let content = &verified.content;
     let mut text = format!(
-        "Made at {} by okmsd {}, schema {}: {}.\n\
+        "Made at {} by okmsd {}, schema {}: {}\n\
          Verified {} secrets, {} versions and {} tokens; opened the data of {} versions.\n",
         content.created_at.to_rfc3339_seconds(),
         content.program,

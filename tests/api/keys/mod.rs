@@ -84,7 +84,7 @@ async fn a_deleted_domain_is_gone_with_its_keys(server: Server) {
 
 /// A domain in which there is something of each kind: many versions, deactivated ones, deleted ones,
 /// settings, a secret without versions that can be read.
-async fn with_a_bit_of_everything(server: &Server) -> Domain {
+pub async fn with_a_bit_of_everything(server: &Server) -> Domain {
     let domain = server.domain().await;
     keep_all_versions(&domain).await;
     for number in 0..6 {
@@ -108,13 +108,13 @@ async fn with_a_bit_of_everything(server: &Server) -> Domain {
 }
 
 /// Without this, the oldest go where there are many.
-async fn keep_all_versions(domain: &Domain) {
+pub async fn keep_all_versions(domain: &Domain) {
     let config = format!("{}/secretConfig", domain.base);
     domain.client.put(&config, r#"{"max_versions":24000}"#).await.ok();
 }
 
 /// All answers of a domain's API that tell what there is.
-async fn everything(server: &Server, domain: &Domain) -> Vec<Value> {
+pub async fn everything(server: &Server, domain: &Domain) -> Vec<Value> {
     let identity = Some((&domain.certificate_pem[..], &domain.private_key_pem[..]));
     let client = server.client(identity);
     let mut answers = Vec::new();

@@ -98,6 +98,7 @@ pub fn serve(folder: &Path) {
             },
             api_listener: TcpListener::bind("127.0.0.1:0").await.expect("a port"),
             docs_listener: None,
+            spans: None,
             api_url: "https://localhost".to_owned(),
         })
         .expect("a server");
