@@ -67,6 +67,10 @@ pub(super) async fn run(
                     }
                 }
             }
+            // Of a server with other rules than these.
+            if let Content::Refused(why) = &version.content {
+                return Err(Failure::new(format!("version {number} of {path}: {why}")));
+            }
             writer.version(number, &version)?;
             progress.version(&secret);
         }
