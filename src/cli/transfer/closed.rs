@@ -61,11 +61,14 @@ impl Opener {
         if text.is_empty() {
             return Ok(());
         }
+        let not_ours =
+            || Failure::new(format!("{} is no note of this program", self.path.display()));
+        if !text.starts_with(BEGINNING) && !BEGINNING.starts_with(&text) {
+            return Err(not_ours());
+        }
         // Half a note is one of a version that was not opened yet.
         if let Some(line) = text.strip_suffix('\n') {
-            let note: Note = serde_json::from_str(line).map_err(|_| {
-                Failure::new(format!("{} is no note of this program", self.path.display()))
-            })?;
+            let note: Note = serde_json::from_str(line).map_err(|_| not_ours())?;
             if note.source != self.source {
                 return Err(Failure::new(format!(
                     "{} is a note on {}: import or export from there first",
@@ -135,3 +138,6 @@ impl Opener {
 fn cannot(path: &Path, error: &io::Error) -> Failure {
     Failure::because(format!("cannot use {}", path.display()), error)
 }
+
+/// How every note begins: a file of anything else must not be lost.
+const BEGINNING: &str = "{\"source\":\"";

@@ -44,7 +44,7 @@ pub(super) async fn run(
     let (mut closed, mut unfinished) = (0_u64, 0_u64);
     while let Some(path) = walk.next(&mut domain.remote).await? {
         // Deleted meanwhile, or none but those below it.
-        let Some(secret) = domain.find(&path).await?.map(|found| found.secret) else { continue };
+        let Some(secret) = domain.find(&path).await? else { continue };
         if secret.metadata.custom_metadata.contains_key(MARKER) {
             unfinished += 1;
             output::tell(&format!("{path} is left out: an import of it is not finished"));
@@ -66,6 +66,10 @@ pub(super) async fn run(
                         version.content = opener.read(&mut domain.remote, &path, number).await?;
                     }
                 }
+            }
+            // Of a server with other rules than these.
+            if let Content::Refused(why) = &version.content {
+                return Err(Failure::new(format!("version {number} of {path}: {why}")));
             }
             writer.version(number, &version)?;
             progress.version(&secret);

@@ -15,7 +15,7 @@ use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -95,6 +95,10 @@ impl Writer {
         let mut options = OpenOptions::new();
         options.create(true).read(true).append(true).mode(0o600);
         let file = options.open(&unfinished).map_err(cannot)?;
+        let mode = file.metadata().map_err(cannot)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(Failure::new(format!("others may read {}", unfinished.display())));
+        }
         file.try_lock().map_err(|_| {
             Failure::new(format!("another export is writing {}", unfinished.display()))
         })?;

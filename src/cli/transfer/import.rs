@@ -176,7 +176,7 @@ impl Import {
 
     async fn import(&mut self, secret: &SourceSecret, marker: &str) -> Result<(), Failure> {
         let path = &secret.path;
-        let there = self.target.find(path).await?.map(|found| found.secret);
+        let there = self.target.find(path).await?;
         let written = match &there {
             None => 0,
             Some(there) if is_marked(there, marker) => there.current_version,
@@ -271,7 +271,7 @@ impl Import {
         };
         let Write::Refused(why) = done else { return Ok(true) };
         // The request may have arrived twice, as its first answer was lost.
-        let there = self.target.find(path).await?.map(|found| found.secret);
+        let there = self.target.find(path).await?;
         if there.is_some_and(|there| {
             there.metadata.custom_metadata == working.custom_metadata
                 && there.current_version == number

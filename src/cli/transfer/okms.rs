@@ -21,11 +21,6 @@ pub(super) struct Domain {
     pub(super) okms_id: OkmsId,
 }
 
-/// A secret as it is there.
-pub(super) struct Found {
-    pub(super) secret: SourceSecret,
-}
-
 /// A version as it is there.
 pub(super) struct FoundVersion {
     pub(super) state: VersionState,
@@ -70,7 +65,7 @@ impl Domain {
     }
 
     /// The secret at a path, where there is one.
-    pub(super) async fn find(&mut self, path: &str) -> Result<Option<Found>, Failure> {
+    pub(super) async fn find(&mut self, path: &str) -> Result<Option<SourceSecret>, Failure> {
         #[derive(Deserialize)]
         struct Secret {
             metadata: SecretMetadata,
@@ -98,16 +93,14 @@ impl Domain {
         }
         let Secret { metadata } = answer.parse(&what)?;
         let current_version = metadata.current_version;
-        Ok(Some(Found {
-            secret: SourceSecret {
-                path: path.to_owned(),
-                metadata: metadata.settings,
-                current_version,
-                // The API says 0 until a version was pruned.
-                first_version: metadata.oldest_version.max(1).min(current_version),
-                created_at: Some(metadata.created_at),
-                updated_at: Some(metadata.updated_at),
-            },
+        Ok(Some(SourceSecret {
+            path: path.to_owned(),
+            metadata: metadata.settings,
+            current_version,
+            // The API says 0 until a version was pruned.
+            first_version: metadata.oldest_version.max(1).min(current_version),
+            created_at: Some(metadata.created_at),
+            updated_at: Some(metadata.updated_at),
         }))
     }
 

@@ -19,7 +19,7 @@ use tokio::{net::TcpStream, time};
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
-use super::super::Failure;
+use super::super::{Failure, output};
 
 /// A server, and what the caller shows to it.
 pub(super) struct Remote {
@@ -142,10 +142,7 @@ impl Remote {
             };
             self.connection = None;
             let wait = pause_of(wait, pause);
-            super::super::output::tell(&format!(
-                "{self}: {why}; the next try is in {} s",
-                wait.as_secs_f32()
-            ));
+            output::tell(&format!("{self}: {why}; the next try is in {} s", wait.as_secs_f32()));
             time::sleep(wait).await;
             pause = pause.saturating_mul(2);
         }

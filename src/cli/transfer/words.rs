@@ -50,7 +50,7 @@ pub(super) enum Content {
 }
 
 impl Content {
-    /// Data in the words of a source; what nobody can read is deactivated.
+    /// Data of a source, as far as the rules take it.
     pub(super) fn of(data: &RawValue) -> Self {
         let read = Json::parse(data.get().as_bytes()).map_err(|refusal| format!("data {refusal}"));
         let taken = read.and_then(|json| SecretData::from_json(&json).map_err(|error| why(&error)));

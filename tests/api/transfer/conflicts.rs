@@ -1,6 +1,6 @@
 //! What an import leaves alone, and what it says of that.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::{
     caller::Caller,
@@ -84,9 +84,21 @@ async fn what_is_cut_off_or_changed_is_refused(server: Server) {
         assert!(!err.contains("hunter2"), "{number}: {err}");
     }
     // An unfinished file of something else is not gone on with.
-    fs::write(exporter.file("x.jsonl.unfinished"), format!("{}\n", lines[0])).unwrap();
-    let err = exporter.fail(&["export", "a", "--out", "x.jsonl"]);
-    assert!(err.contains("is the beginning of another export"), "{err}");
+    let unfinished = exporter.file("x.jsonl.unfinished");
+    fs::write(&unfinished, format!("{}\n", lines[0])).unwrap();
+    for (mode, told) in [(0o644, "others may read"), (0o600, "is the beginning of another export")]
+    {
+        fs::set_permissions(&unfinished, fs::Permissions::from_mode(mode)).unwrap();
+        let err = exporter.fail(&["export", "a", "--out", "x.jsonl"]);
+        assert!(err.contains(told), "{err}");
+    }
+    // Nor is a file that was named by mistake taken for a note.
+    for text in ["precious", "precious\n"] {
+        fs::write(exporter.file("precious"), text).unwrap();
+        let err = exporter.fail(&["export", "--open-deactivated", "precious", "--out", "y.jsonl"]);
+        assert!(err.contains("is no note of this program"), "{err}");
+        assert_eq!(fs::read_to_string(exporter.file("precious")).unwrap(), text);
+    }
 }
 
 async fn a_caller_without_rights_is_told_what_it_lacks(server: Server) {

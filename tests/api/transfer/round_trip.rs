@@ -2,6 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Stdio, thread, time::Duration};
 
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
     net::{TcpListener, TcpStream},
@@ -19,6 +20,7 @@ both_engines!(
     whatever_moment_it_is_killed_at_the_result_is_the_same,
     answers_that_are_lost_make_no_version_twice,
     a_dry_run_changes_nothing,
+    a_folder_of_several_pages_is_whole_and_in_order,
     versions_without_data_keep_their_numbers,
     deactivated_versions_come_along_where_they_are_opened,
 );
@@ -163,6 +165,23 @@ async fn a_dry_run_changes_nothing(server: Server) {
     let out = importer.succeed(&["import", "file", "all.jsonl", "--dry-run"]);
     assert_eq!(out, "10 secrets, 29 versions; 10 to be made, 0 there already\n");
     assert!(all_of(&to).await.is_empty());
+}
+
+async fn a_folder_of_several_pages_is_whole_and_in_order(server: Server) {
+    let domain = server.domain().await;
+    // A page has 500.
+    let mut expected: Vec<_> = (0..501).map(|number| format!("f/{number}")).collect();
+    expected.extend(["f/500/below", "f/500-beside", "f-beside", "f"].map(str::to_owned));
+    for path in &expected {
+        domain.create(path, "{}").await;
+    }
+    expected.sort_unstable();
+    let exporter = Caller::of(&server, &domain);
+    exporter.succeed(&["export", "--out", "all.jsonl"]);
+    let text = fs::read_to_string(exporter.file("all.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let paths = lines.filter_map(|line| line["secret"]["path"].as_str().map(str::to_owned));
+    assert_eq!(paths.collect::<Vec<_>>(), expected);
 }
 
 async fn versions_without_data_keep_their_numbers(server: Server) {
