@@ -4,6 +4,9 @@
 //! what it tests is Vault's own. One server runs them one after the other: they change the
 //! configuration of the domain.
 
+mod document;
+mod listeners;
+mod manifests;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/postgres.rs"]
 mod postgres;

@@ -56,6 +56,21 @@ impl Target {
         Self { variables, token, _program: program, folder }
     }
 
+    /// A variable of `dev.env`.
+    pub fn variable(&self, name: &str) -> &str {
+        &self.variables[name]
+    }
+
+    /// A folder for what the test makes.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// A token of the identity that the certificate has.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Tells a suite where the server is, and gives it what it is to show.
     pub fn describe(&self, command: &mut Command, auth: Auth) {
         for (ours, theirs) in

@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use crate::tools::{at_hand, leave_out};
@@ -34,18 +34,9 @@ impl Toolbox {
 
     fn make() -> Result<Self, String> {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
-        let (venv, go) = (folder.join("venv"), folder.join("go"));
+        let go = folder.join("go");
         fs::create_dir_all(&go).map_err(|error| format!("{}: {error}", go.display()))?;
-        // The requirements that it was made from; it is made anew when they change.
-        let stamp = venv.join("requirements.txt");
-        if fs::read_to_string(&stamp).ok().as_deref() != Some(REQUIREMENTS) {
-            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
-            let mut pip = Command::new(venv.join("bin/pip"));
-            pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
-            pip.args(["--require-hashes", "--only-binary=:all:", "--requirement"]);
-            run(pip.arg(suite("python/requirements.txt")))?;
-            fs::write(&stamp, REQUIREMENTS).map_err(|error| error.to_string())?;
-        }
+        let venv = venv("venv", "python/requirements.txt")?;
         // Go keeps its own cache, by which this is quick when nothing changed; go.sum has the hashes.
         for (name, package) in GO_SUITES {
             let mut build = Command::new("go");
@@ -70,7 +61,29 @@ impl Toolbox {
     }
 }
 
-fn suite(name: &str) -> PathBuf {
+/// A Python environment of that name with what a file of requirements pins, made anew when the file changes.
+pub fn venv(name: &str, requirements: &str) -> Result<PathBuf, String> {
+    // Tests that run at the same time ask for the same one.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name);
+    let requirements = suite(requirements);
+    let read = |file: &Path| fs::read(file).map_err(|error| format!("{}: {error}", file.display()));
+    let wanted = read(&requirements)?;
+    // The requirements that it was made from.
+    let stamp = venv.join("requirements.txt");
+    if fs::read(&stamp).ok().as_ref() != Some(&wanted) {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+        let mut pip = Command::new(venv.join("bin/pip"));
+        pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+        pip.args(["--require-hashes", "--only-binary=:all:", "--requirement"]);
+        run(pip.arg(requirements))?;
+        fs::write(&stamp, wanted).map_err(|error| error.to_string())?;
+    }
+    Ok(venv)
+}
+
+pub fn suite(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }
 
@@ -81,8 +94,6 @@ fn run(command: &mut Command) -> Result<(), String> {
     }
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
 }
-
-const REQUIREMENTS: &str = include_str!("python/requirements.txt");
 
 /// The test binaries of Go with their packages; the name is also the build tag.
 const GO_SUITES: [(&str, &str); 3] = [("vault", "./kv2"), ("openbao", "./kv2"), ("okms", "./okms")];

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 /// New data.
 #[derive(ToSchema)]
 #[schema(example = json!({"data": {"login": "admin", "password": "my_secret_password"}}))]
+#[serde(deny_unknown_fields)]
 pub(super) struct PostSecretRequest {
     /// A JSON object of at most 64 KiB, up to 32 levels deep; or a merge patch of it.
     #[schema(value_type = Object)]
@@ -28,14 +29,17 @@ pub(super) struct PostSecretOptions {
 /// Versions of a secret.
 #[derive(ToSchema)]
 #[schema(example = json!({"versions": [1]}))]
+#[serde(deny_unknown_fields)]
 pub(super) struct SecretVersionsRequest {
     /// Their numbers, up to 1,000. Also taken as texts, or as one text with commas between.
+    #[schema(min_items = 1)]
     versions: Vec<u32>,
 }
 
 /// Defaults for the secrets of a domain.
 #[derive(ToSchema)]
 #[schema(example = json!({"cas_required": false, "delete_version_after": "2160h", "max_versions": 20}))]
+#[serde(deny_unknown_fields)]
 pub(super) struct PostConfigRequest {
     /// Whether writes must name the current version in `options.cas`; a secret cannot lift it.
     cas_required: Option<bool>,
@@ -50,6 +54,7 @@ pub(super) struct PostConfigRequest {
 /// Settings and custom metadata of a secret.
 #[derive(ToSchema)]
 #[schema(example = json!({"custom_metadata": {"team": "X"}, "max_versions": 5}))]
+#[serde(deny_unknown_fields)]
 pub(super) struct SecretUpdatableMetadata {
     /// Whether writes must name the current version in `options.cas`.
     cas_required: Option<bool>,
