@@ -224,7 +224,9 @@ async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
         .max_connections(SQLITE_READERS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
-        .connect_lazy_with(options.clone().pragma("query_only", "ON"));
+        .connect_lazy_with(
+            options.clone().row_buffer_size(SQLITE_ROW_BUFFER).pragma("query_only", "ON"),
+        );
     let cleaning = Cleaning::start(&mut connection).await.map_err(StoreError::Sql)?;
     let cache = Arc::new(RowCache::open(&path)?);
     try_out(&cache, &mut connection).await;
@@ -477,6 +479,8 @@ pub(super) const POSTGRES_MIGRATIONS: [(i64, &str, &str); 8] = [
 /// Readers of SQLite do not wait for each other; each costs a thread and a page cache. Four are
 /// enough to keep two to eight cores busy with reads of microseconds.
 const SQLITE_READERS: u32 = 4;
+/// Rows of a read that wait to be taken from SQLite's thread: a whole page, which then never stops that thread.
+const SQLITE_ROW_BUFFER: usize = 1_024;
 /// How long a write waits for the command line, which may write beside a running server.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// PostgreSQL starts a process for each; its own default maximum of 100 leaves room for replicas.
