@@ -31,6 +31,8 @@ pub struct Noted {
     pub resource_urn: Option<String>,
     /// The versions that were read, made or changed.
     pub versions: Vec<VersionId>,
+    /// Whether the answer is that of an earlier request with the same idempotency key.
+    pub is_replay: bool,
 }
 
 /// One decision about a caller's rights.
@@ -86,6 +88,11 @@ impl RequestTrail {
     /// Notes the versions that were read, made or changed.
     pub fn note_versions(&self, versions: &[VersionId]) {
         self.noted().versions = versions.to_vec();
+    }
+
+    /// Notes that the answer is that of an earlier request with the same idempotency key.
+    pub fn note_replay(&self) {
+        self.noted().is_replay = true;
     }
 
     /// All that was noted so far.

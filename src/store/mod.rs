@@ -27,6 +27,7 @@
 //! | `secret_rows` | rows of secrets and versions, which prove themselves to whoever has keys |
 //! | `iam_rows` | rows of policies and groups, readable or not |
 //! | `unproven` | rows of a time before they did |
+//! | `idempotency` | what was answered to writes that are to be done once |
 //! | `domains`, `keys`, `root_keys`, `credentials`, `tokens`, `token_keys`, `policies`, `secrets`, `secret_changes` | statements, one file per resource |
 
 mod cleaning;
@@ -36,6 +37,7 @@ mod domains;
 mod engine;
 mod error;
 mod iam_rows;
+mod idempotency;
 mod key_uses;
 mod keys;
 mod measures;
@@ -65,12 +67,13 @@ pub use self::{
     domains::UnreadableDomain,
     engine::{DatabaseUrl, DatabaseUrlError},
     iam_rows::{MemberRow, RowHandle, StoredIam, StoredMember, StoredPolicy},
+    idempotency::{OnceKey, StoredOutcome},
     key_uses::{KeyUse, Rewrapped, RewrappedVersions, Rewrapping, StaleSecret},
     keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
     measures::{Connections, KeyMeasures, StoreMeasures, WriterMeasures},
     policies::Applied,
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
-    secret_changes::{Decision, SecretProof, VersionProof},
+    secret_changes::{Changed, Decision, SecretProof, VersionProof},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
     token_keys::{SignAnew, StoredTokenKey, TokenKeyChange},
     tokens::{FoundToken, TokenProof, TokenWrite, UnreadableToken},
