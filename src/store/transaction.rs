@@ -1,10 +1,9 @@
 //! Units of work.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use sqlx::Postgres;
-use tokio::time::{Instant, timeout};
 
 use super::{
     Connection, KeyId, Store, StoreError,
@@ -207,21 +206,9 @@ where
             return Err(Failure::Undone(error));
         }
     };
-    let begun = Instant::now();
-    let committed = timeout(COMMIT_TIME, transaction.commit()).await;
-    match committed {
-        Ok(Ok(())) if begun.elapsed() < COMMIT_TIME => Ok(done),
-        Ok(Err(error)) => Err(Failure::Uncommitted(error.into())),
-        _ => {
-            let why = Error::Unavailable("the database did not confirm a commit in time".into());
-            Err(Failure::Uncommitted(why.into()))
-        }
-    }
+    transaction.commit().await.map_err(|error| Failure::Uncommitted(error.into()))?;
+    Ok(done)
 }
-
-/// How long a commit may take to be confirmed. Shorter than the `statement_timeout` of 20 s: a commit that waits for
-/// a synchronous standby when that runs out is reported as done, though no standby has it.
-const COMMIT_TIME: Duration = Duration::from_secs(15);
 
 /// How often a unit is run again because another transaction came first. Each time means that another
 /// writer got on, so the limit is only reached by one who is overtaken by a hundred others.
