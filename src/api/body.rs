@@ -5,7 +5,7 @@ use std::io;
 use axum::{
     body::Body,
     extract::{FromRequest, Request},
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -18,8 +18,8 @@ use super::{
     ApiLimits, ApiState, authentication::authenticate_now, error::ApiError, extract::caller_again,
 };
 use crate::{
-    domain::{Error, SecretData, json::Json},
-    service::Caller,
+    domain::{Error, IdempotencyKey, SecretData, json::Json, malformed_idempotency_key},
+    service::{Caller, Once},
 };
 
 /// A request body that is JSON and says so, with the caller as of the moment when all of it was there.
@@ -64,10 +64,29 @@ impl JsonBody {
         if bytes.0.is_empty() {
             return Err(Error::malformed("the body must not be empty").into());
         }
+        let caller = match idempotency_key(&parts.headers)? {
+            Some(key) => {
+                let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+                caller.once(Once::new(key, parts.method.as_str(), target, &bytes.0))
+            }
+            None => caller,
+        };
         let json = Json::parse(&bytes.0);
         let json = json.map_err(|refusal| Error::malformed(format!("the body {refusal}")))?;
         Ok(Self { caller, json })
     }
+}
+
+/// The key of a request that is to be done once.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Error> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    // Two of them are one list to whoever is on the way, which is no key.
+    if values.next().is_some() {
+        return Err(malformed_idempotency_key());
+    }
+    let value = value.to_str().map_err(|_| malformed_idempotency_key())?;
+    IdempotencyKey::parse(value).map(Some)
 }
 
 /// Counts bytes as they come: what was declared is not trusted.
@@ -204,6 +223,8 @@ impl io::Write for WipingBuffer {
         Ok(())
     }
 }
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Enough for the metadata of a secret and a small version.
 const USUAL_ANSWER_BYTES: usize = 1_024;

@@ -236,6 +236,21 @@ pub(super) struct CasParam {
 }
 
 #[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) struct OnceParam {
+    /// A key of the client's own, in double quotes: for a day, the same request with the same key is not done again
+    /// but gets the first answer again, with the header `Idempotent-Replayed: true`.
+    #[param(
+        rename = "Idempotency-Key",
+        pattern = "^\"([ !#-\\[\\]-~]|\\\\[\"\\\\]){1,255}\"$",
+        example = "\"8e03978e-40d5-43e6-bc93-6894a57f9324\"",
+        nullable = false
+    )]
+    idempotency_key: Option<String>,
+}
+
+#[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "read by the OpenAPI document only")]
 pub(super) struct KvVersionParam {

@@ -159,6 +159,7 @@ impl Envelope {
         };
         let mut error_code = render(&mut response, &request_id, &trace);
         let noted = trail.take();
+        let is_replay = noted.is_replay;
         let principal = noted.principal.clone();
         let refused_credential = noted.refused_credential.filter(|_| principal.is_none());
         let resource = noted.resource.clone();
@@ -171,6 +172,10 @@ impl Envelope {
         // What was done is on record before its caller can keep it waiting.
         if let Some(left) = left {
             left.drain().await;
+        }
+        if is_replay && response.status().is_success() {
+            let yes = HeaderValue::from_static("true");
+            response.headers_mut().insert(IDEMPOTENT_REPLAYED, yes);
         }
         add_headers(&mut response, &request_id, &trace);
         let (status, time) = (response.status(), started.elapsed());
@@ -373,7 +378,7 @@ fn render(response: &mut Response, request_id: &str, trace: &Trace) -> Option<i3
             let challenge = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
-        StatusCode::TOO_MANY_REQUESTS => {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         _ => {}
@@ -425,6 +430,9 @@ const REQUEST_TIME: Duration = Duration::from_secs(60);
 
 /// Seconds after which to try again: those who wait now have had their answers by then.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+
+/// Says that an answer is that of an earlier request, as other services with idempotency keys do.
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
 use super::rates::TooMany;
-use crate::domain::{Argument, Error};
+use crate::domain::{Argument, Error, IdempotencyError};
 
 /// Why a request is answered with an error.
 #[derive(Debug, Clone)]
@@ -128,6 +128,18 @@ pub(super) enum BodyErrorResponses {
     /// The body is not sent as `application/json`.
     #[response(status = 415)]
     UnsupportedMediaType(ErrorResponse),
+}
+
+/// The error answers that every operation that makes a version can give besides.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "read by the OpenAPI document only")]
+pub(super) enum OnceErrorResponses {
+    /// A request with this Idempotency-Key is under way.
+    #[response(status = 409)]
+    Conflict(ErrorResponse),
+    /// The Idempotency-Key was used for another request.
+    #[response(status = 422)]
+    OtherRequest(ErrorResponse),
 }
 
 /// What an error is on the wire.
@@ -298,6 +310,24 @@ fn render_domain(error: &Error) -> Rendering {
         Error::SecretExists => {
             (409, "secret_exists", REST | CONFLICT | 1, "there is a secret at this path already")
         }
+        Error::Idempotency(IdempotencyError::InProgress) => (
+            409,
+            "idempotency_key_in_progress",
+            REST | CONFLICT | 2,
+            "a request with this Idempotency-Key is under way: try again once it has ended",
+        ),
+        Error::Idempotency(IdempotencyError::OtherRequest) => (
+            422,
+            "idempotency_key_reused",
+            REST | ARGUMENT | 6,
+            "this Idempotency-Key was used for another request",
+        ),
+        Error::Idempotency(IdempotencyError::TooMany) => (
+            429,
+            "too_many_idempotency_keys",
+            REST | TOO_MANY_REQUESTS | 2,
+            "100000 Idempotency-Keys of this caller are kept: each for a day",
+        ),
         Error::Unavailable(_) => {
             (503, "unavailable", REST | UNAVAILABLE | 2, "the service is unavailable, try again")
         }

@@ -52,6 +52,7 @@ impl Failure {
             Error::VersionNotFound => "there is no such version",
             Error::VersionClosed(_) => "the version is closed",
             Error::SecretExists => "there is such a secret already",
+            Error::Idempotency(_) => "the idempotency key cannot be used",
         }
     }
 

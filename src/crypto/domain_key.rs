@@ -20,7 +20,7 @@ pub struct DomainKey {
     okms_id: OkmsId,
     generation: Generation,
     rows: Rows,
-    aead: Aead,
+    pub(super) aead: Aead,
     pub(super) cursor_mac: MacKey,
     pub(super) row_mac: MacKey,
 }
@@ -124,7 +124,7 @@ impl DomainKey {
         self.aead.open(old, &self.old_context(place))
     }
 
-    fn header(&self, format: u8) -> [u8; HEADER_LEN] {
+    pub(super) fn header(&self, format: u8) -> [u8; HEADER_LEN] {
         let [a, b, c, d] = self.generation.get().to_be_bytes();
         [format, a, b, c, d]
     }
@@ -188,7 +188,7 @@ const DATA_CONTEXT: &[u8] = b"okmsd version data v2\0";
 /// is sealed anew; the MAC of its row keeps it in its place.
 const OLD_DATA_FORMAT: u8 = 1;
 const OLD_DATA_CONTEXT: &[u8] = b"okmsd version data v1\0";
-const HEADER_LEN: usize = 5;
+pub(super) const HEADER_LEN: usize = 5;
 /// Format, generation and nonce.
 pub(super) const SEAL_LEN: usize = HEADER_LEN + NONCE_LEN;
 /// What keys that are derived from a domain's key are for.

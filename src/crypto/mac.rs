@@ -47,6 +47,11 @@ impl Fields {
         Self(Vec::with_capacity(USUAL_BYTES)).bytes(purpose)
     }
 
+    /// The bytes of all of them.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Adds bytes or text.
     #[must_use]
     pub(super) fn bytes(mut self, bytes: &[u8]) -> Self {

@@ -14,6 +14,7 @@
 //! | `domain_key` | keys of domains, and the data that they seal |
 //! | `row` | what proves that rows are as they were written |
 //! | `cursor` | what proves that a cursor was given to the one who comes with it |
+//! | `outcome` | what came of a write that is to be done once |
 //! | `token` | the text of tokens |
 //! | `mac` | HMAC over fields |
 //! | `locked` | memory for the keys that live long |
@@ -31,6 +32,7 @@ mod cursor;
 mod domain_key;
 mod locked;
 mod mac;
+mod outcome;
 mod root_key;
 mod row;
 mod store_key;
@@ -40,6 +42,7 @@ pub use self::{
     backup::{BackupError, BackupHeader, BackupOpener, BackupSealer, BackupSecret, ChunkHead},
     cursor::{CursorPlace, SealedCursor},
     domain_key::{DomainKey, Generation, SealedData},
+    outcome::{KeyHash, RequestHash, SealedOutcome},
     root_key::{RootKey, RootKeyId},
     row::{
         DataSeal, Incarnation, KeyId, RowMac, SealId, SecretRecord, StateChanges, VersionPlace,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{CustomMetadata, Version};
+use super::{CustomMetadata, IdempotencyError, Version};
 
 /// Why a request was not done.
 ///
@@ -34,6 +34,8 @@ pub enum Error {
     VersionClosed(Box<ClosedVersion>),
     /// There is a secret at that path.
     SecretExists,
+    /// The write is to be done once, and its key stands in the way.
+    Idempotency(IdempotencyError),
     /// Storage or keys cannot be reached now. The text is for the log.
     Unavailable(String),
     /// Something broke that the caller has no part in. The text is for the log.
@@ -104,6 +106,7 @@ impl fmt::Debug for Error {
                 write!(f, "version {} is closed", closed.version.id.get())
             }
             Self::SecretExists => f.write_str("secret exists"),
+            Self::Idempotency(why) => write!(f, "idempotency key: {why:?}"),
             Self::Unavailable(text) => write!(f, "unavailable: {text}"),
             Self::Internal(text) => write!(f, "internal: {text}"),
         }

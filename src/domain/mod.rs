@@ -22,6 +22,7 @@
 //! | `peer` | who is at the other end of a connection, by its certificate |
 //! | `principal` | who calls |
 //! | `urn` | URNs of identities and resources |
+//! | `idempotency` | keys of writes that are to be done once |
 //! | `trail` | what a request turns out to be, noted for its record |
 //! | `time` | points in time, and where "now" comes from |
 //! | `error` | what can go wrong, in the words of the API |
@@ -29,6 +30,7 @@
 mod credential;
 mod data;
 mod error;
+mod idempotency;
 pub mod json;
 mod lifetime;
 mod metadata;
@@ -51,6 +53,7 @@ pub use self::{
     credential::{Credential, CredentialStatus},
     data::SecretData,
     error::{Argument, ClosedVersion, Error},
+    idempotency::{IdempotencyError, IdempotencyKey, malformed as malformed_idempotency_key},
     lifetime::VersionLifetime,
     metadata::{CustomMetadata, CustomMetadataPatch},
     okms_domain::OkmsDomain,

@@ -31,6 +31,8 @@ pub struct Noted {
     pub resource: Option<NotedResource>,
     /// The versions that were read, made or changed.
     pub versions: Vec<VersionId>,
+    /// Whether the answer is that of an earlier request with the same idempotency key.
+    pub is_replay: bool,
 }
 
 /// A domain, or a secret in it. It is noted several times on the way of a request, and written once.
@@ -111,6 +113,11 @@ impl RequestTrail {
     /// Notes the versions that were read, made or changed.
     pub fn note_versions(&self, versions: &[VersionId]) {
         self.noted().versions = versions.to_vec();
+    }
+
+    /// Notes that the answer is that of an earlier request with the same idempotency key.
+    pub fn note_replay(&self) {
+        self.noted().is_replay = true;
     }
 
     /// All that was noted so far.

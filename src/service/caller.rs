@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Authenticated;
+use super::{Authenticated, Once};
 use crate::{
     domain::{
         Error, NotedResource, OkmsId, Principal, RequestTrail, Revisions, SecretPath, Timestamp,
@@ -20,6 +20,7 @@ use crate::{
 pub struct Caller {
     authenticated: Authenticated,
     trail: Arc<RequestTrail>,
+    once: Option<Arc<Once>>,
 }
 
 impl Caller {
@@ -37,7 +38,18 @@ impl Caller {
         if authenticated.principal.okms_id != okms_id {
             return Err(Error::DomainNotFound);
         }
-        Ok(Self { authenticated, trail })
+        Ok(Self { authenticated, trail, once: None })
+    }
+
+    /// The same caller, who wants its request to be done once. It counts for use cases that add a version.
+    #[must_use]
+    pub fn once(self, once: Once) -> Self {
+        Self { once: Some(Arc::new(once)), ..self }
+    }
+
+    /// That its request is to be done once, where it is.
+    pub(super) fn wanted_once(&self) -> Option<&Arc<Once>> {
+        self.once.as_ref()
     }
 
     /// The domain.
@@ -79,7 +91,8 @@ impl Caller {
     pub(super) async fn renewed(&self) -> Result<Self, Error> {
         let authenticated = self.authenticated.renewed().await?;
         self.trail.note_principal(Arc::clone(&authenticated.principal));
-        Self::enter(authenticated, self.okms_id(), Arc::clone(&self.trail))
+        let renewed = Self::enter(authenticated, self.okms_id(), Arc::clone(&self.trail))?;
+        Ok(Self { once: self.once.clone(), ..renewed })
     }
 
     /// Where to note what the request turns out to be.

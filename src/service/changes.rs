@@ -5,13 +5,13 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use super::{Caller, Secrets, keyring::DomainKeys, rows::UnderKeys};
+use super::{Caller, Once, Secrets, keyring::DomainKeys, rows::UnderKeys};
 use crate::{
     domain::{
         Error, SecretChange, SecretConfig, SecretData, SecretPath, SecretSnapshot, Wanted,
         json::Json,
     },
-    store::StoredSnapshot,
+    store::{Changed, Decision, OnceKey, StoredOutcome, StoredSnapshot},
 };
 
 /// The data of the version that a change adds.
@@ -32,7 +32,8 @@ impl NewData {
 
 impl Secrets {
     /// Lets `decide` change a secret, and seals the data of the version that its change adds. What it decides
-    /// on holds the versions `wanted`.
+    /// on holds the versions `wanted`. Where a version is to be added once, and was before, nothing is decided
+    /// and this gives what came of it then: whether the caller has the right to that is for whoever asks to see.
     pub(super) async fn change<F>(
         &self,
         caller: &Caller,
@@ -45,39 +46,54 @@ impl Secrets {
         F: Fn(&SecretSnapshot, &SecretPath) -> Result<SecretChange, Error> + Send + Sync + 'static,
     {
         let (okms_id, revision) = (caller.okms_id(), caller.revisions().keys);
-        let unit = Arc::new((path.clone(), wanted.clone(), data, decide));
+        let once = caller.wanted_once().filter(|_| !data.is_none()).map(|once| {
+            let key = once.key(caller, self.clock.now());
+            (Arc::clone(once), key)
+        });
+        let run = once.as_ref().map(|(_, key)| self.running.begin(key.hash));
+        let _run = run.transpose()?;
+        let unit = Arc::new((path.clone(), wanted.clone(), data, once, decide));
         for tries_left in (0..KEY_TRIES).rev() {
             let sealer = match unit.2.is_none() {
                 false => self.keyring.sealer(okms_id, revision).await?,
                 true => self.keyring.newest(okms_id, revision).await?,
             };
-            let (key_id, unit) = (sealer.key_id(), Arc::clone(&unit));
+            let (key_id, decided) = (sealer.key_id(), Arc::clone(&unit));
             let newer_keys = Arc::new(AtomicBool::new(false));
             let met_newer_keys = Arc::clone(&newer_keys);
             let decide = move |stored: &StoredSnapshot| {
-                let (path, wanted, data, decide) = &*unit;
+                let (path, wanted, data, once, decide) = &*decided;
                 met_newer_keys.store(!stored.is_under(sealer.keys()), Ordering::Release);
                 let snapshot = sealer.keys().verify_snapshot(path, stored, wanted)?;
                 let change = decide(&snapshot, path)?;
-                match data {
+                let outcome = once
+                    .as_ref()
+                    .map(|(once, key)| once.seal(key, &sealer, &stored.domain_config, &change));
+                let outcome = outcome.transpose()?;
+                let decision = match data {
                     NewData::None => sealer.prove(stored, change, None),
                     NewData::Whole(data) => sealer.prove(stored, change, Some(data)),
                     NewData::Merged(patch) => {
                         let data = sealer.keys().open_current(stored)?.merged(patch)?;
                         sealer.prove(stored, change, Some(&data))
                     }
-                }
+                };
+                Ok(Decision { outcome, ..decision? })
             };
             let (path, wanted) = (path.clone(), wanted.clone());
-            match self.store.change_secret(okms_id, path, wanted, key_id, decide).await {
-                Ok(Some(changed)) => {
-                    if let Some(version) = changed.1.new_version() {
+            let key = unit.3.as_ref().map(|(_, key)| key.clone());
+            match self.store.change_secret(okms_id, path, wanted, key_id, key, decide).await {
+                Ok(Changed::Done(domain_config, change)) => {
+                    if let Some(version) = change.new_version() {
                         caller.trail().note_version(version.id);
                     }
-                    return Ok(changed);
+                    return Ok((domain_config, change));
+                }
+                Ok(Changed::Before(outcome)) => {
+                    return self.done_before(caller, unit.3.as_ref(), &outcome).await;
                 }
                 // The key was destroyed since this request began.
-                Ok(None) => _ = self.keyring.reload(okms_id).await?,
+                Ok(Changed::KeyGone) => _ = self.keyring.reload(okms_id).await?,
                 // A key was made since, or there is none of that name.
                 Err(Error::Internal(_)) if newer_keys.load(Ordering::Acquire) && tries_left > 0 => {
                     self.keyring.reload(okms_id).await?;
@@ -86,6 +102,29 @@ impl Secrets {
             }
         }
         Err(Error::Unavailable("the keys of the domain change again and again".into()))
+    }
+
+    /// What came of a write that was done before.
+    async fn done_before(
+        &self,
+        caller: &Caller,
+        once: Option<&(Arc<Once>, OnceKey)>,
+        outcome: &StoredOutcome,
+    ) -> Result<(SecretConfig, SecretChange), Error> {
+        let absent =
+            || Error::Internal("what was to be done more than once was done before".into());
+        let (once, key) = once.ok_or_else(absent)?;
+        let mut keys = self.keyring.keys(caller.okms_id(), caller.revisions().keys).await?;
+        if keys.named(outcome.key_id).is_none() {
+            // Made since this request began.
+            keys = self.keyring.reload(caller.okms_id()).await?;
+        }
+        let (domain_config, change) = once.open(key, &keys, outcome)?;
+        if let Some(version) = change.new_version() {
+            caller.trail().note_version(version.id);
+        }
+        caller.trail().note_replay();
+        Ok((domain_config, change))
     }
 
     /// Reads rows, and has the keys that they are under: those may have changed since the request began.

@@ -26,9 +26,10 @@ use super::{
 };
 use crate::{
     crypto::{
-        DomainKey, Generation, KeyId, RootKey, RootKeyId, SealedData, StoreKey, VersionPlace,
+        DomainKey, Generation, KeyHash, KeyId, RootKey, RootKeyId, SealedData, SealedOutcome,
+        StoreKey, VersionPlace,
     },
-    domain::{Clock, Error, OkmsId},
+    domain::{Clock, Error, OkmsId, Timestamp},
     measure::{Finds, FindsMeasured, add, read},
     store::{DomainKeyring, KeyInsertion, NewKey, Store, StoredKey},
 };
@@ -545,6 +546,19 @@ impl Sealer {
         add(&self.keys.counts.domain_seals);
         self.key
             .seal(data, place)
+            .map_err(|_| Error::Unavailable("the system gives no randomness".into()))
+    }
+
+    /// Seals what came of a write; counted as any other seal.
+    pub(super) fn seal_outcome(
+        &self,
+        outcome: &[u8],
+        key: KeyHash,
+        created_at: Timestamp,
+    ) -> Result<SealedOutcome, Error> {
+        self.keys.uses_left.fetch_sub(1, Ordering::AcqRel);
+        self.key
+            .seal_outcome(outcome, key, created_at)
             .map_err(|_| Error::Unavailable("the system gives no randomness".into()))
     }
 }

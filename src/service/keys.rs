@@ -15,7 +15,7 @@ use crate::{
     domain::{Clock, Error, OkmsId, SecretPath, Timestamp, VersionId},
     store::{
         KeyUse, RewrappedVersions, Rewrapping, RootKeyRotation, RootKeySlot, Store, StoredKey,
-        StoredTokenKey, WrappedStoreKey,
+        StoredOutcome, StoredTokenKey, WrappedStoreKey,
     },
 };
 
@@ -146,6 +146,7 @@ impl Keys {
             for key in old.iter().rev() {
                 self.empty(okms_id, key.key_id, stored.revision, &mut report, &mut progress)
                     .await?;
+                self.rewrap_outcomes(okms_id, key.key_id, stored.revision).await?;
                 match self.store.destroy_key(okms_id, key.key_id).await? {
                     true => report.destroyed += 1,
                     false => report.pending = true,
@@ -347,6 +348,29 @@ impl Keys {
             after = done.more_after;
         }
         Ok(all)
+    }
+
+    /// Seals anew what is kept of writes that were to be done once.
+    async fn rewrap_outcomes(
+        &self,
+        okms_id: OkmsId,
+        from: KeyId,
+        revision: i64,
+    ) -> Result<(), Error> {
+        loop {
+            let sealer = self.keyring.sealer(okms_id, revision).await?;
+            let to = sealer.key_id();
+            let reseal = move |hash, stored: &StoredOutcome| {
+                let old = sealer.keys().named(stored.key_id).ok_or(CryptoError);
+                let opened =
+                    old.and_then(|key| key.open_outcome(&stored.sealed, hash, stored.created_at));
+                let Ok(opened) = opened else { return Ok(None) };
+                sealer.seal_outcome(&opened, hash, stored.created_at).map(Some)
+            };
+            if self.store.rewrap_outcomes(okms_id, from, to, reseal).await? == 0 {
+                return Ok(());
+            }
+        }
     }
 
     async fn newest(&self, okms_id: OkmsId) -> Result<StoredKey, Error> {

@@ -73,8 +73,17 @@ impl Secrets {
             rules::put(snapshot, path, cas, now)
         };
         let data = NewData::Whole(data);
-        let changed = self.change(caller, path.clone(), Wanted::Nothing, data, decide).await;
-        new_version(changed?.1)
+        let changed = self.change(caller, path.clone(), Wanted::Nothing, data, decide).await?.1;
+        // What was done before was not decided about now.
+        let (action, allowed) = match changed {
+            SecretChange::Insert { .. } => (Action::SecretCreate, may_create),
+            _ => (Action::VersionCreate, may_add),
+        };
+        *lock(&needed.action) = Some(action);
+        if !allowed {
+            return Err(Error::Forbidden(action.as_str()));
+        }
+        new_version(changed)
     }
 
     /// Writes a version that is the current one after a JSON merge patch (RFC 7396).

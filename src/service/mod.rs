@@ -11,6 +11,7 @@
 //! | `secrets` | the use cases of secrets, versions and a domain's defaults |
 //! | `kv2` | the same where the KV2 API set has rules of its own |
 //! | `changes` | how a secret is changed and read under keys that change meanwhile |
+//! | `idempotency` | writes that are done once, however often they are sent |
 //! | `listing` | the secrets that a caller may see, by pages |
 //! | `lookups` | turns to look tokens up that anybody may have made up |
 //! | `folders` | what stands in a folder of paths, as KV2 lists it |
@@ -39,6 +40,7 @@ mod credentials;
 mod cursors;
 mod domains;
 mod folders;
+mod idempotency;
 mod keyring;
 mod keys;
 mod kv2;
@@ -64,6 +66,7 @@ pub use self::{
     credentials::{Credentials, IssuedCredential, NewCredential, NewRegistration},
     domains::Domains,
     folders::{Folder, Unsent},
+    idempotency::Once,
     keyring::{KeyOperations, Keyring},
     keys::{KeyStatus, Keys, OtherRootKey, RewrapReport, RootKeyStatus},
     kv2::{NewVersionView, OpenedVersion},

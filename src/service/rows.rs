@@ -288,7 +288,7 @@ impl Sealer {
             incarnation: record.incarnation,
             state_changes: record.state_changes,
         });
-        Ok(Decision { change, secret, versions })
+        Ok(Decision { change, secret, versions, outcome: None })
     }
 
     /// A version under this key, whatever key it was under; nothing where it does not verify or open.

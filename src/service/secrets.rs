@@ -6,6 +6,7 @@ use super::{
     Caller, Keyring,
     changes::NewData,
     cursors::List,
+    idempotency::Running,
     turns::{
         CONCURRENT_LONG_LISTS, CONCURRENT_LONG_LISTS_OF_A_CALLER, CONCURRENT_LOOKS,
         CONCURRENT_LOOKS_OF_A_CALLER, Turns,
@@ -31,6 +32,8 @@ pub struct Secrets {
     pub(super) lists: Arc<Turns>,
     /// Turns to make a very long list, taken besides.
     pub(super) long_lists: Arc<Turns>,
+    /// What is to be done once, and is under way.
+    pub(super) running: Arc<Running>,
 }
 
 /// One page of a list, and how to come to the next one.
@@ -77,7 +80,7 @@ impl Secrets {
         let lists = Turns::new(CONCURRENT_LOOKS, CONCURRENT_LOOKS_OF_A_CALLER);
         let long_lists = Turns::new(CONCURRENT_LONG_LISTS, CONCURRENT_LONG_LISTS_OF_A_CALLER);
         let (lists, long_lists) = (Arc::new(lists), Arc::new(long_lists));
-        Self { store, keyring, clock, lists, long_lists }
+        Self { store, keyring, clock, lists, long_lists, running: Arc::default() }
     }
 
     /// Makes a secret with its first version.

@@ -121,6 +121,8 @@ impl Store {
                 // in which order a database follows the references from a domain is its own affair.
                 lock_domain(&mut tx.connection, &id).await?;
                 execute!(&mut tx.connection, "DELETE FROM secrets WHERE okms_id = $1", &id)?;
+                let sql = "DELETE FROM idempotency_keys WHERE okms_id = $1";
+                execute!(&mut tx.connection, sql, &id)?;
                 let sql = "DELETE FROM domains WHERE okms_id = $1";
                 let rows = execute!(&mut tx.connection, sql, &id)?;
                 // So that its keys leave the memory of every process.

@@ -316,9 +316,15 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError>
                 // isolation is what the row locks of this store are made for.
                 let sql = "SELECT set_config('statement_timeout', '20s', false), \
                            set_config('idle_in_transaction_session_timeout', '20s', false), \
-                           set_config('default_transaction_isolation', 'read committed', false)";
-                execute!(&mut Connection::Postgres(connection), sql)?;
-                Ok(())
+                           set_config('default_transaction_isolation', 'read committed', false), \
+                           pg_is_in_recovery()";
+                let connection = &mut Connection::Postgres(connection);
+                let row = fetch_optional!(connection, (String, String, String, bool), sql)?;
+                // A standby, which whoever leads to the primary has led to: what it has may be old.
+                match row.is_some_and(|(.., is_standby)| !is_standby) {
+                    true => Ok(()),
+                    false => Err(sqlx::Error::Protocol("the server is a standby".to_owned())),
+                }
             })
         })
         .after_release(|connection, _| {
@@ -429,6 +435,57 @@ macro_rules! holds_row {
 
 pub(super) use holds_row;
 
+/// Takes a name for the rest of the transaction, without waiting; `false` where another transaction has it. SQLite
+/// has one writer, who has them all. Whoever gets a name sees what those did who had it before.
+pub(super) async fn claim(
+    connection: &mut Connection<'_>,
+    name: &[u8; 32],
+) -> Result<bool, sqlx::Error> {
+    let Connection::Postgres(_) = connection else { return Ok(true) };
+    // Two names that begin with the same eight bytes would only be told apart too late: one is asked to try again.
+    let [a, b, c, d, e, f, g, h, ..] = *name;
+    let name = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let row = fetch_optional!(connection, (bool,), "SELECT pg_try_advisory_xact_lock($1)", name)?;
+    Ok(row.is_some_and(|(taken,)| taken))
+}
+
+/// The statement that removes some rows: those whose key a query finds. Rows that another transaction is at are
+/// passed over, and nobody waits.
+macro_rules! delete_some {
+    ($connection:expr, $table:literal, $key:literal, $rest:literal) => {
+        match &$connection {
+            $crate::store::Connection::Sqlite(_) => concat!(
+                "DELETE FROM ",
+                $table,
+                " WHERE ",
+                $key,
+                " IN (SELECT ",
+                $key,
+                " FROM ",
+                $table,
+                " ",
+                $rest,
+                ")"
+            ),
+            $crate::store::Connection::Postgres(_) => concat!(
+                "DELETE FROM ",
+                $table,
+                " WHERE ",
+                $key,
+                " IN (SELECT ",
+                $key,
+                " FROM ",
+                $table,
+                " ",
+                $rest,
+                " FOR UPDATE SKIP LOCKED)"
+            ),
+        }
+    };
+}
+
+pub(super) use delete_some;
+
 pub(super) fn migrations(files: &[(i64, &'static str, &'static str)]) -> Migrator {
     let migrations = files.iter().map(|(version, name, sql)| {
         let sql = sqlx::SqlSafeStr::into_sql_str(*sql);
@@ -455,7 +512,7 @@ macro_rules! migration {
     };
 }
 
-pub(super) const SQLITE_MIGRATIONS: [(i64, &str, &str); 8] = [
+pub(super) const SQLITE_MIGRATIONS: [(i64, &str, &str); 9] = [
     migration!("sqlite", 1, "0001_domains_credentials_secrets"),
     migration!("sqlite", 2, "0002_revisions"),
     migration!("sqlite", 3, "0003_policies"),
@@ -464,8 +521,9 @@ pub(super) const SQLITE_MIGRATIONS: [(i64, &str, &str); 8] = [
     migration!("sqlite", 6, "0006_row_authentication"),
     migration!("sqlite", 7, "0007_tokens"),
     migration!("sqlite", 8, "0008_token_key_ids"),
+    migration!("sqlite", 9, "0009_idempotency_keys"),
 ];
-pub(super) const POSTGRES_MIGRATIONS: [(i64, &str, &str); 8] = [
+pub(super) const POSTGRES_MIGRATIONS: [(i64, &str, &str); 9] = [
     migration!("postgres", 1, "0001_domains_credentials_secrets"),
     migration!("postgres", 2, "0002_revisions"),
     migration!("postgres", 3, "0003_policies"),
@@ -474,6 +532,7 @@ pub(super) const POSTGRES_MIGRATIONS: [(i64, &str, &str); 8] = [
     migration!("postgres", 6, "0006_row_authentication"),
     migration!("postgres", 7, "0007_tokens"),
     migration!("postgres", 8, "0008_token_key_ids"),
+    migration!("postgres", 9, "0009_idempotency_keys"),
 ];
 
 /// Readers of SQLite do not wait for each other; each costs a thread and a page cache. Four are

@@ -65,6 +65,7 @@ pub(super) fn is_disconnect(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             code.starts_with(POSTGRES_CONNECTION_CLASS)
                 || POSTGRES_SHUTDOWNS.contains(&code.as_ref())
+                || code == POSTGRES_READ_ONLY
         }),
         _ => false,
     }
@@ -95,10 +96,12 @@ const POSTGRES_CONNECTION_CLASS: &str = "08";
 /// Errors after which the server has closed the connection: admin_shutdown, crash_shutdown,
 /// cannot_connect_now, database_dropped, idle_session_timeout, idle_in_transaction_session_timeout
 const POSTGRES_SHUTDOWNS: [&str; 6] = ["57P01", "57P02", "57P03", "57P04", "57P05", "25P03"];
+/// read_only_sql_transaction: the server was the primary and is a standby now, so a new connection may lead to the
+/// one that has taken its place.
+const POSTGRES_READ_ONLY: &str = "25006";
 /// serialization_failure, deadlock_detected
 const SERIALIZATION_FAILURES: [&str; 2] = ["40001", "40P01"];
-/// Insufficient resources, operator intervention, system errors, read-only transaction (a standby),
-/// and wrong credentials.
-const POSTGRES_OUTAGES: [&str; 5] = ["53", "57", "58", "25006", "28"];
+/// Insufficient resources, operator intervention, system errors and wrong credentials.
+const POSTGRES_OUTAGES: [&str; 4] = ["53", "57", "58", "28"];
 /// BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN
 const SQLITE_OUTAGES: [i32; 6] = [5, 6, 8, 10, 13, 14];

@@ -204,7 +204,8 @@ impl Store {
                      (SELECT MAX(n.generation) FROM domain_keys n WHERE n.okms_id = $2) \
                      AND NOT EXISTS (SELECT 1 FROM secret_versions v WHERE v.key_id = $1) \
                      AND NOT EXISTS (SELECT 1 FROM secret_versions v WHERE v.mac_key_id = $1) \
-                     AND NOT EXISTS (SELECT 1 FROM secrets s WHERE s.key_id = $1)",
+                     AND NOT EXISTS (SELECT 1 FROM secrets s WHERE s.key_id = $1) \
+                     AND NOT EXISTS (SELECT 1 FROM idempotency_keys i WHERE i.key_id = $1)",
                     key_id.as_i64(),
                     okms_id.to_string()
                 )?;

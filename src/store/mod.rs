@@ -30,6 +30,7 @@
 //! | `secret_rows` | rows of secrets and versions, which prove themselves to whoever has keys |
 //! | `iam_rows` | rows of policies and groups, readable or not |
 //! | `unproven` | rows of a time before they did |
+//! | `idempotency` | what was answered to writes that are to be done once |
 //! | `domains`, `keys`, `root_keys`, `credentials`, `tokens`, `token_keys`, `policies`, `secrets`, `secret_changes` | statements, one file per resource |
 
 mod cleaning;
@@ -39,6 +40,7 @@ mod domains;
 mod engine;
 mod error;
 mod iam_rows;
+mod idempotency;
 mod joined_reads;
 mod key_uses;
 mod keys;
@@ -73,6 +75,7 @@ pub use self::{
     domains::UnreadableDomain,
     engine::{DatabaseUrl, DatabaseUrlError},
     iam_rows::{MemberRow, RowHandle, StoredIam, StoredMember, StoredPolicy},
+    idempotency::{OnceKey, StoredOutcome},
     key_uses::{KeyUse, Rewrapped, RewrappedVersions, Rewrapping, StaleSecret},
     keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
     measures::{Connections, KeyMeasures, StoreMeasures, WriterMeasures},
@@ -80,7 +83,7 @@ pub use self::{
     restoration::Restoration,
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     row_cache::Looked,
-    secret_changes::{Decision, SecretProof, VersionProof},
+    secret_changes::{Changed, Decision, SecretProof, VersionProof},
     secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
     snapshot::{Copied, Snapshot},
     tables::CopiedValue,

@@ -6,6 +6,7 @@ use super::{
     Connection, KeyId, Store, StoreError, StoredSnapshot, StoredVersion,
     connection::{execute, fetch_all, fetch_optional},
     engine::lock_secret,
+    idempotency::{Earlier, OnceKey, StoredOutcome, find_earlier, keep},
     pipeline,
     row_cache::SecretKey,
     secret_rows::{
@@ -15,7 +16,7 @@ use super::{
     transaction::{About, Tx, defer},
 };
 use crate::{
-    crypto::{Incarnation, RowMac, SealedData, StateChanges},
+    crypto::{Incarnation, RowMac, SealedData, SealedOutcome, StateChanges},
     domain::{
         Error, NewVersion, OkmsId, Secret, SecretChange, SecretConfig, SecretPath, Timestamp,
         Version, VersionId, Wanted,
@@ -31,6 +32,19 @@ pub struct Decision {
     pub secret: Option<SecretProof>,
     /// For the rows of versions that the change writes, in its order.
     pub versions: Vec<VersionProof>,
+    /// Of a change that is to be done once: what is kept of it, sealed with the same key.
+    pub outcome: Option<SealedOutcome>,
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub enum Changed {
+    /// It is written; with the domain's defaults.
+    Done(SecretConfig, SecretChange),
+    /// It was to be done once, and was done before.
+    Before(StoredOutcome),
+    /// Nothing: the key that it was begun with has been destroyed, and another process has a newer one.
+    KeyGone,
 }
 
 /// What is written beside a secret.
@@ -63,7 +77,7 @@ impl Store {
     ///
     /// When storage fails.
     pub async fn delete_secret(&self, okms_id: OkmsId, path: SecretPath) -> Result<bool, Error> {
-        let about = About { secret: (okms_id, path.clone()), key_id: None };
+        let about = About { secret: (okms_id, path.clone()), key_id: None, is_repeatable: false };
         self.write_about(about, move |tx| {
             let path = path.clone();
             Box::pin(async move {
@@ -81,40 +95,52 @@ impl Store {
     /// Changes a secret: reads it under lock, asks `decide` what is to be written, and writes that as
     /// one whole.
     ///
-    /// Gives the domain's defaults and what it wrote. The snapshot holds the versions that are wanted here,
-    /// and none of it is verified. `decide` may be asked again after a conflict; what it seals and proves is
-    /// under the key `key_id`.
+    /// The snapshot holds the versions that are wanted here, and none of it is verified. `decide` may be asked
+    /// again after a conflict; what it seals and proves is under the key `key_id`.
     ///
-    /// Gives nothing, and does nothing, where that key has been destroyed: another process has a newer
-    /// one.
+    /// One that is to be done `once` keeps what came of it in the same transaction, and does nothing where that
+    /// was kept before.
     ///
     /// # Errors
     ///
-    /// What `decide` refuses with; [`Error::DomainNotFound`]; or when storage fails.
+    /// What `decide` refuses with; [`Error::DomainNotFound`]; [`Error::Idempotency`] where another process is at
+    /// the same one, or its caller has too many; or when storage fails.
     pub async fn change_secret<F>(
         &self,
         okms_id: OkmsId,
         path: SecretPath,
         wanted: Wanted,
         key_id: KeyId,
+        once: Option<OnceKey>,
         decide: F,
-    ) -> Result<Option<(SecretConfig, SecretChange)>, Error>
+    ) -> Result<Changed, Error>
     where
         F: Fn(&StoredSnapshot) -> Result<Decision, Error> + Send + Sync + 'static,
     {
-        let about = About { secret: (okms_id, path), key_id: Some(key_id) };
-        let unit = std::sync::Arc::new((about.secret.clone(), wanted, decide));
+        let (secret, is_repeatable) = ((okms_id, path), once.is_some());
+        let unit = std::sync::Arc::new((secret.clone(), wanted, once, decide));
+        let about = About { secret, key_id: Some(key_id), is_repeatable };
         self.write_about(about, move |tx| {
             let unit = std::sync::Arc::clone(&unit);
             Box::pin(async move {
-                let (secret, wanted, decide) = &*unit;
-                let snapshot = snapshot(tx, secret, wanted, key_id).await?;
-                let Some((secret_id, snapshot)) = snapshot else { return Ok(None) };
-                let decision = decide(&snapshot)?;
+                let (secret, wanted, once, decide) = &*unit;
                 let okms_id = &*secret.0.to_string();
+                let mut number = 0;
+                if let Some(once) = once {
+                    match find_earlier(tx, okms_id, once).await? {
+                        Earlier::Done(outcome) => return Ok(Changed::Before(outcome)),
+                        Earlier::None { next } => number = next,
+                    }
+                }
+                let snapshot = snapshot(tx, secret, wanted, key_id).await?;
+                let Some((secret_id, snapshot)) = snapshot else { return Ok(Changed::KeyGone) };
+                let decision = decide(&snapshot)?;
                 let place = Place { okms_id, secret_id, key_id };
                 apply(tx, &place, &decision).await?;
-                Ok(Some((snapshot.domain_config, decision.change)))
+                if let (Some(once), Some(outcome)) = (once, &decision.outcome) {
+                    keep(tx, okms_id, once, number, key_id, outcome).await?;
+                }
+                Ok(Changed::Done(snapshot.domain_config, decision.change))
             })
         })
         .await

@@ -39,7 +39,7 @@ pub(super) enum ColumnKind {
 }
 
 /// The tables that a copy of the store holds; what a row refers to comes before it.
-pub(super) const TABLES: [&str; 11] = [
+pub(super) const TABLES: [&str; 12] = [
     "store_keys",
     "domains",
     "domain_keys",
@@ -48,6 +48,7 @@ pub(super) const TABLES: [&str; 11] = [
     "tokens",
     "secrets",
     "secret_versions",
+    "idempotency_keys",
     "policies",
     "group_members",
     "revisions",

@@ -37,6 +37,9 @@ pub(super) struct About {
     pub(super) secret: SecretKey,
     /// With what key it reads a snapshot, where it does.
     pub(super) key_id: Option<KeyId>,
+    /// Whether it finds out by itself that it was done before: then it is run again where a connection ends and
+    /// nobody knows whether its commit came to pass.
+    pub(super) is_repeatable: bool,
 }
 
 /// Work that is done as a whole or not at all.
@@ -124,7 +127,9 @@ impl Store {
             Engine::Postgres(connections) => {
                 // In a task of its own: a caller that goes away must not leave a transaction half
                 // begun on a connection that others will use.
-                let work = tokio::spawn(write_in_postgres(connections.clone(), unit));
+                let is_repeatable = about.is_some_and(|about| about.is_repeatable);
+                let work =
+                    tokio::spawn(write_in_postgres(connections.clone(), is_repeatable, unit));
                 let ended = |_| Error::Internal("a unit of work panicked".into());
                 work.await.map_err(ended)?
             }
@@ -132,7 +137,11 @@ impl Store {
     }
 }
 
-async fn write_in_postgres<T, F>(connections: Shelf<Postgres>, unit: F) -> Result<T, Error>
+async fn write_in_postgres<T, F>(
+    connections: Shelf<Postgres>,
+    is_repeatable: bool,
+    unit: F,
+) -> Result<T, Error>
 where
     F: for<'a, 'c> Fn(&'a mut Tx<'c>) -> BoxFuture<'a, Result<T, StoreError>> + Send + Sync,
 {
@@ -140,32 +149,41 @@ where
     let mut dead_left = DEAD_CONNECTION_TRIES;
     loop {
         let mut connection = connections.take().await.map_err(StoreError::Sql)?;
-        match run_in_postgres(&mut connection, &unit).await {
-            Err(Failure::NotBegun(error)) if error.is_disconnect() && dead_left > 0 => {
-                connection.discard();
-                dead_left -= 1;
-            }
-            Err(Failure::Undone(error)) if error.is_conflict() && conflicts_left > 0 => {
-                conflicts_left -= 1;
-            }
+        let failure = match run_in_postgres(&mut connection, &unit).await {
             Ok(done) => {
                 connection.lay_back();
                 return Ok(done);
             }
-            Err(Failure::Undone(error)) if error.is_conflict() => {
+            Err(failure) => failure,
+        };
+        let is_open = matches!(failure, Failure::Uncommitted(_));
+        let (Failure::Undone(error) | Failure::Uncommitted(error)) = failure;
+        if error.is_disconnect() || is_open {
+            // Whatever comes next, it is on another connection.
+            connection.discard();
+        }
+        if error.is_disconnect() {
+            if dead_left == 0 || (is_open && !is_repeatable) {
+                return Err(error.into());
+            }
+            dead_left -= 1;
+        } else if error.is_conflict() {
+            if conflicts_left == 0 {
                 return Err(StoreError::Overtaken.into());
             }
-            Err(Failure::NotBegun(error) | Failure::Undone(error)) => return Err(error.into()),
+            conflicts_left -= 1;
+        } else {
+            return Err(error.into());
         }
     }
 }
 
-/// Why a transaction did not happen.
+/// Why a transaction did not happen, or may not have.
 enum Failure {
-    /// The server never saw the unit of work.
-    NotBegun(StoreError),
-    /// It was rolled back, or its commit was not confirmed.
+    /// It had no effect: its commit was never asked for, or refused.
     Undone(StoreError),
+    /// Its commit was asked for, and not confirmed.
+    Uncommitted(StoreError),
 }
 
 async fn run_in_postgres<T, F>(connection: &mut sqlx::PgConnection, unit: &F) -> Result<T, Failure>
@@ -175,11 +193,20 @@ where
     use sqlx::Connection as _;
 
     let begun = connection.begin().await;
-    let mut transaction = begun.map_err(|error| Failure::NotBegun(error.into()))?;
+    let mut transaction = begun.map_err(|error| Failure::Undone(error.into()))?;
     let mut tx = Tx::new(Connection::Postgres(&mut transaction));
-    // Where the unit fails, dropping the transaction rolls it back.
-    let done = unit(&mut tx).await.map_err(Failure::Undone)?;
-    transaction.commit().await.map_err(|error| Failure::Undone(error.into()))?;
+    let done = match unit(&mut tx).await {
+        Ok(done) => done,
+        Err(error) => {
+            // Now, not when the connection is next used: somebody may wait for its locks. Where there is no
+            // connection any more, the server does it.
+            if !error.is_disconnect() {
+                let _ = transaction.rollback().await;
+            }
+            return Err(Failure::Undone(error));
+        }
+    };
+    transaction.commit().await.map_err(|error| Failure::Uncommitted(error.into()))?;
     Ok(done)
 }
 

@@ -34,3 +34,6 @@ pub const OTHER_MOUNT: i64 = 50_413_570;
 pub const TOKENS_OFF: i64 = 50_475_012;
 pub const NO_TOKENS: i64 = 50_479_106;
 pub const TOO_MANY_REQUESTS: i64 = 50_434_049;
+pub const KEY_IN_PROGRESS: i64 = 50_438_146;
+pub const KEY_REUSED: i64 = 50_405_382;
+pub const TOO_MANY_KEYS: i64 = 50_434_050;

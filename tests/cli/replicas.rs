@@ -1,9 +1,12 @@
 //! Two servers, each a process of its own, on one PostgreSQL.
 
-use std::net::{TcpListener, TcpStream};
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+};
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     client::{Answer, Client, tls_config},
@@ -70,12 +73,76 @@ async fn two_processes_on_one_postgres_are_one_service() {
     clients[1].put(&config, r#"{"casRequired":true}"#).await.ok();
     clients[0].put(&a, r#"{"version":{"data":{}}}"#).await.error(400, 17_137_664 + 10);
 
-    // A revocation, by a third process, counts in both on connections that are open.
+    // What a third process changes counts in both at their next request: policies, domains, keys and tokens.
+    let act = |arguments: &[&str]| {
+        let mut command = okmsd(cwd, &[arguments, &["--data-dir", "certs/dev"]].concat());
+        let output = command.env("OKMSD_DATABASE", &url).output().expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let make = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&act(&[arguments, &["--format", "json"]].concat())).expect("JSON")
+    };
+    let bases = [trial.variable("OKMS_ENDPOINT").to_owned(), format!("https://localhost:{port}")];
+    let both = |identity: Option<(&str, &str)>| {
+        bases.clone().map(|base| Client::new(&base, tls_config(&ca, identity)))
+    };
+    let with = |made: &Value| {
+        let file = |name: &str| read(made["files"][name].as_str().expect("a file").as_ref());
+        both(Some((&file("certificate"), &file("privateKey"))))
+    };
+    let domain = trial.variable("OKMS_ID");
+    let (user, account) = ("urn:v1:eu:identity:user:dev/deploy", "urn:v1:eu:identity:account:dev");
+    let credential = ["credential", "create", "--name", "x", "--domain"];
+    let users = with(&make(&[&credential[..], &[domain, "--identity", user]].concat()));
+    let policy = json!({
+        "name": "p",
+        "identities": [user],
+        "resources": [{ "urn": format!("urn:v1:eu:resource:okms:{domain}/secret/a") }],
+        "permissions": { "allow": [{ "action": "okms:apikms:secret/get" }] },
+    });
+    fs::write(cwd.join("policy.json"), policy.to_string()).expect("a file");
+    for _ in 0..2 {
+        for client in &users {
+            client.get(&a).await.error(403, 16_924_673);
+        }
+        act(&["policy", "apply", "-f", "policy.json"]);
+        for client in &users {
+            client.get(&a).await.ok();
+        }
+        act(&["policy", "delete", "p"]);
+    }
+    let new = make(&["domain", "create", "--name", "new"]);
+    let new = new["okmsId"].as_str().expect("an id");
+    let members = with(&make(&[&credential[..], &[new, "--identity", account]].concat()));
+    for client in &members {
+        client.get(&format!("/api/{new}/v2/secret")).await.ok();
+    }
+    for (round, client) in clients[..2].iter().enumerate() {
+        act(&["key", "rotate-domain", domain]);
+        let version = json!({ "data": { "round": round } });
+        client.post(&format!("{a}/version?cas={}", round + 4), version).await.ok();
+        for client in &clients[..2] {
+            let found = client.get(&format!("{a}?includeData=true")).await.ok();
+            assert_eq!(found["version"]["data"]["round"], round);
+        }
+    }
+    let token = ["token", "create", "--identity", account, "--description", "x"];
+    let token = make(&[&token[..], &["--valid-for", "1h", "--okms-id", domain]].concat());
+    let holders = both(None);
+    let headers = [("x-vault-token", token["token"].as_str().expect("a token"))];
+    for client in &holders {
+        client.page(&secrets, &headers).await.ok();
+    }
+    act(&["token", "revoke", token["id"].as_str().expect("an id")]);
+    for client in &holders {
+        client.page(&secrets, &headers).await.error(401, 50_475_011);
+    }
+
+    // A revocation counts on connections that are open.
     let file = trial.variable("OKMS_CERT").rsplit('/').next().expect("a name").to_owned();
     let id = file.strip_suffix("_certificate.pem").expect("the credential's id");
-    let mut revoke = okmsd(cwd, &["credential", "revoke", id, "--data-dir", "certs/dev"]);
-    let revoked = revoke.env("OKMSD_DATABASE", &url).output().expect("the binary runs");
-    assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
+    act(&["credential", "revoke", id]);
     for client in &clients {
         client.get(&a).await.error(401, 50_475_011);
     }

@@ -288,7 +288,7 @@ impl Server {
             Database::Postgres(_) => Engine::Postgres,
         };
         let (clock, authority) = (self.clock.clone(), self.authority.clone());
-        let (limits, audit) = (Limits::default(), Arc::new(private_folder()));
+        let (limits, audit) = ((Limits::default(), unlimited()), Arc::new(private_folder()));
         let database = Arc::new(database);
         Self::start_on(engine, database, clock, authority, root_key, None, limits, audit, true)
             .await

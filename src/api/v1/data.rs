@@ -19,9 +19,9 @@ use crate::{
     api::{
         ApiState,
         body::JsonAnswer,
-        docs::{DepthParam, KvVersionParam, OkmsIdParam, PathParam},
+        docs::{DepthParam, KvVersionParam, OkmsIdParam, OnceParam, PathParam},
         envelope::RequestId,
-        error::{BodyErrorResponses, ErrorResponses, OtherErrorResponses},
+        error::{BodyErrorResponses, ErrorResponses, OnceErrorResponses, OtherErrorResponses},
         extract::OwnDomain,
         query::KvReadQuery,
     },
@@ -66,12 +66,13 @@ pub(super) async fn read(
     path = "/secret/data/{path}",
     operation_id = "PostSecretRequest",
     tag = "KV2 API",
-    params(OkmsIdParam, PathParam),
+    params(OkmsIdParam, PathParam, OnceParam),
     request_body = PostSecretRequest,
     responses(
         (status = 200, description = "The new version", body = PostSecretResponse),
         ErrorResponses,
-        BodyErrorResponses
+        BodyErrorResponses,
+        OnceErrorResponses
     ),
     extensions(("x-iam-actions" = json!([
         "okms:apikms:secret/create",
@@ -98,7 +99,7 @@ pub(super) async fn write(
     path = "/secret/data/{path}",
     operation_id = "PatchSecretRequest",
     tag = "KV2 API",
-    params(OkmsIdParam, PathParam),
+    params(OkmsIdParam, PathParam, OnceParam),
     request_body(content(
         (PostSecretRequest = "application/merge-patch+json"),
         (PostSecretRequest = "application/json")
@@ -107,7 +108,8 @@ pub(super) async fn write(
         (status = 200, description = "The new version", body = PatchSecretResponse),
         (status = 404, description = "There is no such version, or it is deleted or destroyed", body = PatchErrorResponseWithMetadata),
         OtherErrorResponses,
-        BodyErrorResponses
+        BodyErrorResponses,
+        OnceErrorResponses
     ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/version/create"])))
 )]

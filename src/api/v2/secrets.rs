@@ -15,8 +15,8 @@ use crate::{
     api::{
         ApiState,
         body::{JsonAnswer, JsonBody},
-        docs::{CasParam, OkmsIdParam, PageParams, PathParam, ReadParams},
-        error::{ApiError, BodyErrorResponses, ErrorResponse, ErrorResponses},
+        docs::{CasParam, OkmsIdParam, OnceParam, PageParams, PathParam, ReadParams},
+        error::{ApiError, BodyErrorResponses, ErrorResponse, ErrorResponses, OnceErrorResponses},
         extract::OwnDomain,
         paging::{PageRequest, page_answer},
         query::{CasQuery, NoQuery, ReadQuery},
@@ -61,11 +61,16 @@ pub(super) async fn list(
     path = "/secret",
     operation_id = "PostSecretV2",
     tag = "Secret API",
-    params(OkmsIdParam),
+    params(OkmsIdParam, OnceParam),
     request_body = PostSecretV2Request,
     responses(
         (status = 200, description = "The new secret", body = WrittenSecretV2Response),
-        (status = 409, description = "There is a secret at this path already", body = ErrorResponse),
+        (
+            status = 409,
+            description = "There is a secret at this path already, or a request with this Idempotency-Key is under way",
+            body = ErrorResponse
+        ),
+        (status = 422, description = "The Idempotency-Key was used for another request", body = ErrorResponse),
         ErrorResponses,
         BodyErrorResponses
     ),
@@ -120,12 +125,13 @@ pub(super) async fn read(
     path = "/secret/{path}",
     operation_id = "PutSecretV2",
     tag = "Secret API",
-    params(OkmsIdParam, PathParam, CasParam),
+    params(OkmsIdParam, PathParam, CasParam, OnceParam),
     request_body = PutSecretV2Request,
     responses(
         (status = 200, description = "The secret as it is now", body = WrittenSecretV2Response),
         ErrorResponses,
-        BodyErrorResponses
+        BodyErrorResponses,
+        OnceErrorResponses
     ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/version/create", "okms:apikms:secret/updateMetadata"])))
 )]

@@ -11,8 +11,8 @@ use crate::{
     api::{
         ApiState,
         body::{JsonAnswer, JsonBody},
-        docs::{CasParam, DataParam, OkmsIdParam, PageParams, PathParam, VersionParam},
-        error::{ApiError, BodyErrorResponses, ErrorResponses},
+        docs::{CasParam, DataParam, OkmsIdParam, OnceParam, PageParams, PathParam, VersionParam},
+        error::{ApiError, BodyErrorResponses, ErrorResponses, OnceErrorResponses},
         extract::OwnDomain,
         paging::{PageRequest, page_answer},
         query::{CasQuery, NoQuery, ReadQuery},
@@ -58,12 +58,13 @@ pub(super) async fn list(
     path = "/secret/{path}/version",
     operation_id = "PostSecretVersionV2",
     tag = "Secret API",
-    params(OkmsIdParam, PathParam, CasParam),
+    params(OkmsIdParam, PathParam, CasParam, OnceParam),
     request_body = PostSecretVersionV2Request,
     responses(
         (status = 200, description = "The new version, without data", body = SecretV2Version),
         ErrorResponses,
-        BodyErrorResponses
+        BodyErrorResponses,
+        OnceErrorResponses
     ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/version/create"])))
 )]
@@ -89,12 +90,13 @@ pub(super) async fn create(
     path = "/secret/{path}/version",
     operation_id = "PutNewSecretVersionV2",
     tag = "Secret API",
-    params(OkmsIdParam, PathParam, CasParam),
+    params(OkmsIdParam, PathParam, CasParam, OnceParam),
     request_body = PostSecretVersionV2Request,
     responses(
         (status = 200, description = "The new version, without data", body = SecretV2Version),
         ErrorResponses,
-        BodyErrorResponses
+        BodyErrorResponses,
+        OnceErrorResponses
     ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/version/create"])))
 )]

@@ -164,7 +164,7 @@ async fn a_batch_is_one_transaction_until_a_unit_spoils_it() {
 
 fn about(path: &str) -> About {
     let secret = (OkmsId::new(uuid::Uuid::nil()), SecretPath::parse(path).unwrap());
-    About { secret, key_id: None }
+    About { secret, key_id: None, is_repeatable: false }
 }
 
 /// Writes a number with those of other units.
@@ -257,10 +257,11 @@ async fn look(store: &Store, (okms_id, path): (OkmsId, SecretPath)) -> Result<bo
     let (saw, seen) = std::sync::mpsc::channel();
     let decide = move |snapshot: &StoredSnapshot| {
         saw.send(snapshot.secret.is_some()).unwrap();
-        Ok(Decision { change: SecretChange::Keep(Vec::new()), secret: None, versions: Vec::new() })
+        let change = SecretChange::Keep(Vec::new());
+        Ok(Decision { change, secret: None, versions: Vec::new(), outcome: None })
     };
     let key_id = KeyId::from_stored(1);
-    store.change_secret(okms_id, path, Wanted::Nothing, key_id, decide).await?;
+    store.change_secret(okms_id, path, Wanted::Nothing, key_id, None, decide).await?;
     Ok(seen.try_iter().last().unwrap())
 }
 

@@ -110,6 +110,16 @@ fn the_document_says_what_it_is() {
     assert!(!document.to_string().contains("\"license\""));
 }
 
+/// The operations that make a version, and may be asked to do so once.
+const MAKE_VERSIONS: [&str; 6] = [
+    "PostSecretV2",
+    "PutSecretV2",
+    "PostSecretVersionV2",
+    "PutNewSecretVersionV2",
+    "PostSecretRequest",
+    "PatchSecretRequest",
+];
+
 #[test]
 fn every_operation_is_described_and_says_how_it_fails() {
     let document = document();
@@ -123,8 +133,14 @@ fn every_operation_is_described_and_says_how_it_fails() {
         if operation.body_schema().is_some() {
             statuses.extend(["408", "413", "415"]);
         }
-        if id == "PostSecretV2" {
-            statuses.push("409");
+        let is_once = operation.value["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|parameter| parameter["name"] == "Idempotency-Key");
+        assert_eq!(is_once, MAKE_VERSIONS.contains(&id), "{id}");
+        if is_once {
+            statuses.extend(["409", "422"]);
         }
         statuses.extend(match id {
             "PostSecretMetadata" | "PatchSecretMetadata" => ["200", "204"].as_slice(),
@@ -193,6 +209,10 @@ fn every_parameter_is_described_and_bounded() {
             json!({"type": "integer", "minimum": 10, "maximum": 500, "default": 100}),
         ),
         ("X-Pagination-Cursor", json!({"type": "string"})),
+        (
+            "Idempotency-Key",
+            json!({"type": "string", "pattern": r#"^"([ !#-\[\]-~]|\\["\\]){1,255}"$"#}),
+        ),
         ("mount", json!({"type": "string"})),
         ("path", json!({"type": "string", "pattern": "^[a-zA-Z0-9_.:/=@%-]+$"})),
     ] {
@@ -200,7 +220,7 @@ fn every_parameter_is_described_and_bounded() {
             assert_eq!(&seen[name][keyword], expected, "{name}");
         }
     }
-    assert_eq!(seen.len(), 11, "{:?}", seen.keys());
+    assert_eq!(seen.len(), 12, "{:?}", seen.keys());
 }
 
 #[test]

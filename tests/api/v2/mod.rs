@@ -4,6 +4,7 @@ mod bodies;
 mod central;
 mod config;
 mod lifetimes;
+mod once;
 mod paging;
 mod paths;
 mod pruning;
