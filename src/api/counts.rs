@@ -105,7 +105,7 @@ const OTHER: &str = "other";
 /// In the place of a status.
 const ABANDONED: &str = "abandoned";
 /// The statuses of our answers.
-const STATUSES: [(u16, &str); 14] = [
+const STATUSES: [(u16, &str); 15] = [
     (200, "200"),
     (204, "204"),
     (400, "400"),
@@ -117,6 +117,7 @@ const STATUSES: [(u16, &str); 14] = [
     (409, "409"),
     (413, "413"),
     (415, "415"),
+    (422, "422"),
     (429, "429"),
     (500, "500"),
     (503, "503"),
