@@ -62,7 +62,9 @@ pub(super) fn written(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
         value.get(scheme..).unwrap_or_default().trim_ascii()
     });
     let vault = headers.get(X_VAULT_TOKEN).map(|value| value.as_bytes().trim_ascii());
-    [bearer, vault.filter(|token| Some(*token) != bearer)].into_iter().flatten()
+    let tokens = [bearer, vault.filter(|token| Some(*token) != bearer)];
+    // An empty header says nothing: all who send one would count as one caller.
+    tokens.into_iter().flatten().filter(|token| !token.is_empty())
 }
 
 /// Takes the token of a request out of its headers.
@@ -107,3 +109,24 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>
 
 const NO_BEARER: &str = "the Authorization header holds no bearer token";
 const X_VAULT_TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_tells_callers_apart_unless_it_is_empty() {
+        let found = |pairs: &[(&HeaderName, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            written(&headers).map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
+        let (bearer, vault) = (&header::AUTHORIZATION, &X_VAULT_TOKEN);
+        assert!(found(&[]).is_empty());
+        assert!(found(&[(bearer, "Bearer "), (vault, " ")]).is_empty());
+        assert_eq!(found(&[(bearer, "Bearer a"), (vault, "a")]), [b"a"]);
+        assert_eq!(found(&[(bearer, "Bearer a"), (vault, "b")]), [b"a", b"b"]);
+    }
+}

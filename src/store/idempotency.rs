@@ -50,7 +50,7 @@ pub(super) enum Earlier {
     },
 }
 
-/// Looks for what came of a write before, and removes some of what is over.
+/// Looks for what came of a write before.
 pub(super) async fn find_earlier(
     tx: &mut Tx<'_>,
     okms_id: &str,
@@ -74,13 +74,16 @@ pub(super) async fn find_earlier(
         return Ok(Earlier::Done(row.outcome()));
     }
     let caller = &once.caller.as_bytes()[..];
-    let sql = "SELECT (SELECT MIN(number) FROM idempotency_keys WHERE okms_id = $1 AND caller = $2), \
-               (SELECT MAX(number) FROM idempotency_keys WHERE okms_id = $1 AND caller = $2)";
-    let row = fetch_optional!(&mut *connection, (Option<i64>, Option<i64>), sql, okms_id, caller)?;
-    let (Some(first), Some(last)) = row.unwrap_or_default() else {
+    let sql = "SELECT number, created_at, \
+               (SELECT MAX(number) FROM idempotency_keys WHERE okms_id = $1 AND caller = $2) \
+               FROM idempotency_keys WHERE okms_id = $1 AND caller = $2 ORDER BY number LIMIT 1";
+    let row = fetch_optional!(&mut *connection, (i64, i64, i64), sql, okms_id, caller)?;
+    let Some((first, first_created_at, last)) = row else {
         return Ok(Earlier::None { next: 1 });
     };
-    if last.saturating_sub(first) >= MAX_KEYS_OF_CALLER {
+    // Where the first is over, there are fewer that are not, and the write removes more of those that are than it
+    // adds.
+    if first_created_at > over && last.saturating_sub(first) >= MAX_KEYS_OF_CALLER {
         return Err(Error::Idempotency(IdempotencyError::TooMany).into());
     }
     Ok(Earlier::None { next: last.saturating_add(1) })

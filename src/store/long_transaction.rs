@@ -29,7 +29,8 @@ impl LongTransaction {
         match engine {
             Engine::Sqlite { readers, .. } => {
                 let pool = SqlitePoolOptions::new().max_connections(1);
-                let pool = pool.connect_with((*readers.connect_options()).clone()).await?;
+                let options = (*readers.connect_options()).clone().row_buffer_size(ROWS_AHEAD);
+                let pool = pool.connect_with(options).await?;
                 Ok(Self::Sqlite(pool.begin().await?))
             }
             Engine::Postgres(connections) => {
@@ -117,3 +118,7 @@ async fn unhurried(options: PgConnectOptions) -> Result<Pool<Postgres>, sqlx::Er
     });
     pool.connect_with(options).await
 }
+
+/// Rows that SQLite reads before they are asked for: each may hold the data of a version, so they are what a copy has
+/// in memory.
+const ROWS_AHEAD: usize = 50;

@@ -50,6 +50,9 @@ fn table() -> Vec<(&'static str, Kind)> {
             Own(the_making_of_a_servers_files_leaves_two_lines_with_its_outcome_and_no_secret),
         ),
         ("healthcheck", Silent("asks the server alone, as anybody can", Some(NOBODY), 1)),
+        ("export", Silent("is a client of a server, whose log has each request", None, 2)),
+        ("import file", Silent("is a client of a server, whose log has each request", None, 2)),
+        ("import vault", Silent("is a client of a server, whose log has each request", None, 2)),
         // Without the name of a shell it is not understood, and with one it prints.
         ("completions", Silent("prints what is in the program", None, 2)),
         ("config example", Silent("prints what is in the program", None, 0)),

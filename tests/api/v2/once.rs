@@ -392,6 +392,10 @@ async fn a_caller_has_so_many_keys_at_the_most(server: Server) {
     let other = server.client(Some((&issued.credential.certificate_pem, &key)));
     let body = json!({ "data": {} });
     send(&other, Method::POST, &domain.secret("a/version"), "1", &body).await.ok();
+    // Nobody else writes, and after a day the caller goes on.
+    server.clock.advance(DAY);
+    assert!(!is_replay(&add(&domain, "a", "4", "v").await));
+    assert_eq!(kept(&server).await, 1);
 }
 
 async fn without_the_header_nothing_is_kept(server: Server) {
