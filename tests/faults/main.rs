@@ -7,6 +7,7 @@ mod audit_trail;
 #[path = "../support/client.rs"]
 mod client;
 mod cluster;
+mod disk;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../cli/harness.rs"]
 mod harness;
@@ -18,4 +19,8 @@ mod postgres;
 #[path = "../support/random.rs"]
 mod random;
 mod site;
+mod storage;
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../support/tools.rs"]
+mod tools;
 mod writers;
