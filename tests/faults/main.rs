@@ -6,6 +6,7 @@ mod audit_trail;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/client.rs"]
 mod client;
+mod clock;
 mod cluster;
 mod disk;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
