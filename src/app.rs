@@ -3,6 +3,7 @@
 //! The command line and the tests start the same thing here; only where keys, certificates, time and
 //! sockets come from differs.
 
+mod clock_watch;
 mod observed;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -84,6 +85,7 @@ impl RunningApp {
         let (store, keyring, clock) = (options.store, options.keyring, options.clock);
         let mut background = JoinSet::new();
         let credentials = Credentials::new(store.clone(), clock.clone());
+        background.spawn(clock_watch::watch_clock(clock.clone()));
         background.spawn(warn_of_expiry(tls.clone(), credentials, clock.clone()));
         let keys = Keys::new(store.clone(), keyring.clone(), clock.clone());
         let (shutdown, told) = watch::channel(false);

@@ -49,7 +49,7 @@ pub fn update(
     let secret = snapshot.secret.as_ref().ok_or(Error::SecretNotFound)?;
     let mut secret = patched(secret, metadata);
     check_and_set(&secret, &snapshot.domain_config, cas)?;
-    secret.updated_at = now;
+    secret.updated_at = touched(&secret, now);
     if !writes_data {
         return Ok(SecretChange::Update { secret, version: None, prune_through: None });
     }
@@ -117,7 +117,7 @@ pub fn put_metadata(
         return SecretChange::Insert { secret: new_secret(path, metadata, now), version: None };
     };
     SecretChange::Update {
-        secret: Secret { updated_at: now, ..patched(secret, metadata) },
+        secret: Secret { updated_at: touched(secret, now), ..patched(secret, metadata) },
         version: None,
         prune_through: None,
     }
@@ -138,7 +138,7 @@ pub fn merge_metadata(
     let custom_metadata = Some(custom_metadata.merged_into(&secret.custom_metadata)?);
     let metadata = MetadataPatch { config: config.clone(), custom_metadata };
     Ok(SecretChange::Update {
-        secret: Secret { updated_at: now, ..patched(secret, &metadata) },
+        secret: Secret { updated_at: touched(secret, now), ..patched(secret, &metadata) },
         version: None,
         prune_through: None,
     })
@@ -226,6 +226,12 @@ fn patched(secret: &Secret, metadata: &MetadataPatch) -> Secret {
     }
 }
 
+/// When a secret was last written, if it is now. A clock that was set back must not have a version look older than
+/// the one before it; when it closes is counted from what the clock says now all the same.
+fn touched(secret: &Secret, now: Timestamp) -> Timestamp {
+    now.max(secret.updated_at)
+}
+
 /// A version as it stands once it is brought into a state. One that is closed keeps the time of that.
 fn in_state(
     secret: &Secret,
@@ -272,7 +278,8 @@ fn next_version(
     }
     let id = VersionId::new(secret.current_version + 1)?;
     secret.current_version = id.get();
-    Ok(NewVersion { id, created_at: now, deactivated_at: closing_time(secret, domain, now) })
+    let (created_at, deactivated_at) = (secret.updated_at, closing_time(secret, domain, now));
+    Ok(NewVersion { id, created_at, deactivated_at })
 }
 
 /// Versions are numbered without gaps and only the oldest ever go, so the number of those kept

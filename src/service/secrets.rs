@@ -227,7 +227,7 @@ impl Secrets {
             deactivated_at: new.deactivated_at,
             deleted: false,
         };
-        Ok(view(version, new.created_at))
+        Ok(VersionView { version, state: VersionState::Active, data: None })
     }
 
     /// A version.

@@ -318,11 +318,21 @@ impl Writing {
     async fn roll_back(&mut self) {
         let Err(error) = self.execute("ROLLBACK").await else { return };
         tracing::warn!(%error, "SQLite rollback failed, opening a new connection");
-        match self.options.connect().await {
+        match open_to_write(&self.options).await {
             Ok(connection) => self.connection = connection,
             Err(error) => tracing::error!(%error, "SQLite cannot be opened again"),
         }
     }
+}
+
+/// Opens a connection that can write. While the disk refuses that, SQLite opens the file without a word to read it
+/// only, and would keep to that when the disk has long recovered.
+async fn open_to_write(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    for sql in ["BEGIN IMMEDIATE", "PRAGMA user_version = 1", "ROLLBACK"] {
+        execute!(&mut Connection::Sqlite(&mut connection), sql)?;
+    }
+    Ok(connection)
 }
 
 /// A batch that was rolled back.

@@ -20,14 +20,14 @@ pub struct AuditTrail {
 
 impl AuditTrail {
     /// Holds what writers were told against the store, and against the audit log.
-    pub async fn check(&mut self, writers: &mut Writers, site: &Site) {
+    pub async fn check(&mut self, writers: &mut Writers, site: &Site, after: &str) {
         let (violations, succeeded) = writers.judge(site).await;
-        assert!(violations.is_empty(), "{violations:#?}\n{}", site.last_words());
+        assert!(violations.is_empty(), "{after}: {violations:#?}\n{}", site.last_words());
         site.succeed(&["audit", "verify"]);
         self.read(&site.data("audit"));
         for id in succeeded {
             let has = self.succeeded.contains(&id);
-            assert!(has, "{id} was acknowledged and is not in the audit log");
+            assert!(has, "{after}: {id} was acknowledged and is not in the audit log");
         }
     }
 

@@ -96,7 +96,7 @@ async fn live(
     record.starts.push(site.start());
     site.make_domain();
     loop {
-        trail.check(&mut writers, &site).await;
+        trail.check(&mut writers, &site, "a kill").await;
         if left == 0 {
             break;
         }

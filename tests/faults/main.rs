@@ -6,7 +6,9 @@ mod audit_trail;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../support/client.rs"]
 mod client;
+mod clock;
 mod cluster;
+mod disk;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../cli/harness.rs"]
 mod harness;
@@ -18,4 +20,8 @@ mod postgres;
 #[path = "../support/random.rs"]
 mod random;
 mod site;
+mod storage;
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../support/tools.rs"]
+mod tools;
 mod writers;

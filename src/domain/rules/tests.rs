@@ -281,3 +281,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_clock_that_was_set_back_makes_no_version_look_older_and_lets_none_live_longer() {
+    let mut shelf = Shelf { domain_config: config(false, 0, 60), ..Shelf::default() };
+    let path = SecretPath::parse("a").unwrap();
+    let nothing = patch(None, None);
+    shelf.apply(create(&shelf.snapshot(None), &path, &nothing, at(1_000)).unwrap());
+    let write = |shelf: &Shelf, data| update(&shelf.snapshot(None), None, &nothing, data, at(10));
+    shelf.apply(write(&shelf, false).unwrap());
+    shelf.apply(put_metadata(&shelf.snapshot(None), &path, &nothing, at(10)));
+    let new = *write(&shelf, true).unwrap().new_version().unwrap();
+    assert_eq!((new.created_at, new.deactivated_at), (at(1_000), Some(at(70))));
+}
