@@ -266,6 +266,12 @@ impl Writing {
                 Err(error)
             }
             Ok(()) => {
+                // Once more: to begin may take as long as others write, and meanwhile callers were told of it.
+                batch.retain(|job| !job.is_abandoned());
+                if batch.is_empty() {
+                    self.roll_back().await;
+                    return Ok(());
+                }
                 let mut tx = Tx::new(Connection::Sqlite(&mut self.connection));
                 let changed = match run_all(&mut batch, &mut tx).await {
                     Ok(changed) => changed,

@@ -4,6 +4,7 @@ use std::sync::{
 };
 
 use futures_util::{FutureExt, future::join_all};
+use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
@@ -11,7 +12,7 @@ use crate::{
     crypto::KeyId,
     domain::{Error, OkmsId, SecretChange, SecretPath, Wanted},
     store::{
-        DatabaseUrl, Decision, Store, StoreError, StoredSnapshot,
+        Connection, DatabaseUrl, Decision, Store, StoreError, StoredSnapshot,
         connection::{execute, fetch_all},
         transaction::{About, Tx, defer},
     },
@@ -281,6 +282,29 @@ async fn what_is_read_ahead_is_what_is_there_once_it_is_decided_on() {
     let in_turn =
         async { tokio::join!(store.delete_domain(okms_id), look(&store, secret.clone())) };
     assert_eq!(in_one_batch(&store, in_turn).await, (Ok(true), Err(Error::DomainNotFound)));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_written_when_others_let_go() {
+    let (store, folder) = store().await;
+    let file = SqliteConnectOptions::new().filename(folder.path().join("x.sqlite"));
+    let mut other = file.connect().await.unwrap();
+    execute!(&mut Connection::Sqlite(&mut other), "BEGIN IMMEDIATE").unwrap();
+    let begins = async {
+        // The writer has taken it, and waits for the other to let go.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        written = write(&store, 1, Then::Succeed) => panic!("{written:?}"),
+        () = begins => {}
+    }
+    execute!(&mut Connection::Sqlite(&mut other), "ROLLBACK").unwrap();
+    assert_eq!(write(&store, 2, Then::Succeed).await, Ok(2));
+    assert_eq!(numbers(&store).await, [2]);
     store.close().await;
 }
 
