@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::{fs::OFlags, process::geteuid};
 use uuid::Uuid;
 
 use super::Failure;
@@ -40,6 +41,31 @@ pub(super) fn create_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
         .and_then(|()| remove())
         .and_then(|()| sync_folder(path));
     made.map_err(|error| Failure::because(format!("cannot make {}", path.display()), &error))
+}
+
+/// Opens a file of our own to read it and to append to it; one that is not there is made, for its owner alone.
+///
+/// In a folder that others may write to, the name may have been prepared by them. So what is no plain file, is
+/// another user's or has a second name is refused, and no link is followed.
+pub(super) fn open_own(path: &Path) -> Result<File, Failure> {
+    // A pipe would be waited for.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.create(true).read(true).append(true).mode(0o600);
+    options.custom_flags(flags.bits().cast_signed());
+    let opened = options.open(path).and_then(|file| file.metadata().map(|found| (file, found)));
+    let (file, found) = opened
+        .map_err(|error| Failure::because(format!("cannot use {}", path.display()), &error))?;
+    let why = if !found.is_file() {
+        "it is no plain file"
+    } else if found.uid() != geteuid().as_raw() {
+        "it belongs to another user"
+    } else if found.nlink() != 1 {
+        "it has another name too"
+    } else {
+        return Ok(file);
+    };
+    Err(Failure::new(format!("cannot use {}: {why}", path.display())))
 }
 
 /// Puts a private file in the place of what may be there: the old one or the new one is seen, and

@@ -4,9 +4,8 @@
 //! that version first: so none stays open for long, whatever ends the program.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    super::Failure,
+    super::{Failure, files},
     remote::Remote,
     vault::read_data,
     walk::{encoded, forbidden},
@@ -44,9 +43,7 @@ struct Note {
 impl Opener {
     /// Keeps its note in the file `path`.
     pub(super) fn new(path: &Path, source: &str, mount: &str) -> Result<Self, Failure> {
-        let mut options = OpenOptions::new();
-        options.create(true).read(true).append(true).mode(0o600);
-        let file = options.open(path).map_err(|error| cannot(path, &error))?;
+        let file = files::open_own(path)?;
         file.try_lock()
             .map_err(|_| Failure::new(format!("another okmsd is using {}", path.display())))?;
         let (source, mount) = (source.to_owned(), mount.to_owned());

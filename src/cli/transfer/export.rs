@@ -8,6 +8,7 @@ use super::{
     super::{Failure, output},
     Progress,
     closed::Opener,
+    effect::Effect,
     file::{FORMAT_VERSION, Header, Writer},
     okms::Domain,
     walk::Walk,
@@ -39,12 +40,22 @@ pub(super) async fn run(
         "{} holds PLAINTEXT: keep it safe, and remove it in time",
         out.display()
     ));
+    let defaults = domain.defaults().await?;
     let mut walk = Walk::new(&domain.mount(), &path, last);
     let mut progress = Progress::new();
     let (mut closed, mut unfinished) = (0_u64, 0_u64);
     while let Some(path) = walk.next(&mut domain.remote).await? {
         // Deleted meanwhile, or none but those below it.
-        let Some(secret) = domain.find(&path).await? else { continue };
+        let mut secret = match domain.look(&path).await? {
+            Ok(Some(secret)) => secret,
+            Ok(None) => continue,
+            Err(why) => {
+                walk.refuse(&path, why)?;
+                continue;
+            }
+        };
+        let effect = |defaults| Effect::from(secret.metadata.config().effective(defaults));
+        secret.effect = defaults.as_ref().map(effect);
         if secret.metadata.custom_metadata.contains_key(MARKER) {
             unfinished += 1;
             output::tell(&format!("{path} is left out: an import of it is not finished"));
@@ -77,6 +88,10 @@ pub(super) async fn run(
     }
     if let Some(opener) = opener {
         opener.finish()?;
+    }
+    if let Err(nothing) = walk.end(writer.written().secrets + unfinished) {
+        writer.discard()?;
+        return Err(nothing);
     }
     let end = writer.finish()?;
     if closed > 0 {

@@ -2,7 +2,7 @@
 //!
 //! ```json
 //! {"okmsdExport":{"formatVersion":1,"id":"…","okmsId":"…","path":"prod"}}
-//! {"secret":{"path":"prod/a","metadata":{…},"currentVersion":2,"firstVersion":1,…}}
+//! {"secret":{"path":"prod/a","metadata":{…},"effect":{…},"currentVersion":2,"firstVersion":1,…}}
 //! {"version":{"id":1,"state":"deleted","createdAt":"…","deactivatedAt":"…"}}
 //! {"version":{"id":2,"state":"active","createdAt":"…","data":{…}}}
 //! {"end":{"secrets":1,"versions":2}}
@@ -13,9 +13,9 @@
 
 use std::{
     ffi::OsString,
-    fs::{File, OpenOptions},
+    fs::{self, File},
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -85,16 +85,15 @@ impl Writer {
     /// it, and empty where there is none.
     pub(super) fn open(path: &Path, header: &Header) -> Result<(Self, String), Failure> {
         let unfinished = unfinished(path);
-        if path.exists() {
+        // Also a link to nothing, whose name could not be taken in the end.
+        if path.symlink_metadata().is_ok() {
             files::forget_second_name(&unfinished, path)?;
             return Err(Failure::new(format!("{} is there already", path.display())));
         }
         let cannot = |error: io::Error| {
             Failure::because(format!("cannot write {}", unfinished.display()), &error)
         };
-        let mut options = OpenOptions::new();
-        options.create(true).read(true).append(true).mode(0o600);
-        let file = options.open(&unfinished).map_err(cannot)?;
+        let file = files::open_own(&unfinished)?;
         let mode = file.metadata().map_err(cannot)?.permissions().mode();
         if mode & 0o077 != 0 {
             return Err(Failure::new(format!("others may read {}", unfinished.display())));
@@ -143,6 +142,18 @@ impl Writer {
         self.write(&line, data.map_or(0, str::len))
     }
 
+    /// Removes what was written.
+    pub(super) fn discard(self) -> Result<(), Failure> {
+        fs::remove_file(&self.unfinished).map_err(|error| {
+            Failure::because(format!("cannot remove {}", self.unfinished.display()), &error)
+        })
+    }
+
+    /// How much is in it by now.
+    pub(super) const fn written(&self) -> End {
+        self.written
+    }
+
     /// Gives the file its name, once it is whole and on the disk.
     pub(super) fn finish(mut self) -> Result<End, Failure> {
         let written = self.written;
@@ -182,6 +193,10 @@ struct Kept {
 impl Kept {
     /// Takes the next line; false where it is cut off.
     fn take(&mut self, line: &[u8], header: &Header, file: &Path) -> Result<bool, Failure> {
+        // What is something else must not be lost.
+        if self.read == 0 && !line.starts_with(BEGINNING) && !BEGINNING.starts_with(line) {
+            return Err(broken(file));
+        }
         if !line.ends_with(b"\n") {
             return Ok(false);
         }
@@ -267,10 +282,11 @@ impl Reader {
 
     /// The next secret; what was not read of the last one is passed over.
     pub(super) fn next_secret(&mut self) -> Result<Option<SourceSecret>, Failure> {
-        self.version = None;
         while self.next.is_none() && !self.ended {
             self.advance()?;
         }
+        // Of the last one; it must not be taken for the next one's.
+        self.version = None;
         Ok(self.next.take())
     }
 
@@ -384,6 +400,9 @@ fn unfinished(path: &Path) -> PathBuf {
 
 /// The format that is written and read.
 pub(super) const FORMAT_VERSION: u32 = 1;
+
+/// How every export begins.
+const BEGINNING: &[u8] = b"{\"okmsdExport\":{";
 
 /// 1 MiB: data has 64 KiB at most, which other programs may have written with each letter escaped, and custom
 /// metadata about as much.

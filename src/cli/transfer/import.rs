@@ -14,26 +14,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::{
     super::{Failure, output},
     Progress,
-    file::Reader,
+    compare::{can_become, is_same},
     okms::{Domain, FoundVersion, Write},
-    vault::Vault,
+    source::{Mapping, Source},
     words::{Content, EMPTY_DATA, MARKER, Settings, SourceSecret},
 };
-use crate::domain::VersionState;
-
-/// Where secrets come from.
-pub(super) enum Source {
-    File(Box<Reader>),
-    Vault(Box<Vault>),
-}
-
-/// Where the secrets of a subtree are put.
-pub(super) struct Mapping {
-    /// The root of the subtree in the source; empty for all.
-    pub(super) from: String,
-    /// Its root here, where it is another one.
-    pub(super) to: Option<String>,
-}
+use crate::domain::{SecretConfig, VersionState};
 
 /// An import.
 pub(super) struct Import {
@@ -42,11 +28,17 @@ pub(super) struct Import {
     mapping: Mapping,
     id: String,
     dry_run: bool,
+    /// Those of the target; none where the caller may not see them.
+    defaults: Option<SecretConfig>,
     progress: Progress,
     made: u64,
     present: u64,
     /// Deactivated versions without data, which become deleted ones.
     closed: u64,
+    /// Secrets of which it is not known what their settings came to.
+    without_effect: u64,
+    /// Secrets that could be written without naming the version, which the target does not take.
+    stricter: u64,
     /// What was not taken as it was, and why.
     problems: Vec<String>,
 }
@@ -55,48 +47,6 @@ pub(super) struct Import {
 struct Passed {
     number: u32,
     state: VersionState,
-}
-
-impl Source {
-    async fn begin(&mut self) -> Result<(), Failure> {
-        match self {
-            Self::File(_) => Ok(()),
-            Self::Vault(vault) => vault.begin().await,
-        }
-    }
-
-    async fn end(&mut self) -> Result<(), Failure> {
-        match self {
-            Self::File(_) => Ok(()),
-            Self::Vault(vault) => vault.end().await,
-        }
-    }
-
-    async fn next_secret(&mut self) -> Result<Option<SourceSecret>, Failure> {
-        match self {
-            Self::File(reader) => reader.next_secret(),
-            Self::Vault(vault) => vault.next_secret().await,
-        }
-    }
-
-    /// A version of the secret that was given last; ascending.
-    async fn version(&mut self, number: u32) -> Result<Content, Failure> {
-        match self {
-            Self::File(reader) => reader.version(number),
-            Self::Vault(vault) => vault.version(number).await,
-        }
-    }
-}
-
-impl Mapping {
-    fn path(&self, path: &str) -> String {
-        let Some(to) = &self.to else { return path.to_owned() };
-        let below = path.strip_prefix(&self.from).unwrap_or(path);
-        match below.trim_start_matches('/') {
-            "" => to.clone(),
-            below => format!("{to}/{below}"),
-        }
-    }
 }
 
 impl Import {
@@ -113,10 +63,13 @@ impl Import {
             mapping,
             id: id.to_owned(),
             dry_run,
+            defaults: None,
             progress: Progress::new(),
             made: 0,
             present: 0,
             closed: 0,
+            without_effect: 0,
+            stricter: 0,
             problems: Vec::new(),
         }
     }
@@ -136,6 +89,18 @@ impl Import {
                 self.closed
             ));
         }
+        if self.without_effect > 0 {
+            output::tell(&format!(
+                "{} secrets came without the defaults that counted for them: those of the target do here",
+                self.without_effect
+            ));
+        }
+        if self.stricter > 0 {
+            output::tell(&format!(
+                "{} secrets take no write without a cas here, as the target's casRequired says so",
+                self.stricter
+            ));
+        }
         let word = if self.dry_run { "to be made" } else { "made" };
         output::print(&format!(
             "{} secrets, {} versions; {} {word}, {} there already\n",
@@ -148,6 +113,7 @@ impl Import {
     }
 
     async fn import_all(&mut self) -> Result<(), Failure> {
+        self.defaults = self.target.defaults().await?;
         while let Some(mut secret) = self.source.next_secret().await? {
             let source_path = secret.path.clone();
             secret.path = self.mapping.path(&source_path);
@@ -162,14 +128,23 @@ impl Import {
                     continue;
                 }
             }
+            match secret.effect {
+                Some(effect) => {
+                    secret.metadata.keep(&effect, self.defaults.as_ref());
+                    let requires = self.defaults.as_ref().is_some_and(|there| there.cas_required);
+                    self.stricter += u64::from(requires && !effect.cas_required);
+                }
+                None => self.without_effect += 1,
+            }
             self.import(&secret, &self.marker(&source_path)).await?;
         }
         Ok(())
     }
 
-    /// What tells the unfinished copy of a secret from any other.
+    /// What tells the unfinished copy of a secret from any other, and from that of a run which takes other data.
     fn marker(&self, source_path: &str) -> String {
-        let text = format!("{}\n{source_path}", self.id);
+        let choice = if self.source.opens_closed() { "\nopens closed versions" } else { "" };
+        let text = format!("{}\n{source_path}{choice}", self.id);
         let digest = digest(&SHA256, text.as_bytes());
         digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
@@ -191,6 +166,11 @@ impl Import {
             }
         };
         let working = working_settings(secret, marker);
+        if let Some(there) = &there
+            && !self.adopt(secret, there, &working).await?
+        {
+            return Ok(());
+        }
         if secret.current_version == 0 {
             return self.import_empty(secret, &working, there.is_some()).await;
         }
@@ -206,6 +186,9 @@ impl Import {
             let content = self.source.version(number).await?;
             self.note(path, number, &content);
             self.progress.version(secret);
+            if number <= written && !self.adopt_version(secret, number, &content).await? {
+                return Ok(());
+            }
             let is_new = number > written && !self.dry_run;
             if is_new && !self.write(secret, number, &working, content.to_write()).await? {
                 return Ok(());
@@ -226,6 +209,54 @@ impl Import {
             }
         }
         self.finish(secret).await
+    }
+
+    /// Goes on with the unfinished copy that is there, if it can still become the secret: the source may have
+    /// changed since.
+    async fn adopt(
+        &mut self,
+        secret: &SourceSecret,
+        there: &SourceSecret,
+        working: &Settings,
+    ) -> Result<bool, Failure> {
+        let path = &secret.path;
+        let (written, wanted) = (there.current_version, secret.current_version);
+        // What is written later on prunes what is too old.
+        if written > wanted || (written == wanted && there.first_version < secret.first_version) {
+            self.problems
+                .push(format!("{path}: {UNFINISHED_DIFFERS} (its versions have other numbers)"));
+            return Ok(false);
+        }
+        if there.metadata == *working || self.dry_run {
+            return Ok(true);
+        }
+        let done = self.target.set_settings(path, written, working).await?;
+        Ok(self.accept(path, done))
+    }
+
+    /// The same of a version of it.
+    async fn adopt_version(
+        &mut self,
+        secret: &SourceSecret,
+        number: u32,
+        content: &Content,
+    ) -> Result<bool, Failure> {
+        let there = self.target.version(&secret.path, number).await?;
+        let may_age = self.may_age(secret);
+        let fits = there.is_some_and(|there| can_become(content, &there.content, may_age));
+        if !fits {
+            let path = &secret.path;
+            self.problems.push(format!("{path}: {UNFINISHED_DIFFERS} (its version {number})"));
+        }
+        Ok(fits)
+    }
+
+    /// Whether versions of the secret may have closed by their age in the target.
+    fn may_age(&self, secret: &SourceSecret) -> bool {
+        let ages = |defaults| {
+            secret.metadata.config().effective(defaults).deactivate_version_after.is_some()
+        };
+        self.defaults.as_ref().is_none_or(ages)
     }
 
     /// Makes a secret that has no version.
@@ -313,7 +344,9 @@ impl Import {
         there: &SourceSecret,
     ) -> Result<Option<String>, Failure> {
         if there.metadata.custom_metadata.contains_key(MARKER) {
-            return Ok(Some("an import of something else is not finished".to_owned()));
+            return Ok(Some(format!(
+                "of an import of something else, or with other options, {UNFINISHED_DIFFERS}"
+            )));
         }
         if there.metadata != secret.metadata {
             return Ok(Some("its settings differ".to_owned()));
@@ -330,19 +363,8 @@ impl Import {
             self.note(&secret.path, number, &content);
             self.progress.version(secret);
             let found = self.target.version(&secret.path, number).await?;
-            let is_same = match (&content, found.map(|found| found.content)) {
-                (Content::Open(data), Some(Content::Open(found))) => *data == found,
-                // It ended by its age here.
-                (Content::Open(_), Some(Content::Deactivated(_))) => true,
-                (Content::Open(_), _) => false,
-                // It would have to be opened here to be compared.
-                (Content::Deactivated(Some(_)), found) => {
-                    matches!(found, Some(Content::Deactivated(_)))
-                }
-                (_, Some(Content::Deleted)) => true,
-                _ => false,
-            };
-            if !is_same {
+            let may_age = self.may_age(secret);
+            if !found.is_some_and(|found| is_same(&content, &found.content, may_age)) {
                 return Ok(Some(format!("its version {number} differs")));
             }
         }
@@ -363,3 +385,6 @@ fn working_settings(secret: &SourceSecret, marker: &str) -> Settings {
         ..secret.metadata.clone()
     }
 }
+
+/// What to do about a copy that cannot become what the source has now.
+const UNFINISHED_DIFFERS: &str = "the unfinished copy differs: delete it and import again";

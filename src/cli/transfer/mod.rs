@@ -7,6 +7,9 @@
 //! |---|---|
 //! | `export` | a subtree into a file |
 //! | `import` | secrets from any source into a server, so that it can be done again |
+//! | `source` | where those come from, and where they are put |
+//! | `compare` | whether what is there is what an import makes |
+//! | `effect` | what settings come to, where other defaults count |
 //! | `closed` | data of versions that are closed in the source |
 //! | `file` | the form of the file |
 //! | `okms` | what is asked of a server like this one |
@@ -17,12 +20,15 @@
 //! | `place` | the options that say which server, and who asks |
 
 mod closed;
+mod compare;
+mod effect;
 mod export;
 mod file;
 mod import;
 mod okms;
 mod place;
 mod remote;
+mod source;
 mod vault;
 mod walk;
 mod words;
@@ -34,13 +40,19 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use self::{place::Place, vault::VaultPlace, words::SourceSecret};
+use self::{
+    place::Place,
+    source::{Mapping, Source},
+    vault::VaultPlace,
+    words::SourceSecret,
+};
 use super::{Failure, output, services::block_on};
 use crate::{config::Environment, domain::SecretPath};
 
 /// Secrets of a server into a file, with all versions
 ///
-/// The caller needs secret/get and secret/version/getData; what it may not get is not in the file. The file holds
+/// The caller needs secret/get and secret/version/getData, and secretConfig/get for the defaults that count for the
+/// secrets; what it may not get is not in the file. The file holds
 /// PLAINTEXT and can be read by its owner alone. An export that was cut off goes on when it is run again.
 #[derive(Debug, Args)]
 pub(super) struct Export {
@@ -77,7 +89,7 @@ pub(super) struct FileImport {
 
 /// Secrets of a KV version 2 engine of a Vault or OpenBao, with all versions
 ///
-/// The token needs `list` and `read` on the engine's metadata, and `read` on its data; for --open-deleted, `update` on
+/// The token needs `list` and `read` on the engine's metadata, and `read` on its data and its config; for --open-deleted, `update` on
 /// `undelete` and `delete`.
 #[derive(Debug, Args)]
 pub(super) struct VaultImport {
@@ -128,7 +140,7 @@ impl FileImport {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let reader = file::Reader::open(&self.file)?;
         let (root, id) = (reader.header().path.clone(), reader.header().id.clone());
-        self.options.run(environment, import::Source::File(Box::new(reader)), &root, &id)
+        self.options.run(environment, Source::File(Box::new(reader)), &root, &id)
     }
 }
 
@@ -140,7 +152,7 @@ impl VaultImport {
             vault.open_deleted(note)?;
         }
         let id = vault.id().to_owned();
-        self.options.run(environment, import::Source::Vault(Box::new(vault)), root, &id)
+        self.options.run(environment, Source::Vault(Box::new(vault)), root, &id)
     }
 }
 
@@ -149,12 +161,12 @@ impl ImportOptions {
     fn run(
         self,
         environment: &Environment,
-        source: import::Source,
+        source: Source,
         root: &str,
         id: &str,
     ) -> Result<(), Failure> {
         let target = self.place.open(environment)?;
-        let mapping = import::Mapping { from: root.to_owned(), to: self.to };
+        let mapping = Mapping { from: root.to_owned(), to: self.to };
         block_on(import::Import::new(target, source, mapping, id, self.dry_run).run())
     }
 }

@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::{
-    super::Failure,
+    super::{Failure, output},
     remote::{Answer, Remote},
     walk::{PAGE_SIZE, encoded},
     words::{Content, Settings, SourceSecret},
 };
-use crate::domain::{OkmsId, VersionState};
+use crate::domain::{OkmsId, SecretConfig, VersionLifetime, VersionState};
 
 /// A domain of a server, as a caller sees it.
 pub(super) struct Domain {
@@ -64,8 +64,45 @@ impl Domain {
         }
     }
 
+    /// The defaults of its secrets; none where the caller may not see them.
+    pub(super) async fn defaults(&mut self) -> Result<Option<SecretConfig>, Failure> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Defaults {
+            cas_required: bool,
+            max_versions: u32,
+            deactivate_version_after: String,
+        }
+        let address = format!("/api/{}/v2/secretConfig", self.okms_id);
+        let answer = self.remote.get(&address, &[]).await?;
+        let what = format!("cannot read the defaults of domain {}", self.okms_id);
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::FORBIDDEN => {
+                output::tell(&format!("{}: those of secrets count", answer.unexpected(&what)));
+                return Ok(None);
+            }
+            _ => return Err(answer.unexpected(&what)),
+        }
+        let defaults: Defaults = answer.parse(&what)?;
+        let lifetime = VersionLifetime::parse(&defaults.deactivate_version_after);
+        Ok(Some(SecretConfig {
+            cas_required: defaults.cas_required,
+            max_versions: defaults.max_versions,
+            deactivate_version_after: lifetime.map_err(|error| Failure::refused(&what, &error))?,
+        }))
+    }
+
     /// The secret at a path, where there is one.
     pub(super) async fn find(&mut self, path: &str) -> Result<Option<SourceSecret>, Failure> {
+        self.look(path).await?
+    }
+
+    /// The same; the inner error is that the caller may not.
+    pub(super) async fn look(
+        &mut self,
+        path: &str,
+    ) -> Result<Result<Option<SourceSecret>, Failure>, Failure> {
         #[derive(Deserialize)]
         struct Secret {
             metadata: SecretMetadata,
@@ -87,21 +124,23 @@ impl Domain {
             StatusCode::OK => {}
             // The domain is not there either.
             StatusCode::NOT_FOUND if answer.error_code() == Some(SECRET_NOT_FOUND) => {
-                return Ok(None);
+                return Ok(Ok(None));
             }
+            StatusCode::FORBIDDEN => return Ok(Err(answer.unexpected(&what))),
             _ => return Err(answer.unexpected(&what)),
         }
         let Secret { metadata } = answer.parse(&what)?;
         let current_version = metadata.current_version;
-        Ok(Some(SourceSecret {
+        Ok(Ok(Some(SourceSecret {
             path: path.to_owned(),
             metadata: metadata.settings,
+            effect: None,
             current_version,
             // The API says 0 until a version was pruned.
             first_version: metadata.oldest_version.max(1).min(current_version),
             created_at: Some(metadata.created_at),
             updated_at: Some(metadata.updated_at),
-        }))
+        })))
     }
 
     /// A version with its data, where it is (still) there.

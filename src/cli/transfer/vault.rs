@@ -10,13 +10,14 @@ use hyper::{
     Method, StatusCode,
     header::{HeaderName, HeaderValue},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::{
-    super::Failure,
+    super::{Failure, output},
     closed::Opener,
+    effect::KvDefaults,
     place::{file, given, identity, secret_header, token},
     remote::{Remote, TlsPaths},
     walk::{Walk, encoded, forbidden},
@@ -60,6 +61,10 @@ pub(super) struct Vault {
     id: String,
     has_token: bool,
     has_logged_in: bool,
+    /// The settings of the engine; none where the token may not read them.
+    defaults: Option<KvDefaults>,
+    /// How many secrets were given.
+    found: u64,
     /// The secret that was given last, and which of its versions are destroyed.
     path: String,
     destroyed: BTreeMap<u32, bool>,
@@ -105,6 +110,8 @@ impl VaultPlace {
             mount,
             has_token: token.is_some(),
             has_logged_in: false,
+            defaults: None,
+            found: 0,
             path: String::new(),
             destroyed: BTreeMap::new(),
             opener: None,
@@ -122,6 +129,11 @@ impl Vault {
     pub(super) fn open_deleted(&mut self, note: &Path) -> Result<(), Failure> {
         self.opener = Some(Opener::new(note, &self.id, &self.mount)?);
         Ok(())
+    }
+
+    /// Whether deleted versions are opened.
+    pub(super) const fn opens_deleted(&self) -> bool {
+        self.opener.is_some()
     }
 
     /// Logs in where there is no token, and checks that the engine is one that can be read.
@@ -150,10 +162,31 @@ impl Vault {
         if data.r#type != "kv" || version.map(String::as_str) != Some("2") {
             return Err(Failure::new(format!("the engine at {name} is not KV version 2")));
         }
+        self.defaults = self.read_defaults().await?;
         match &mut self.opener {
             Some(opener) => opener.settle(&mut self.remote).await,
             None => Ok(()),
         }
+    }
+
+    async fn read_defaults(&mut self) -> Result<Option<KvDefaults>, Failure> {
+        #[derive(Deserialize)]
+        struct Config {
+            data: KvDefaults,
+        }
+        let address = format!("{}/config", self.mount);
+        let answer = self.remote.get(&address, &[]).await?;
+        let what = "cannot read the settings of the engine";
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::FORBIDDEN => {
+                output::tell(&format!("{what}: {}", forbidden(&answer, "read", &address)));
+                return Ok(None);
+            }
+            _ => return Err(answer.unexpected(what)),
+        }
+        let Config { data } = answer.parse(what)?;
+        Ok(Some(data))
     }
 
     async fn log_in(&mut self) -> Result<(), Failure> {
@@ -197,15 +230,25 @@ impl Vault {
     /// The next secret.
     pub(super) async fn next_secret(&mut self) -> Result<Option<SourceSecret>, Failure> {
         while let Some(path) = self.walk.next(&mut self.remote).await? {
-            if let Some(secret) = self.secret(&path).await? {
-                self.path = path;
-                return Ok(Some(secret));
+            match self.secret(&path).await? {
+                Ok(Some(secret)) => {
+                    self.path = path;
+                    self.found += 1;
+                    return Ok(Some(secret));
+                }
+                Ok(None) => {}
+                Err(why) => self.walk.refuse(&path, why)?,
             }
         }
+        self.walk.end(self.found)?;
         Ok(None)
     }
 
-    async fn secret(&mut self, path: &str) -> Result<Option<SourceSecret>, Failure> {
+    /// The inner error is that the token may not.
+    async fn secret(
+        &mut self,
+        path: &str,
+    ) -> Result<Result<Option<SourceSecret>, Failure>, Failure> {
         #[derive(Deserialize)]
         struct Secret {
             data: Metadata,
@@ -218,6 +261,8 @@ impl Vault {
             custom_metadata: Option<BTreeMap<String, String>>,
             current_version: u32,
             versions: BTreeMap<u32, Version>,
+            /// Only a server like this one says it.
+            urn: Option<IgnoredAny>,
         }
         #[derive(Deserialize)]
         struct Version {
@@ -229,27 +274,31 @@ impl Vault {
         match answer.status {
             StatusCode::OK => {}
             // Deleted meanwhile, or none but those below it.
-            StatusCode::NOT_FOUND => return Ok(None),
-            StatusCode::FORBIDDEN => return Err(forbidden(&answer, "read", &address)),
+            StatusCode::NOT_FOUND => return Ok(Ok(None)),
+            StatusCode::FORBIDDEN => return Ok(Err(forbidden(&answer, "read", &address))),
             _ => return Err(answer.unexpected(&what)),
         }
         let Secret { data } = answer.parse(&what)?;
         let versions = data.versions.iter();
         self.destroyed = versions.map(|(id, version)| (*id, version.destroyed)).collect();
         let first = self.destroyed.keys().next().copied();
-        Ok(Some(SourceSecret {
+        let metadata = Settings {
+            cas_required: data.cas_required,
+            max_versions: data.max_versions,
+            deactivate_version_after: data.delete_version_after,
+            custom_metadata: data.custom_metadata.unwrap_or_default(),
+        };
+        let is_okms = data.urn.is_some();
+        let effect = self.defaults.as_ref().map(|defaults| defaults.effect(&metadata, is_okms));
+        Ok(Ok(Some(SourceSecret {
             path: path.to_owned(),
-            metadata: Settings {
-                cas_required: data.cas_required,
-                max_versions: data.max_versions,
-                deactivate_version_after: data.delete_version_after,
-                custom_metadata: data.custom_metadata.unwrap_or_default(),
-            },
+            metadata,
+            effect,
             current_version: data.current_version,
             first_version: first.unwrap_or(data.current_version),
             created_at: None,
             updated_at: None,
-        }))
+        })))
     }
 
     /// A version of the secret that was given last. Whether it is deleted the engine says, by its own clock.

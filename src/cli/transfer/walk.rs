@@ -5,7 +5,10 @@ use std::{collections::VecDeque, fmt::Write as _};
 use hyper::{StatusCode, header::HeaderName, header::HeaderValue};
 use serde::Deserialize;
 
-use super::{super::Failure, remote::Remote};
+use super::{
+    super::{Failure, output},
+    remote::Remote,
+};
 
 /// A walk through a subtree. It holds the names of the folders on its way, a page of each at a time where the
 /// server gives pages.
@@ -18,6 +21,11 @@ pub(super) struct Walk {
     folders: Vec<Folder>,
     /// Paths up to this one are left out.
     after: String,
+    /// The path of the root of the subtree.
+    root: String,
+    /// That the root may not be read or not be listed. The one right does without the other, so this is no failure
+    /// until it is known that nothing else is there.
+    refused: Vec<Failure>,
 }
 
 struct Folder {
@@ -39,8 +47,46 @@ impl Walk {
     /// for the paths up to `after`.
     pub(super) fn new(mount: &str, path: &str, after: String) -> Self {
         let own = Some(path.to_owned()).filter(|path| !path.is_empty());
-        let root = if path.is_empty() { String::new() } else { format!("{path}/") };
-        Self { mount: mount.to_owned(), own, folders: vec![Folder::new(root)], after }
+        let folder = if path.is_empty() { String::new() } else { format!("{path}/") };
+        Self {
+            mount: mount.to_owned(),
+            own,
+            folders: vec![Folder::new(folder)],
+            after,
+            root: path.to_owned(),
+            refused: Vec::new(),
+        }
+    }
+
+    /// Takes it that the caller may not read the secret at this path, which is all right at the root alone.
+    pub(super) fn refuse(&mut self, path: &str, why: Failure) -> Result<(), Failure> {
+        if path != self.root || path.is_empty() {
+            return Err(why);
+        }
+        self.refused.push(why);
+        Ok(())
+    }
+
+    /// Ends the walk, on which `found` secrets were found.
+    ///
+    /// # Errors
+    ///
+    /// Where there are none at a path that was asked for.
+    pub(super) fn end(&mut self, found: u64) -> Result<(), Failure> {
+        let refused = std::mem::take(&mut self.refused);
+        if found == 0 {
+            if let Some(why) = refused.into_iter().next() {
+                return Err(why);
+            }
+            return match self.root.is_empty() {
+                true => Ok(()),
+                false => Err(Failure::new(format!("there is nothing at {}", self.root))),
+            };
+        }
+        for why in refused {
+            output::tell(&format!("{why}; the rest was taken"));
+        }
+        Ok(())
     }
 
     /// The next path. There need not be a secret at it: the first one is that of the subtree itself.
@@ -53,7 +99,14 @@ impl Walk {
                 if matches!(folder.next, Next::Nothing) {
                     self.folders.pop();
                 } else {
-                    folder.fetch(&self.mount, remote).await?;
+                    let is_first = matches!(folder.next, Next::First);
+                    let listed = folder.fetch(&self.mount, remote).await?;
+                    let path = folder.path.trim_end_matches('/').to_owned();
+                    match listed {
+                        Err(why) if is_first => self.refuse(&path, why)?,
+                        // A list that is cut off is not to look like a whole one.
+                        listed => listed?,
+                    }
                 }
                 continue;
             };
@@ -74,7 +127,12 @@ impl Folder {
         Self { path, names: VecDeque::new(), next: Next::First }
     }
 
-    async fn fetch(&mut self, mount: &str, remote: &mut Remote) -> Result<(), Failure> {
+    /// The inner error is that the caller may not.
+    async fn fetch(
+        &mut self,
+        mount: &str,
+        remote: &mut Remote,
+    ) -> Result<Result<(), Failure>, Failure> {
         #[derive(Deserialize)]
         struct List {
             data: Keys,
@@ -94,8 +152,8 @@ impl Folder {
         match answer.status {
             StatusCode::OK => {}
             // Nothing stands there (any more).
-            StatusCode::NOT_FOUND => return Ok(()),
-            StatusCode::FORBIDDEN => return Err(forbidden(&answer, "list", &address)),
+            StatusCode::NOT_FOUND => return Ok(Ok(())),
+            StatusCode::FORBIDDEN => return Ok(Err(forbidden(&answer, "list", &address))),
             _ => return Err(answer.unexpected(&what)),
         }
         let List { data } = answer.parse(&what)?;
@@ -105,7 +163,7 @@ impl Folder {
         self.names = names.into();
         let next = answer.headers.get(CURSOR_NEXT).filter(|cursor| !cursor.is_empty());
         self.next = next.cloned().map_or(Next::Nothing, Next::Cursor);
-        Ok(())
+        Ok(Ok(()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::effect::Effect;
 use crate::domain::{
     CustomMetadata, MAX_VERSION, SecretData, SecretPath, VersionLifetime, VersionState, json::Json,
 };
@@ -15,6 +16,9 @@ use crate::domain::{
 pub(super) struct SourceSecret {
     pub(super) path: String,
     pub(super) metadata: Settings,
+    /// What that comes to where it is; none where the caller could not see the defaults there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) effect: Option<Effect>,
     /// The number of the newest version; 0 where there is none.
     pub(super) current_version: u32,
     /// The lowest number that is kept; 0 where there is no version.

@@ -1,6 +1,11 @@
 //! What an import leaves alone, and what it says of that.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+};
+
+use rustix::fs::{CWD, Mode, mkfifoat};
 
 use super::{
     caller::Caller,
@@ -92,6 +97,37 @@ async fn what_is_cut_off_or_changed_is_refused(server: Server) {
         let err = exporter.fail(&["export", "a", "--out", "x.jsonl"]);
         assert!(err.contains(told), "{err}");
     }
+    // Nor is what is no export, nor what is not ours alone, nor is a link followed.
+    let precious = exporter.file("precious");
+    for text in ["hunter2", "hunter2\n", "{\"version\":{\"id\":1,\"state\":\"active\"}}\n"] {
+        fs::write(&unfinished, text).unwrap();
+        let err = exporter.fail(&["export", "--out", "x.jsonl"]);
+        assert!(err.contains("is not a whole export of this format"), "{err}");
+        assert_eq!(fs::read_to_string(&unfinished).unwrap(), text);
+    }
+    let (note, out) = ("note", "z.jsonl.unfinished");
+    for name in [note, out] {
+        let path = exporter.file(name);
+        let arguments = ["export", "--open-deactivated", note, "--out", "z.jsonl"];
+        fs::write(&precious, "").unwrap();
+        fs::set_permissions(&precious, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(&precious, &path).unwrap();
+        let err = exporter.fail(&arguments);
+        assert!(err.contains(&format!("cannot use {name}: Too many levels")), "{err}");
+        fs::remove_file(&path).unwrap();
+        fs::hard_link(&precious, &path).unwrap();
+        let err = exporter.fail(&arguments);
+        assert!(err.contains(&format!("cannot use {name}: it has another name too")), "{err}");
+        fs::remove_file(&path).unwrap();
+        mkfifoat(CWD, &path, Mode::RWXU).unwrap();
+        let err = exporter.fail(&arguments);
+        assert!(err.contains(&format!("cannot use {name}: it is no plain file")), "{err}");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "");
+    }
+    symlink(exporter.file("nothing"), exporter.file("z.jsonl")).unwrap();
+    let err = exporter.fail(&["export", "--out", "z.jsonl"]);
+    assert!(err.contains("z.jsonl is there already"), "{err}");
     // Nor is a file that was named by mistake taken for a note.
     for text in ["precious", "precious\n"] {
         fs::write(exporter.file("precious"), text).unwrap();

@@ -2,6 +2,8 @@
 
 mod caller;
 mod conflicts;
+mod defaults;
+mod resumed;
 mod round_trip;
 mod scene;
 mod vault;

@@ -65,11 +65,11 @@ async fn a_subtree_goes_to_another_place(server: Server) {
     importer.succeed(&["import", "file", "b.jsonl"]);
     let expected = [moved(&before, "prod/b", "new/place"), moved(&before, "prod/b", "prod/b")];
     assert_eq!(all_of(&to).await, expected.concat());
-    // Of a path without anything nothing is left behind but an empty export.
-    assert_eq!(
-        exporter.succeed(&["export", "prod/none", "--out", "none.jsonl"]),
-        "0 secrets, 0 versions\n"
-    );
+    // A path without anything was mistyped.
+    let err = exporter.fail(&["export", "prod/none", "--out", "none.jsonl"]);
+    assert!(err.ends_with("okmsd: there is nothing at prod/none\n"), "{err}");
+    assert!(!exporter.file("none.jsonl").exists());
+    assert!(!exporter.file("none.jsonl.unfinished").exists());
 }
 
 async fn whatever_moment_it_is_killed_at_the_result_is_the_same(server: Server) {

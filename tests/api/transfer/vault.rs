@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::{
     caller::Caller,
+    defaults::{defaults, settings},
+    resumed::stopped_at_m,
     round_trip::until_it_ends,
     scene::{all_of, furnish, moved},
 };
@@ -23,6 +25,9 @@ both_engines!(
     an_import_of_an_engine_can_be_killed_and_waits_where_it_is_told_to,
     a_token_without_rights_is_told_what_it_lacks,
     a_certificate_logs_in_and_out,
+    a_copy_behaves_as_it_did_in_the_engine,
+    a_token_for_what_is_below_a_path_is_enough,
+    a_copy_that_was_begun_with_another_choice_is_named,
 );
 
 /// An engine of its own in the OpenBao of the tests.
@@ -56,9 +61,24 @@ impl Engine {
         self.put(&format!("data/{path}"), json!({"data": data})).await;
     }
 
+    /// What those tokens may do that are made for it; KV stands for the engine.
+    async fn policy(&self, policy: &str) {
+        let body = json!({"policy": policy.replace("KV", &self.name)});
+        self.send(Method::POST, &format!("sys/policies/acl/{}", self.name), body).await;
+    }
+
+    async fn token(&self) -> String {
+        let body = json!({"policies": [self.name]});
+        let made = self.send(Method::POST, "auth/token/create", body).await;
+        made["auth"]["client_token"].as_str().expect("a token").to_owned()
+    }
+
     /// A caller of a domain that imports it, with a token of OpenBao.
     fn caller(&self, server: &Server, domain: &Domain, token: &str) -> Caller {
-        let caller = Caller::of(server, domain);
+        Self::reader(Caller::of(server, domain), token)
+    }
+
+    fn reader(caller: Caller, token: &str) -> Caller {
         let bao = openbao().expect("it runs");
         fs::write(caller.file("bao.pem"), bao.ca_pem()).unwrap();
         caller
@@ -261,13 +281,8 @@ async fn a_token_without_rights_is_told_what_it_lacks(server: Server) {
             "it needs `read` on KV/data/team/a",
         ),
     ] {
-        let policy = policy.replace("KV", name);
-        engine
-            .send(Method::POST, &format!("sys/policies/acl/{name}"), json!({"policy": policy}))
-            .await;
-        let made =
-            engine.send(Method::POST, "auth/token/create", json!({"policies": [name]})).await;
-        let token = made["auth"]["client_token"].as_str().expect("a token").to_owned();
+        engine.policy(policy).await;
+        let token = engine.token().await;
         let err = engine.caller(&server, &domain, &token).fail(&arguments);
         assert!(err.contains(&told.replace("KV", name)), "{err}");
         assert!(!err.contains(&token) && !err.contains("hunter2"), "{err}");
@@ -297,4 +312,111 @@ async fn a_certificate_logs_in_and_out(server: Server) {
     let tokens = server.tokens.list(from.okms_id).await.expect("a list");
     assert_eq!(tokens.len(), 1);
     assert!(tokens[0].token.as_ref().expect("whole").revoked_at.is_some());
+}
+
+async fn a_copy_behaves_as_it_did_in_the_engine(server: Server) {
+    let Some(engine) = Engine::mount().await else { return };
+    let config = json!({"max_versions": 12, "cas_required": true, "delete_version_after": "48h"});
+    engine.put("config", config).await;
+    let own = json!({"max_versions": 3, "delete_version_after": "72h"});
+    engine.put("metadata/more", own).await;
+    let own = json!({"max_versions": 15, "delete_version_after": "1h"});
+    engine.put("metadata/own", own).await;
+    for path in ["more", "none", "own"] {
+        for number in 0..13 {
+            let body = json!({"data": {"n": number}, "options": {"cas": number}});
+            engine.put(&format!("data/{path}"), body).await;
+        }
+    }
+    let domain = server.domain().await;
+    let arguments = ["import", "vault", "--mount", &engine.name];
+    let caller = engine.caller(&server, &domain, ROOT_TOKEN);
+    caller.succeed(&arguments);
+    let expected = [
+        json!(["more", [true, 12, "48h0m0s"]]),
+        json!(["none", [true, 12, "48h0m0s"]]),
+        json!(["own", [true, 15, "1h0m0s"]]),
+    ];
+    assert_eq!(settings(&domain).await, expected);
+    // The next write keeps as many here as it does there.
+    for (path, oldest) in [("more", 3), ("none", 3), ("own", 1)] {
+        let body = json!({"data": {}, "options": {"cas": 13}});
+        engine.put(&format!("data/{path}"), body).await;
+        let metadata = format!("{}/metadata/{path}", engine.name);
+        let metadata = engine.send(Method::GET, &metadata, json!({})).await;
+        let there = metadata["data"]["versions"].as_object().unwrap().len();
+        let address = domain.secret(&format!("{path}/version?cas=13"));
+        domain.client.post(&address, r#"{"data":{}}"#).await.ok();
+        let here = domain.versions(path).await;
+        assert_eq!((here[0], here.len()), (oldest, there), "{path}");
+    }
+    // No time ends a version where the engine says so, whatever the defaults of the domain are.
+    engine.put("config", json!({"delete_version_after": "-1s"})).await;
+    let other = server.domain().await;
+    defaults(&other, r#"{"maxVersions":12,"deactivateVersionAfter":"1h"}"#).await;
+    engine.caller(&server, &other, ROOT_TOKEN).succeed(&arguments);
+    let expected = [
+        json!(["more", [true, 12, "876600h0m0s"]]),
+        json!(["none", [true, 0, "876600h0m0s"]]),
+        json!(["own", [true, 15, "876600h0m0s"]]),
+    ];
+    assert_eq!(settings(&other).await, expected);
+}
+
+async fn a_token_for_what_is_below_a_path_is_enough(server: Server) {
+    let Some(engine) = Engine::mount().await else { return };
+    for path in ["team", "team/a", "team/b/c", "theirs"] {
+        engine.write(path, json!({"k": 1})).await;
+    }
+    let domain = server.domain().await;
+    let policy = r#"path "KV/metadata/team/*" { capabilities = ["list", "read"] }
+        path "KV/data/team/*" { capabilities = ["read"] }"#;
+    engine.policy(policy).await;
+    let token = engine.token().await;
+    let caller = engine.caller(&server, &domain, &token);
+    let arguments = ["import", "vault", "--mount", &engine.name];
+    let said = caller.run(&[&arguments[..], &["team"]].concat());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(said.out, "2 secrets, 2 versions; 2 made, 0 there already\n");
+    for told in ["it needs `read` on KV/config", "it needs `read` on KV/metadata/team; the rest"] {
+        assert!(said.err.contains(&told.replace("KV", &engine.name)), "{told}: {said:?}");
+    }
+    // The other way round.
+    engine
+        .policy(
+            r#"path "KV/metadata/team" { capabilities = ["read"] }
+        path "KV/data/team" { capabilities = ["read"] }"#,
+        )
+        .await;
+    let said = caller.run(&[&arguments[..], &["team"]].concat());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(said.out, "1 secrets, 1 versions; 1 made, 0 there already\n");
+    assert!(said.err.contains("it needs `list` on"), "{said:?}");
+    // Where there is nothing that it may read, that is a failure.
+    let err = caller.fail(&[&arguments[..], &["theirs"]].concat());
+    assert!(err.contains(&format!("it needs `read` on {}/metadata/theirs", engine.name)), "{err}");
+    let root = engine.caller(&server, &domain, ROOT_TOKEN);
+    let err = root.fail(&[&arguments[..], &["none"]].concat());
+    assert!(err.ends_with("okmsd: there is nothing at none\n"), "{err}");
+}
+
+async fn a_copy_that_was_begun_with_another_choice_is_named(server: Server) {
+    let Some(engine) = Engine::mount().await else { return };
+    for number in 0..3 {
+        engine.write("m", json!({"n": number})).await;
+    }
+    engine.put("delete/m", json!({"versions": [1]})).await;
+    let domain = server.domain().await;
+    let arguments = ["import", "vault", "--mount", &engine.name];
+    let stopped = Engine::reader(stopped_at_m(&server, &domain).await, ROOT_TOKEN);
+    let err = stopped.fail(&arguments);
+    assert!(err.contains("cannot change m: 403 Forbidden"), "{err}");
+    let caller = engine.caller(&server, &domain, ROOT_TOKEN);
+    let opening = [&arguments[..], &["--open-deleted", "note"]].concat();
+    let err = caller.fail(&opening);
+    assert!(err.contains("or with other options"), "{err}");
+    assert!(err.contains("the unfinished copy differs: delete it and import again"), "{err}");
+    domain.client.delete(&domain.secret("m")).await;
+    caller.succeed(&opening);
+    assert_eq!(all_of(&domain).await[0]["versions"][0]["state"], "deactivated");
 }
