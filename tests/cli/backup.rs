@@ -287,6 +287,32 @@ async fn is_killed(database: &str, tables: impl AsyncFn() -> i64) {
     assert!(tables().await > 10);
 }
 
+#[tokio::test]
+async fn a_restore_that_fails_leaves_a_file_that_another_command_has_filled() {
+    let trial = with_key().await;
+    let cwd = trial.cwd.path();
+    succeed(cwd, &arguments(&[&["backup"], &KEY, &["one"]]));
+    let new = ["--config", "new.toml"];
+    let restore = arguments(&[&["restore"], &new, &KEY, &["-"]]);
+    let mut command = okmsd(cwd, &restore);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it");
+    let file = cwd.join("new.db");
+    // It has made its file, and waits for its input.
+    while !file.exists() {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended early");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let create = ["domain", "create", "--name", "n", "--region", "eu-west-x"];
+    succeed(cwd, &[&create[..], &new].concat());
+    let bytes = fs::read(cwd.join("one")).expect("a backup");
+    child.stdin.take().expect("a pipe").write_all(&bytes).expect("to write");
+    let output = child.wait_with_output().expect("an end");
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(!output.status.success() && text.contains("the database is not empty"), "{text}");
+    let listed = succeed(cwd, &[&["domain", "list"], &new[..]].concat());
+    assert!(listed.contains("eu-west-x"), "{listed}");
+}
+
 /// Puts rows of 60 kB into a store.
 async fn fill(database: &Path, rows: u32) {
     let options = SqliteConnectOptions::new().filename(database);
