@@ -7,6 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 
@@ -195,6 +196,63 @@ async fn a_passphrase_is_asked_for_on_the_terminal() {
     assert!(!cwd.join("x").exists());
     let file = arguments(&[&["backup", "verify", "--passphrase-file", "passphrase", "typed"]]);
     succeed(cwd, &file);
+}
+
+/// Ctrl-C at the question: what is typed into the shell after it is shown again.
+#[tokio::test]
+async fn a_terminal_shows_what_is_typed_after_an_interrupt() {
+    if !at_hand(&["script", "stty"]) {
+        return;
+    }
+    let cwd = tempfile::tempdir().expect("a folder");
+    let program = env!("CARGO_BIN_EXE_okmsd");
+    // As an interactive shell does, this one outlives the signal.
+    let line = format!("trap : INT; '{program}' backup --ask-passphrase x; echo code $?; stty -a");
+    let mut command = Command::new("script");
+    command.args(["-qc", &line, "/dev/null"]).env("SHELL", "/bin/sh").current_dir(cwd.path());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script");
+    let (mut pipe, mut screen) =
+        (child.stdin.take().expect("it"), child.stdout.take().expect("it"));
+    let (mut shown, mut byte) = (String::new(), [0; 1]);
+    while !shown.ends_with("Passphrase for the backup: ") {
+        assert!(screen.read(&mut byte).expect("a screen") > 0, "{shown}");
+        shown.push(byte[0] as char);
+    }
+    pipe.write_all(b"\x03").expect("to type");
+    screen.read_to_string(&mut shown).expect("a screen");
+    child.wait().expect("an end");
+    assert!(shown.contains("code 130"), "{shown}");
+    assert!(shown.split_whitespace().any(|setting| setting == "echo"), "{shown}");
+    assert!(!shown.contains("-echo "), "{shown}");
+}
+
+#[tokio::test]
+async fn a_backup_that_a_signal_ends_leaves_no_file() {
+    let mut trial = with_key().await;
+    let cwd = trial.cwd.path().to_owned();
+    trial.stop();
+    let names = || -> Vec<String> {
+        let entries = fs::read_dir(&cwd).expect("a folder");
+        let names = entries.map(|entry| entry.expect("a file").file_name().into_string());
+        names.map(|name| name.expect("UTF-8")).filter(|name| name.contains("one")).collect()
+    };
+    // It waits for the store with its file begun.
+    let options = SqliteConnectOptions::new().filename(trial.data("okmsd.db"));
+    let mut connection = SqliteConnection::connect_with(&options).await.expect("a store");
+    connection.execute("BEGIN IMMEDIATE").await.expect("a lock");
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let mut child =
+            okmsd(&cwd, &arguments(&[&["backup"], &KEY, &["one"]])).spawn().expect("it");
+        while names().is_empty() {
+            assert!(child.try_wait().expect("a child").is_none(), "it ended early");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let id = Pid::from_raw(child.id().try_into().expect("an id")).expect("an id");
+        kill_process(id, signal).expect("it runs");
+        assert_eq!(child.wait().expect("an end").code(), Some(code));
+        assert_eq!(names(), [""; 0]);
+    }
+    connection.close().await.expect("to close");
 }
 
 #[tokio::test]
