@@ -177,6 +177,33 @@ impl Store {
         Ok(removed.await? >= REMOVED_AT_ONCE as u64)
     }
 
+    /// Outcomes of a domain and what they are found by, in the order of that, after one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] where a row cannot be read; or when storage fails.
+    pub async fn list_outcomes(
+        &self,
+        okms_id: OkmsId,
+        after: Option<KeyHash>,
+        limit: u32,
+    ) -> Result<Vec<(KeyHash, StoredOutcome)>, Error> {
+        let sql = "SELECT key_hash, key_id, created_at, sealed_outcome FROM idempotency_keys \
+                   WHERE okms_id = $1 AND key_hash > $2 ORDER BY key_hash LIMIT $3";
+        let after = after.map_or_else(Vec::new, |after| after.as_bytes().to_vec());
+        let rows = self.read(move |connection| {
+            let (okms_id, after) = (okms_id.to_string(), after.clone());
+            let limit = i64::from(limit);
+            Box::pin(async move { fetch_all!(connection, OutcomeRow, sql, okms_id, after, limit) })
+        });
+        let read = |row: OutcomeRow| {
+            let hash = KeyHash::from_stored(&row.key_hash);
+            let broken = |_| Error::Internal("stored hash of an idempotency key".into());
+            Ok((hash.map_err(broken)?, row.outcome()))
+        };
+        rows.await?.into_iter().map(read).collect()
+    }
+
     /// Brings some outcomes of a domain from one key under another, and gives how many; those for which `reseal`
     /// gives nothing do not open, and go. Does nothing where the new key is gone.
     ///
