@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     codes::*,
     rights::{apply, client_of, resource, user},
-    support::{Answer, Client, Domain, Engine, Server, both_engines},
+    support::{Answer, Client, Domain, Engine, Server, both_engines, postgres_is_at_hand},
 };
 
 both_engines!(
@@ -410,6 +410,73 @@ async fn a_rotation_of_keys_takes_along_what_is_kept(server: Server) {
     }
     server.domains.delete(domain.okms_id).await.expect("a store");
     assert_eq!(kept(&server).await, 0);
+}
+
+/// A key goes after a replay has looked, and before it opens what it found. On SQLite nothing comes in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_between_a_look_and_its_answer_is_no_trouble() {
+    use sqlx::Executor;
+    if !postgres_is_at_hand() {
+        return;
+    }
+    let server = Server::start(Engine::Postgres).await;
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    for key in ["1", "2"] {
+        add(&domain, "a", key, "v").await.ok();
+    }
+    // The commit of a replay waits here.
+    let mut gate = server.database.postgres().await;
+    let sql = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+               'BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END'; \
+               CREATE CONSTRAINT TRIGGER wait AFTER UPDATE ON idempotency_keys DEFERRABLE INITIALLY DEFERRED \
+               FOR EACH ROW WHEN (OLD.key_id = NEW.key_id) EXECUTE FUNCTION wait(); \
+               SELECT pg_advisory_lock(42)";
+    gate.execute(sql).await.expect("a gate");
+    // And sealing anew waits here, with the row of the replay in its hands.
+    let mut row = server.database.postgres().await;
+    let pid: i32 =
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut row).await.expect("it");
+    let sql = "BEGIN; SELECT 1 FROM idempotency_keys WHERE number = 2 FOR UPDATE";
+    row.execute(sql).await.expect("a lock");
+    let mut look = server.database.postgres().await;
+    let mut wait_for = async |sql: &'static str| {
+        for _ in 0..400 {
+            let found: i64 =
+                sqlx::query_scalar(sql).bind(pid).fetch_one(&mut look).await.expect("a number");
+            if found > 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("nothing waits: {sql}");
+    };
+    server.keys.rotate_domain(domain.okms_id).await.expect("a domain");
+    let (keys, okms_id) = (server.keys.clone(), domain.okms_id);
+    let rewrapped = tokio::spawn(async move { keys.rewrap(okms_id, |_| ()).await });
+    wait_for("SELECT COUNT(*) FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))").await;
+    let (client, target) = (domain.client.clone(), domain.secret("a/version"));
+    let body = json!({ "data": { "k": "v" } });
+    let replay =
+        tokio::spawn(async move { send(&client, Method::POST, &target, "1", &body).await });
+    wait_for(
+        "SELECT COUNT(*) FROM pg_stat_activity a, pg_stat_activity b WHERE b.pid = ANY(pg_blocking_pids(a.pid)) \
+         AND $1 = ANY(pg_blocking_pids(b.pid)) AND a.query LIKE 'UPDATE idempotency_keys SET number%'",
+    )
+    .await;
+    row.execute("ROLLBACK").await.expect("to let go");
+    rewrapped.await.expect("no panic").expect("a store");
+    wait_for(
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE $1 > 0 \
+         AND NOT EXISTS (SELECT 1 FROM domain_keys WHERE generation = 1)",
+    )
+    .await;
+    // The server learns that the old key is gone.
+    domain.client.get(&domain.secret("a")).await.ok();
+    gate.execute("SELECT pg_advisory_unlock(42)").await.expect("to let go");
+    let answer = replay.await.expect("no panic");
+    assert!(is_replay(&answer));
+    assert_eq!((&answer.ok()["id"], domain.versions("a").await), (&json!(2), vec![1, 2, 3]));
 }
 
 async fn what_is_kept_is_sealed_and_in_its_place(server: Server) {
