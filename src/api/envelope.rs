@@ -34,8 +34,8 @@ use super::{
 use crate::{
     audit::{AuditLog, NotRecorded, RequestRecord, known_method},
     domain::{
-        ConnectionInfo, CredentialId, Error, Noted, NotedResource, RequestTrail, TokenId, Trace,
-        TraceId,
+        ConnectionInfo, CredentialId, Error, IdempotencyError, Noted, NotedResource, RequestTrail,
+        TokenId, Trace, TraceId,
     },
 };
 
@@ -379,7 +379,13 @@ fn render(response: &mut Response, request_id: &str, trace: &Trace) -> Option<i3
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+            let after = match &error {
+                ApiError::Domain(Error::Idempotency(IdempotencyError::TooMany {
+                    retry_seconds,
+                })) => HeaderValue::from(*retry_seconds),
+                _ => RETRY_AFTER,
+            };
+            response.headers_mut().insert(header::RETRY_AFTER, after);
         }
         _ => {}
     }

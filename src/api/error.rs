@@ -322,7 +322,7 @@ fn render_domain(error: &Error) -> Rendering {
             REST | ARGUMENT | 6,
             "this Idempotency-Key was used for another request",
         ),
-        Error::Idempotency(IdempotencyError::TooMany) => (
+        Error::Idempotency(IdempotencyError::TooMany { .. }) => (
             429,
             "too_many_idempotency_keys",
             REST | TOO_MANY_REQUESTS | 2,

@@ -64,6 +64,9 @@ pub struct RequestRecord {
     /// The caller went away before its answer: whether the request was done is not known.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     abandoned: bool,
+    /// The answer is that of an earlier request with the same idempotency key: this one changed nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replay: bool,
 }
 
 /// The identities of a caller: the first of them are listed.
@@ -225,6 +228,7 @@ impl RequestRecord {
         }
         self.refused_token_id = noted.refused_token;
         self.issued_token_id = noted.issued_token;
+        self.replay = noted.is_replay;
         self.left_out += noted.decisions.len().saturating_sub(MAX_LISTED);
         self.decisions = noted.decisions.into_iter().take(MAX_LISTED).map(Decision::from).collect();
         self.resource_urn = noted.resource.map(|resource| bounded(resource.urn()));

@@ -21,8 +21,10 @@ use crate::{
 };
 
 mod damage;
+mod files;
 mod power;
 mod refusals;
+mod signatures;
 mod starts;
 
 fn record(number: usize) -> RequestRecord {
@@ -237,91 +239,6 @@ fn lines_of_files(folder: &Path) -> String {
     files.iter().map(|(_, path)| fs::read_to_string(path).unwrap()).collect()
 }
 
-#[tokio::test]
-async fn files_end_by_size_and_the_oldest_go_without_breaking_the_way_from_the_first_key() {
-    let folder = private_folder();
-    let mut options = options(folder.path());
-    options.max_file_size = 1_500;
-    write(&options, 0..30).await;
-    let chain = folder.path().join("server-1/000001");
-    let before = whole(folder.path());
-    assert!(folder::files(&chain).unwrap().len() > 3);
-    options.keep_files = NonZeroU32::new(2);
-    write(&options, 30..40).await;
-    let after = whole(folder.path());
-    assert_eq!(folder::files(&chain).unwrap().len(), 2);
-    assert_eq!(after.first_key, before.first_key, "the first key still vouches for the rest");
-    assert!(after.notes.iter().any(|note| note.contains("removed by age")), "{after:?}");
-
-    // Files that are gone are counted, and what was seen in them is not said to be there.
-    let first = lines(&chain)[0].seq;
-    assert_eq!(u64::from(folder::files(&chain).unwrap()[0].0), after.told.removed + 1);
-    let seen = |seq| Seen { chain: after.chain.clone(), seq, hash: "0".repeat(64) };
-    let report_of_seen = verify_chain(&chain, &[seen(first - 1)]);
-    assert_eq!((report_of_seen.broken, report_of_seen.seen_removed), (None, vec![first - 1]));
-    let report_of_seen = verify_chain(&chain, &[seen(first)]);
-    assert!(report_of_seen.broken.is_some() && report_of_seen.seen_removed.is_empty());
-
-    // Whoever removes one more, with or without its first line kept, is found out.
-    let (number, oldest) = folder::files(&chain).unwrap().remove(0);
-    let text = fs::read_to_string(&oldest).unwrap();
-    fs::remove_file(&oldest).unwrap();
-    let broken = report(folder.path()).broken.expect("broken");
-    assert_eq!(broken.file, folder::file_name(number));
-    let kept = chain.join(chain::KEPT_HEADS);
-    let heads = fs::read_to_string(&kept).unwrap();
-    let forged = format!("{heads}{}\n", text.lines().next().unwrap());
-    fs::write(&kept, forged).unwrap();
-    let broken = report(folder.path()).broken.expect("broken");
-    assert_eq!(broken.file, folder::file_name(number), "{broken:?}");
-}
-
-#[test]
-fn numbers_rise_over_files_that_were_removed() {
-    let folder = private_folder();
-    let writer = folder.path().join("w");
-    fs::create_dir(&writer).unwrap();
-    let keep_files = NonZeroU32::new(1);
-    let options = Options { max_file_size: 1, keep_files, ..options(folder.path()) };
-    let now = SystemClock.now();
-    let mut chain = Chain::open_private(&writer, &options, now);
-    let mut rotated = |seq: Option<u64>| {
-        append(&mut chain, now, 1);
-        chain.checkpoint(now).unwrap();
-        chain.seq = seq.unwrap_or(chain.seq);
-        chain.rotate_if_due(now).unwrap();
-        verify_chain(&chain.folder, &[])
-    };
-    assert_eq!((rotated(None).broken, rotated(None).broken), (None, None));
-    // As whoever holds the keys could: with fewer lines than there were.
-    let broken = rotated(Some(1)).broken.expect("broken");
-    assert_eq!((broken.file.as_str(), broken.line), ("000004.jsonl", Some(1)), "{broken:?}");
-    assert!(broken.what.starts_with("line 1 cannot come after line "), "{broken:?}");
-    let broken = rotated(None).broken.expect("broken");
-    assert_eq!((broken.file.as_str(), broken.line), (chain::KEPT_HEADS, Some(4)), "{broken:?}");
-}
-
-#[tokio::test]
-async fn a_file_that_is_old_enough_ends_with_the_next_record() {
-    let folder = private_folder();
-    let options = options(folder.path());
-    let writer = folder.path().join("w");
-    fs::create_dir(&writer).unwrap();
-    let now = SystemClock.now();
-    let mut chain = Chain::open_private(&writer, &options, now);
-    append(&mut chain, now, 1);
-    let day = now.plus_seconds(24 * 3600);
-    chain.rotate_if_due(Timestamp::from_millis(day.as_millis() - 1)).unwrap();
-    assert_eq!(chain.number, 1);
-    chain.rotate_if_due(day).unwrap();
-    assert_eq!(chain.number, 2);
-    // Nothing to write, no file.
-    chain.rotate_if_due(day.plus_seconds(24 * 3600)).unwrap();
-    assert_eq!(chain.number, 2);
-    let report = verify_chain(&chain.folder, &[]);
-    assert_eq!(report.broken, None);
-}
-
 impl Chain {
     /// Opens a chain in a folder of a test.
     fn open_private(writer: &Path, options: &Options, now: Timestamp) -> Self {
@@ -528,104 +445,4 @@ fn change(path: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.contains(from));
     fs::write(path, text.replace(from, to)).unwrap();
-}
-
-/// Writes a chain anew from a line on, as whoever holds all that is on the disk could.
-fn forge(folder: &Path, from: u64, change: impl Fn(&str) -> String) {
-    let keys = keys::Keys::load(folder).unwrap();
-    let path = folder.join("000001.jsonl");
-    let text = fs::read_to_string(&path).unwrap();
-    let (mut forged, mut prev) = (String::new(), String::new());
-    let mut last = 0;
-    for line in text.lines() {
-        let parsed = Parsed::read(line.as_bytes()).unwrap();
-        let mut line = line.to_owned();
-        if parsed.seq == from {
-            line = change(&line);
-        }
-        if parsed.seq > from {
-            line = line.replace(&parsed.prev, &prev);
-            if let Some((open, _)) = line.clone().split_once(",\"signature\"") {
-                let chain = head::Head::read(folder).unwrap().0.chain;
-                line = sign(&format!("{open}}}"), LINE_DOMAIN, &chain, &keys.line.current);
-            }
-        }
-        prev = hash(line.as_bytes());
-        last = parsed.seq;
-        forged.push_str(&line);
-        forged.push('\n');
-    }
-    fs::write(&path, &forged).unwrap();
-    let (mut head, _) = head::Head::read(folder).unwrap();
-    (head.seq, head.hash, head.length) = (last, prev, forged.len() as u64);
-    let file = folder::open(&head::Head::path(folder)).and_then(head::HeadFile::new).unwrap();
-    head.write(&file, &keys.line.current).unwrap();
-}
-
-#[test]
-fn whoever_takes_all_keys_later_cannot_rewrite_what_was_signed_before() {
-    let folder = private_folder();
-    let writer = folder.path().join("w");
-    fs::create_dir(&writer).unwrap();
-    let now = SystemClock.now();
-    let mut chain = Chain::open_private(&writer, &options(folder.path()), now);
-    for number in 0..3 {
-        append(&mut chain, now, number);
-        chain.checkpoint(now).unwrap();
-    }
-    append(&mut chain, now, 3);
-    let lines = lines(&chain.folder);
-    let kinds: Vec<_> = lines.iter().map(|line| line.kind.as_str()).collect();
-    assert_eq!(
-        kinds[1..],
-        [&["request", "checkpoint"][..]; 3].concat()[..]
-            .iter()
-            .copied()
-            .chain(["request"])
-            .collect::<Vec<_>>()
-    );
-
-    for seq in [1, 3, 5, 7] {
-        let copied = folder.path().join(format!("copy-{seq}"));
-        copy(&chain.folder, &copied);
-        forge(&copied, seq, |line| line.replace("\"PUT\"", "\"GET\""));
-        let report = verify_chain(&copied, &[]);
-        // Only what came after the last checkpoint is in the hands of who holds the machine.
-        let expected = (seq < 7).then_some(seq + 1);
-        assert_eq!(report.broken.and_then(|broken| broken.seq), expected);
-    }
-    // To end the chain at an earlier checkpoint takes a key that is gone.
-    for kept in [3, 5, 7] {
-        let copied = folder.path().join(format!("cut-{kept}"));
-        copy(&chain.folder, &copied);
-        let path = copied.join("000001.jsonl");
-        let text = fs::read_to_string(&path).unwrap();
-        let text: String = text.split_inclusive('\n').take(kept).collect();
-        fs::write(&path, text).unwrap();
-        forge(&copied, u64::MAX, str::to_owned);
-        let report = verify_chain(&copied, &[]);
-        assert_eq!(report.broken.is_some(), kept < 7, "{kept}: {report:?}");
-        let seen = Seen { chain: chain.id.clone(), seq: 7, hash: chain.prev.clone() };
-        // What an auditor has seen is missed all the same.
-        assert!(verify_chain(&copied, &[seen]).broken.is_some());
-    }
-    // Another chain, begun anew with keys of its own, has another first key.
-    let mut other =
-        Chain::begin(&writer, 7, None, Rotation::from(&options(folder.path())), now).unwrap();
-    append(&mut other, now, 1);
-    let keys = [&chain, &other].map(|chain| verify_chain(&chain.folder, &[]).first_key);
-    assert_ne!(keys[0], keys[1]);
-}
-
-#[test]
-fn a_signature_is_over_the_whole_line_its_chain_and_its_use() {
-    let keys = keys::Keys::generate().unwrap();
-    let key = keys.line.current.public();
-    let line = sign(r#"{"a":1}"#, LINE_DOMAIN, "c", &keys.line.current);
-    assert!(is_signed(line.as_bytes(), LINE_DOMAIN, "c", &key));
-    assert!(!is_signed(line.as_bytes(), LINE_DOMAIN, "d", &key));
-    assert!(!is_signed(line.as_bytes(), "other", "c", &key));
-    assert!(!is_signed(line.replace('1', "2").as_bytes(), LINE_DOMAIN, "c", &key));
-    let other = keys.line.next.public();
-    assert!(!is_signed(line.as_bytes(), LINE_DOMAIN, "c", &other));
 }

@@ -11,7 +11,7 @@ use std::{
 use rustix::{fs::OFlags, process::geteuid};
 use uuid::Uuid;
 
-use super::Failure;
+use super::{Failure, undo::OnSignal};
 
 /// Makes a folder and those above it, for its owner alone. One that is there keeps its mode.
 pub(super) fn create_folder(path: &Path) -> Result<(), Failure> {
@@ -99,13 +99,14 @@ pub(super) fn supersede(path: &Path, new: &Path, old: &Path) -> Result<(), Failu
 }
 
 /// A private file that is written piece by piece, and has its name once it is whole and on the disk. One that is
-/// dropped before is removed.
+/// dropped before, or ended by a signal, is removed.
 #[derive(Debug)]
 pub(super) struct NewFile {
     file: File,
     /// Its name until then.
     temporary: PathBuf,
     path: PathBuf,
+    _removed: OnSignal,
 }
 
 impl NewFile {
@@ -121,9 +122,11 @@ impl NewFile {
         name.push(path.file_name().ok_or(ErrorKind::InvalidInput)?);
         name.push(format!(".{}.new", Uuid::new_v4().simple()));
         let temporary = path.with_file_name(name);
+        let unfinished = temporary.clone();
+        let removed = OnSignal::run(move || _ = fs::remove_file(unfinished));
         let mut options = OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
-        Ok(Self { file, temporary, path: path.to_owned() })
+        Ok(Self { file, temporary, path: path.to_owned(), _removed: removed })
     }
 
     /// Gives it its name. What has that by now is never overwritten, where the file system has links; where it

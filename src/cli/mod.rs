@@ -34,6 +34,7 @@
 //! | `quote` | text for shells, YAML and TOML |
 //! | `output` | standard output |
 //! | `process` | what the process is denied from its start |
+//! | `undo` | what is undone where a signal ends a command |
 //! | `failure` | why a subcommand failed, as one sentence for each reason |
 
 mod access_files;
@@ -64,6 +65,7 @@ mod services;
 mod settings;
 mod token;
 mod transfer;
+mod undo;
 
 use std::process::ExitCode;
 

@@ -1,12 +1,15 @@
 //! Where the backup key or passphrase comes from.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use zeroize::Zeroizing;
 
 use super::{
     Error, command,
-    private::read_private_line,
+    private::{read_private_file, read_private_line},
     source::{Environment, Source},
     value::CommandLine,
 };
@@ -48,7 +51,7 @@ impl Backup {
             return Ok(Some(BackupSecretText::Key(line)));
         }
         if let Some(file) = &self.passphrase_file {
-            return Ok(Some(BackupSecretText::Passphrase(read_private_line(file)?)));
+            return Ok(Some(BackupSecretText::Passphrase(read_passphrase(file)?)));
         }
         let credential = || Some(self.credentials.as_ref()?.join(CREDENTIAL));
         let credential = || credential().filter(|path| path.exists());
@@ -87,18 +90,22 @@ impl Backup {
 
     /// Takes what only the environment can hold.
     pub(super) fn take_environment(&mut self, environment: &Environment) -> Result<(), Error> {
-        let variable = |name| environment.variable(name);
-        if let Some(text) = variable("OKMSD_BACKUP_KEY") {
-            for other in VARIABLES {
-                if variable(other).is_some() {
-                    return Err(Error::Both("OKMSD_BACKUP_KEY".to_owned(), other.to_owned()));
-                }
-            }
-            self.text = Some(Zeroizing::new(text.trim().to_owned()));
-        }
-        self.credentials = variable("CREDENTIALS_DIRECTORY").map(|path| PathBuf::from(&**path));
+        let text = environment.key_text("OKMSD_BACKUP_KEY", &VARIABLES)?;
+        self.text = text.or(self.text.take());
+        self.credentials = environment.credentials();
         Ok(())
     }
+}
+
+/// Reads a passphrase as it would be typed: all but the end of its line counts, blanks too.
+fn read_passphrase(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let text = read_private_file(path)?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() || line.contains('\n') {
+        return Err(Error::NotText(path.to_owned()));
+    }
+    Ok(Zeroizing::new(line.to_owned()))
 }
 
 /// Says where it comes from, never what it is.
@@ -116,7 +123,7 @@ const CREDENTIAL: &str = "okmsd-backup-key";
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
     use crate::config::{Config, Flags};
@@ -172,6 +179,19 @@ mod tests {
         }
         let both = read("[backup]\nkey_file = \"far\"\npassphrase_file = \"far\"", &[]);
         assert!(matches!(both, Err(Error::Both(..))));
+        // Blanks count, as those that are typed; the end of the line does not.
+        for (content, passphrase) in [
+            (" two words \n", Some(" two words ")),
+            ("x\t\r\n", Some("x\t")),
+            ("x", Some("x")),
+            ("x\n\n", None),
+            ("\n", None),
+            ("", None),
+        ] {
+            fs::write(base.join("far"), content).unwrap();
+            let expected = passphrase.map(|text| format!("passphrase {text}"));
+            assert_eq!(read(far, &[]).ok().flatten(), expected, "{content:?}");
+        }
         let failed = read("[backup]\nkey_command = [\"false\", \"hunter2\"]", &[]);
         let failed = failed.unwrap_err().to_string();
         assert!(failed.starts_with("the command of backup.key_command, false, failed"), "{failed}");

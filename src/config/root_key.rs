@@ -137,16 +137,10 @@ impl RootKeySource {
 
     /// Takes what only the environment can hold.
     pub(super) fn take_environment(&mut self, environment: &Environment) -> Result<(), Error> {
-        let variable = |name| environment.variable(name);
-        if let Some(text) = variable("OKMSD_ROOT_KEY") {
-            for other in ["OKMSD_ROOT_KEY_FILE", "OKMSD_ROOT_KEY_COMMAND"] {
-                if variable(other).is_some() {
-                    return Err(Error::Both("OKMSD_ROOT_KEY".to_owned(), other.to_owned()));
-                }
-            }
-            self.text = Some(Zeroizing::new(text.trim().to_owned()));
-        }
-        self.credentials = variable("CREDENTIALS_DIRECTORY").map(|path| PathBuf::from(&**path));
+        let others = ["OKMSD_ROOT_KEY_FILE", "OKMSD_ROOT_KEY_COMMAND"];
+        let text = environment.key_text("OKMSD_ROOT_KEY", &others)?;
+        self.text = text.or(self.text.take());
+        self.credentials = environment.credentials();
         Ok(())
     }
 }

@@ -129,6 +129,24 @@ impl Environment {
         value.map(Zeroizing::new).filter(|value| !value.is_empty())
     }
 
+    /// The text of a key in the variable `name`, which tells beside none of the variables `others`.
+    pub(super) fn key_text(
+        &self,
+        name: &str,
+        others: &[&str],
+    ) -> Result<Option<Zeroizing<String>>, Error> {
+        let Some(text) = self.variable(name) else { return Ok(None) };
+        match others.iter().find(|other| self.variable(other).is_some()) {
+            Some(other) => Err(Error::Both(name.to_owned(), (*other).to_owned())),
+            None => Ok(Some(Zeroizing::new(text.trim().to_owned()))),
+        }
+    }
+
+    /// systemd's folder of credentials.
+    pub(super) fn credentials(&self) -> Option<PathBuf> {
+        self.variable("CREDENTIALS_DIRECTORY").map(|path| PathBuf::from(&**path))
+    }
+
     pub(super) fn source(&self) -> EnvironmentSource<'_> {
         EnvironmentSource(self)
     }

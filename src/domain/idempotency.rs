@@ -15,7 +15,10 @@ pub enum IdempotencyError {
     /// The key was used for another request.
     OtherRequest,
     /// The caller has as many keys kept as it may have.
-    TooMany,
+    TooMany {
+        /// Until the first of them is not kept any more: 1 to 86,400 seconds.
+        retry_seconds: u32,
+    },
 }
 
 impl IdempotencyKey {

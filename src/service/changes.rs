@@ -90,7 +90,11 @@ impl Secrets {
                     return Ok((domain_config, change));
                 }
                 Ok(Changed::Before(outcome)) => {
-                    return self.done_before(caller, unit.3.as_ref(), &outcome).await;
+                    let is_last = tries_left == 0;
+                    let done = self.done_before(caller, unit.3.as_ref(), &outcome, is_last);
+                    if let Some(done) = done.await? {
+                        return Ok(done);
+                    }
                 }
                 // The key was destroyed since this request began.
                 Ok(Changed::KeyGone) => _ = self.keyring.reload(okms_id).await?,
@@ -104,13 +108,15 @@ impl Secrets {
         Err(Error::Unavailable("the keys of the domain change again and again".into()))
     }
 
-    /// What came of a write that was done before.
+    /// What came of a write that was done before. Nothing where its key is gone: it was sealed anew since it was read,
+    /// and is to be read again. The last time, it is damaged.
     async fn done_before(
         &self,
         caller: &Caller,
         once: Option<&(Arc<Once>, OnceKey)>,
         outcome: &StoredOutcome,
-    ) -> Result<(SecretConfig, SecretChange), Error> {
+        is_last: bool,
+    ) -> Result<Option<(SecretConfig, SecretChange)>, Error> {
         let absent =
             || Error::Internal("what was to be done more than once was done before".into());
         let (once, key) = once.ok_or_else(absent)?;
@@ -119,12 +125,15 @@ impl Secrets {
             // Made since this request began.
             keys = self.keyring.reload(caller.okms_id()).await?;
         }
+        if keys.named(outcome.key_id).is_none() && !is_last {
+            return Ok(None);
+        }
         let (domain_config, change) = once.open(key, &keys, outcome)?;
         if let Some(version) = change.new_version() {
             caller.trail().note_version(version.id);
         }
         caller.trail().note_replay();
-        Ok((domain_config, change))
+        Ok(Some((domain_config, change)))
     }
 
     /// Reads rows, and has the keys that they are under: those may have changed since the request began.

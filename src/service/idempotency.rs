@@ -84,6 +84,7 @@ impl Once {
         let opened =
             opened.and_then(|k| k.open_outcome(&stored.sealed, key.hash, stored.created_at));
         let opened = opened.map_err(|_| broken())?;
+        keys.count_open();
         let outcome: Outcome = serde_json::from_slice(&opened).map_err(|_| broken())?;
         if outcome.request != *self.request.as_bytes() {
             return Err(Error::Idempotency(IdempotencyError::OtherRequest));

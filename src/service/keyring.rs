@@ -557,6 +557,7 @@ impl Sealer {
         created_at: Timestamp,
     ) -> Result<SealedOutcome, Error> {
         self.keys.uses_left.fetch_sub(1, Ordering::AcqRel);
+        add(&self.keys.counts.domain_seals);
         self.key
             .seal_outcome(outcome, key, created_at)
             .map_err(|_| Error::Unavailable("the system gives no randomness".into()))

@@ -24,7 +24,7 @@ use crate::{
 pub struct Keys {
     pub(super) store: Store,
     pub(super) keyring: Arc<Keyring>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 /// All keys of a store, by name.

@@ -220,6 +220,11 @@ impl Snapshot {
         }
     }
 
+    /// What cannot be read.
+    pub(super) fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
+    }
+
     fn revision(&self) -> i64 {
         self.set.revision()
     }

@@ -316,15 +316,10 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError>
                 // isolation is what the row locks of this store are made for.
                 let sql = "SELECT set_config('statement_timeout', '20s', false), \
                            set_config('idle_in_transaction_session_timeout', '20s', false), \
-                           set_config('default_transaction_isolation', 'read committed', false), \
-                           pg_is_in_recovery()";
+                           set_config('default_transaction_isolation', 'read committed', false)";
                 let connection = &mut Connection::Postgres(connection);
-                let row = fetch_optional!(connection, (String, String, String, bool), sql)?;
-                // A standby, which whoever leads to the primary has led to: what it has may be old.
-                match row.is_some_and(|(.., is_standby)| !is_standby) {
-                    true => Ok(()),
-                    false => Err(sqlx::Error::Protocol("the server is a standby".to_owned())),
-                }
+                execute!(connection, sql)?;
+                refuse_standby(connection).await
             })
         })
         .after_release(|connection, _| {
@@ -337,6 +332,15 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError>
         })
         .connect_lazy_with(options);
     Ok(Engine::Postgres(Shelf::new(pool)))
+}
+
+/// Refuses a standby, which whoever leads to the primary has led to: what it has may be old.
+pub(super) async fn refuse_standby(connection: &mut Connection<'_>) -> Result<(), sqlx::Error> {
+    let row = fetch_optional!(connection, (bool,), "SELECT pg_is_in_recovery()")?;
+    match row {
+        Some((false,)) => Ok(()),
+        _ => Err(sqlx::Error::Protocol("the server is a standby".to_owned())),
+    }
 }
 
 /// An acknowledged write must survive a crash of the database server, whatever the default of the
@@ -452,34 +456,19 @@ pub(super) async fn claim(
 /// The statement that removes some rows: those whose key a query finds. Rows that another transaction is at are
 /// passed over, and nobody waits.
 macro_rules! delete_some {
+    (@sql $table:literal, $key:literal, $rest:literal, $locking:literal) => {
+        concat!(
+            "DELETE FROM ", $table, " WHERE ", $key, " IN (SELECT ", $key, " FROM ", $table, " ", $rest,
+            $locking, ")"
+        )
+    };
     ($connection:expr, $table:literal, $key:literal, $rest:literal) => {
         match &$connection {
-            $crate::store::Connection::Sqlite(_) => concat!(
-                "DELETE FROM ",
-                $table,
-                " WHERE ",
-                $key,
-                " IN (SELECT ",
-                $key,
-                " FROM ",
-                $table,
-                " ",
-                $rest,
-                ")"
-            ),
-            $crate::store::Connection::Postgres(_) => concat!(
-                "DELETE FROM ",
-                $table,
-                " WHERE ",
-                $key,
-                " IN (SELECT ",
-                $key,
-                " FROM ",
-                $table,
-                " ",
-                $rest,
-                " FOR UPDATE SKIP LOCKED)"
-            ),
+            // It has one writer.
+            $crate::store::Connection::Sqlite(_) => delete_some!(@sql $table, $key, $rest, ""),
+            $crate::store::Connection::Postgres(_) => {
+                delete_some!(@sql $table, $key, $rest, " FOR UPDATE SKIP LOCKED")
+            }
         }
     };
 }

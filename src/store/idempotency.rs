@@ -64,8 +64,8 @@ pub(super) async fn find_earlier(
     let sql = "SELECT key_hash, key_id, created_at, sealed_outcome FROM idempotency_keys \
                WHERE key_hash = $1";
     let row = fetch_optional!(&mut *connection, OutcomeRow, sql, hash)?;
-    let over = once.now.minus_seconds(KEPT_SECONDS).as_millis();
-    if let Some(row) = row.filter(|row| row.created_at > over) {
+    let kept = Kept::at(once.now);
+    if let Some(row) = row.filter(|row| kept.has(row.created_at)) {
         // A commit whose standby was lost before it confirmed can be seen, and is not safe yet. Where this
         // transaction writes as well, its own commit waits until both are.
         tx.wrote = true;
@@ -83,8 +83,9 @@ pub(super) async fn find_earlier(
     };
     // Where the first is over, there are fewer that are not, and the write removes more of those that are than it
     // adds.
-    if first_created_at > over && last.saturating_sub(first) >= MAX_KEYS_OF_CALLER {
-        return Err(Error::Idempotency(IdempotencyError::TooMany).into());
+    if kept.has(first_created_at) && last.saturating_sub(first) >= MAX_KEYS_OF_CALLER {
+        let retry_seconds = kept.seconds_of(first_created_at);
+        return Err(Error::Idempotency(IdempotencyError::TooMany { retry_seconds }).into());
     }
     Ok(Earlier::None { next: last.saturating_add(1) })
 }
@@ -100,7 +101,7 @@ pub(super) async fn keep(
 ) -> Result<(), StoreError> {
     // Now, not deferred: the next unit of the same transaction may have the same key.
     let connection = &mut tx.connection;
-    remove_over(connection, once.now).await?;
+    remove_over(connection, once.now, REMOVED_WITH_A_WRITE).await?;
     // The same key, of a day ago, may be among those that are not removed yet.
     let hash = &once.hash.as_bytes()[..];
     execute!(&mut *connection, "DELETE FROM idempotency_keys WHERE key_hash = $1", hash)?;
@@ -119,18 +120,90 @@ pub(super) async fn keep(
     Ok(())
 }
 
-async fn remove_over(connection: &mut Connection<'_>, now: Timestamp) -> Result<(), sqlx::Error> {
-    let over = now.minus_seconds(KEPT_SECONDS).as_millis();
+/// Removes some rows that are over, and gives how many.
+async fn remove_over(
+    connection: &mut Connection<'_>,
+    now: Timestamp,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let Kept { after, until } = Kept::at(now);
     let sql = delete_some!(
         connection,
         "idempotency_keys",
         "key_hash",
-        "WHERE created_at <= $1 ORDER BY created_at LIMIT $2"
+        "WHERE created_at <= $1 OR created_at > $2 ORDER BY created_at LIMIT $3"
     );
-    execute!(connection, sql, over, REMOVED_AT_ONCE).map(|_| ())
+    execute!(connection, sql, after, until, limit)
+}
+
+/// When rows were made that count at a time.
+struct Kept {
+    after: i64,
+    until: i64,
+}
+
+impl Kept {
+    fn at(now: Timestamp) -> Self {
+        let until = now.plus_seconds(KEPT_SECONDS.into()).as_millis();
+        Self { after: now.minus_seconds(KEPT_SECONDS).as_millis(), until }
+    }
+
+    const fn has(&self, created_at: i64) -> bool {
+        self.after < created_at && created_at <= self.until
+    }
+
+    /// For how many seconds a row that counts goes on doing so: 1 to a day, also where it was made later than now.
+    fn seconds_of(&self, created_at: i64) -> u32 {
+        let millis = created_at.saturating_sub(self.after);
+        let seconds = u32::try_from(millis.saturating_add(999) / 1_000).unwrap_or(KEPT_SECONDS);
+        seconds.clamp(1, KEPT_SECONDS)
+    }
 }
 
 impl Store {
+    /// Removes some outcomes that are over at the time `now`, and says whether there may be more.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn remove_outcomes(&self, now: Timestamp) -> Result<bool, Error> {
+        let removed = self.write(move |tx| {
+            Box::pin(async move {
+                let removed = remove_over(&mut tx.connection, now, REMOVED_AT_ONCE).await?;
+                tx.wrote = removed > 0;
+                Ok(removed)
+            })
+        });
+        Ok(removed.await? >= REMOVED_AT_ONCE as u64)
+    }
+
+    /// Outcomes of a domain and what they are found by, in the order of that, after one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] where a row cannot be read; or when storage fails.
+    pub async fn list_outcomes(
+        &self,
+        okms_id: OkmsId,
+        after: Option<KeyHash>,
+        limit: u32,
+    ) -> Result<Vec<(KeyHash, StoredOutcome)>, Error> {
+        let sql = "SELECT key_hash, key_id, created_at, sealed_outcome FROM idempotency_keys \
+                   WHERE okms_id = $1 AND key_hash > $2 ORDER BY key_hash LIMIT $3";
+        let after = after.map_or_else(Vec::new, |after| after.as_bytes().to_vec());
+        let rows = self.read(move |connection| {
+            let (okms_id, after) = (okms_id.to_string(), after.clone());
+            let limit = i64::from(limit);
+            Box::pin(async move { fetch_all!(connection, OutcomeRow, sql, okms_id, after, limit) })
+        });
+        let read = |row: OutcomeRow| {
+            let hash = KeyHash::from_stored(&row.key_hash);
+            let broken = |_| Error::Internal("stored hash of an idempotency key".into());
+            Ok((hash.map_err(broken)?, row.outcome()))
+        };
+        rows.await?.into_iter().map(read).collect()
+    }
+
     /// Brings some outcomes of a domain from one key under another, and gives how many; those for which `reseal`
     /// gives nothing do not open, and go. Does nothing where the new key is gone.
     ///
@@ -172,12 +245,13 @@ impl Store {
                     OutcomeRow,
                     sql,
                     from.as_i64(),
-                    REMOVED_AT_ONCE
+                    RESEALED_AT_ONCE
                 )?;
                 let count = rows.len() as u64;
                 tx.wrote = count > 0;
                 for row in rows {
-                    let hash = row.key_hash.clone();
+                    // On PostgreSQL a write with the same key may have put another row in its place since.
+                    let (hash, created_at) = (row.key_hash.clone(), row.created_at);
                     let resealed = match KeyHash::from_stored(&hash) {
                         Ok(hash) => reseal(hash, &row.outcome())?,
                         Err(_) => None,
@@ -185,13 +259,17 @@ impl Store {
                     match resealed {
                         Some(sealed) => {
                             let sql = "UPDATE idempotency_keys SET key_id = $2, \
-                                       sealed_outcome = $3 WHERE key_hash = $1";
-                            let sealed = sealed.as_bytes();
-                            execute!(&mut tx.connection, sql, hash, to.as_i64(), sealed)?;
+                                       sealed_outcome = $3 \
+                                       WHERE key_hash = $1 AND key_id = $4 AND created_at = $5";
+                            let (sealed, to, from) =
+                                (sealed.as_bytes(), to.as_i64(), from.as_i64());
+                            let connection = &mut tx.connection;
+                            execute!(connection, sql, hash, to, sealed, from, created_at)?;
                         }
                         None => {
-                            let sql = "DELETE FROM idempotency_keys WHERE key_hash = $1";
-                            execute!(&mut tx.connection, sql, hash)?;
+                            let sql = "DELETE FROM idempotency_keys \
+                                       WHERE key_hash = $1 AND key_id = $2 AND created_at = $3";
+                            execute!(&mut tx.connection, sql, hash, from.as_i64(), created_at)?;
                         }
                     }
                 }
@@ -220,11 +298,20 @@ impl OutcomeRow {
     }
 }
 
-/// How long an answer is kept: a day, within which a client that lost its answer has long asked again.
+/// How long an answer is kept: a day, within which a client that lost its answer has long asked again. One that was
+/// kept while the clock was ahead counts as well, as the clock may have been put right just after it, but not where that
+/// is more than a day: a clock that was years ahead would have it kept for years.
 const KEPT_SECONDS: u32 = 24 * 60 * 60;
 /// Keys that one caller may have kept at a time, half a KiB each: 50 MiB. It is one write a second, day and night; who
 /// writes more has a use for it that is not to come by an answer that was lost.
+///
+/// On PostgreSQL, writes of one caller that are under way at the same time may have the same number, and count as one:
+/// there may be as many times more as the caller has writes at a time, which is the connections of all servers at most.
 const MAX_KEYS_OF_CALLER: i64 = 100_000;
 /// Rows that go with one write: many more than the one that comes, so that those of a busy day go soon, and still
 /// less work than the write itself.
-const REMOVED_AT_ONCE: i64 = 32;
+const REMOVED_WITH_A_WRITE: i64 = 32;
+/// Rows that go at once where nobody waits for it: some milliseconds, in which others do not write on SQLite.
+const REMOVED_AT_ONCE: i64 = 500;
+/// Rows that are sealed anew at once: half a KiB each, some milliseconds.
+const RESEALED_AT_ONCE: i64 = 32;

@@ -11,7 +11,7 @@ use super::{
     connection::execute,
     engine::{
         Engine, Kind, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, assert_durable, assert_synchronous,
-        migration_error, migrations, postgres_options, sqlite_options,
+        migration_error, migrations, postgres_options, refuse_standby, sqlite_options,
     },
     sqlite_file,
 };
@@ -110,10 +110,13 @@ impl LongTransaction {
 async fn unhurried(options: PgConnectOptions) -> Result<Pool<Postgres>, sqlx::Error> {
     let pool = PgPoolOptions::new().max_connections(1).after_connect(|connection, _| {
         Box::pin(async move {
-            let sql = "SELECT set_config('statement_timeout', '0', false), \
-                       set_config('idle_in_transaction_session_timeout', '0', false)";
-            execute!(&mut Connection::Postgres(connection), sql)?;
-            Ok(())
+            // Those that there are: PostgreSQL has the last one from version 17.
+            let sql = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN \
+                       ('statement_timeout', 'idle_in_transaction_session_timeout', \
+                       'transaction_timeout')";
+            let connection = &mut Connection::Postgres(connection);
+            execute!(connection, sql)?;
+            refuse_standby(connection).await
         })
     });
     pool.connect_with(options).await

@@ -222,6 +222,32 @@ mod tests {
         }
     }
 
+    /// Somebody has to find it.
+    #[tokio::test]
+    async fn a_row_that_is_no_text_is_named() {
+        for (rows, told) in [
+            (
+                "INSERT INTO policies VALUES ('a', 'x', 0, 0), ('b', CAST(x'ff' AS TEXT), 0, 0)",
+                "table policies: error occurred while decoding: row name=\"b\", column document: ",
+            ),
+            (
+                "INSERT INTO group_members VALUES ('g', CAST(x'66ff' AS TEXT), 0)",
+                "table group_members: error occurred while decoding: row group_urn=\"g\" \
+                 member_urn=\"f\u{fffd}\", column member_urn: ",
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let url = DatabaseUrl::sqlite_file(folder.path().join("x"));
+            let mut transaction = LongTransaction::write(&url).await.unwrap();
+            transaction.migrate(None).await.unwrap();
+            run(&mut transaction.connection(), rows).await;
+            let mut snapshot = Snapshot::begin(transaction).await.unwrap();
+            let refused = snapshot.read(&mut async |_| Ok(())).await.unwrap_err();
+            let text = format!("{refused:?}");
+            assert!(text.contains(told), "{text}");
+        }
+    }
+
     #[tokio::test]
     async fn what_does_not_fit_is_refused() {
         let folder = tempfile::tempdir().unwrap();

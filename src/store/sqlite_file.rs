@@ -72,6 +72,7 @@ fn check(path: &Path, file_system_of: impl Fn(&Path) -> io::Result<u64>) -> io::
     access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
         io::Error::new(error.kind(), format!("the folder {}: {error}", folder.display()))
     })?;
+    refuse_lone_log(path)?;
     refuse_other_machines(file_system_of(file.as_deref().unwrap_or(folder))?)?;
     if let Some(file) = &file {
         let found = fs::metadata(file)?;
@@ -87,6 +88,7 @@ fn check(path: &Path, file_system_of: impl Fn(&Path) -> io::Result<u64>) -> io::
 /// Makes the file before SQLite would, so that it is private from its first moment; SQLite gives the
 /// WAL the same mode.
 pub(super) fn create_private(path: &Path) -> io::Result<()> {
+    refuse_lone_log(path)?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -94,6 +96,23 @@ pub(super) fn create_private(path: &Path) -> io::Result<()> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Refuses to begin anew where the log of a file lies that is not there: SQLite would remove it, and with it perhaps
+/// what was written last to a file that somebody has moved away.
+fn refuse_lone_log(path: &Path) -> io::Result<()> {
+    for suffix in ["-wal", "-shm"] {
+        let mut log = path.as_os_str().to_owned();
+        log.push(suffix);
+        // The file is looked for last: another process may make both just now.
+        if fs::symlink_metadata(&log).is_ok() && fs::symlink_metadata(path).is_err() {
+            return Err(io::Error::other(format!(
+                "it is not there, but {} is: put the file back beside it, or move that away, too",
+                Path::new(&log).display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn check_private(path: &Path, found: &Metadata) -> io::Result<()> {
@@ -183,6 +202,15 @@ mod tests {
         };
         assert_eq!(check(&link("to_near", &near.join("a.db"))), Ok(()));
         assert!(refused(&link("to_far", &far.join("a.db"))));
+        // What is left of a file that was moved away is not lost for a new one.
+        for suffix in ["-wal", "-shm"] {
+            let moved = near.join(format!("moved{suffix}.db"));
+            let log = near.join(format!("moved{suffix}.db{suffix}"));
+            fs::write(&log, "x").unwrap();
+            assert!(check(&moved).unwrap_err().contains("put the file back"), "{suffix}");
+            assert!(hold(&moved).unwrap_err().to_string().contains("put the file back"));
+            assert!(!moved.exists() && log.exists());
+        }
         // As a server would find.
         let nowhere = link("to_nowhere", &near.join("absent.db"));
         assert!(check(&nowhere).unwrap_err().contains("No such file"));

@@ -28,6 +28,8 @@ pub enum CopiedValue {
 pub(super) struct TableColumn {
     pub(super) name: String,
     pub(super) kind: ColumnKind,
+    /// Whether it is a part of the primary key. Not told of PostgreSQL, whose text is always text.
+    pub(super) is_key: bool,
 }
 
 /// What a column holds, where it is not NULL.
@@ -66,14 +68,16 @@ pub(super) async fn columns(
     table: &str,
 ) -> Result<Vec<TableColumn>, StoreError> {
     let sql = match connection {
-        Connection::Sqlite(_) => "SELECT name, lower(type) FROM pragma_table_info($1) ORDER BY cid",
+        Connection::Sqlite(_) => {
+            "SELECT name, lower(type), pk FROM pragma_table_info($1) ORDER BY cid"
+        }
         Connection::Postgres(_) => {
-            "SELECT CAST(column_name AS TEXT), CAST(data_type AS TEXT) FROM information_schema.columns \
-             WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position"
+            "SELECT CAST(column_name AS TEXT), CAST(data_type AS TEXT), CAST(0 AS BIGINT) \
+             FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position"
         }
     };
-    let rows = fetch_all!(connection, (String, String), sql, table)?;
-    let column = |(name, kind): (String, String)| {
+    let rows = fetch_all!(connection, (String, String, i64), sql, table)?;
+    let column = |(name, kind, key): (String, String, i64)| {
         let kind = match kind.as_str() {
             "integer" | "bigint" => ColumnKind::Number,
             "text" => ColumnKind::Text,
@@ -83,7 +87,7 @@ pub(super) async fn columns(
                 return Err(Error::Internal(text).into());
             }
         };
-        Ok(TableColumn { name, kind })
+        Ok(TableColumn { name, kind, is_key: key > 0 })
     };
     rows.into_iter().map(column).collect()
 }
@@ -109,7 +113,7 @@ pub(super) async fn schema_version(
     Ok(row.and_then(|(version,)| version))
 }
 
-/// The values of a row of these columns.
+/// The values of a row of these columns. Where one cannot be read, the error names the row.
 pub(super) fn values<'r, R: Row>(
     row: &'r R,
     columns: &[TableColumn],
@@ -128,5 +132,32 @@ where
         };
         Ok(value.unwrap_or(CopiedValue::Absent))
     };
-    columns.iter().enumerate().map(value).collect()
+    let named = |(at, column): (usize, &TableColumn)| {
+        let value = value((at, column));
+        value.map_err(|error: sqlx::Error| {
+            let key = columns.iter().enumerate().filter(|(_, column)| column.is_key);
+            let key: Vec<_> = key.map(|(at, column)| part_of_key(row, at, column)).collect();
+            let text = format!("row {}, column {}: {error}", key.join(" "), column.name);
+            sqlx::Error::Decode(text.into())
+        })
+    };
+    columns.iter().enumerate().map(named).collect()
+}
+
+/// What names a row, also where that is no text.
+fn part_of_key<'r, R: Row>(row: &'r R, at: usize, column: &TableColumn) -> String
+where
+    usize: sqlx::ColumnIndex<R>,
+    Option<i64>: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    Option<Vec<u8>>: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+{
+    let number = || row.try_get::<Option<i64>, _>(at).ok().flatten();
+    let bytes = || row.try_get::<Option<Vec<u8>>, _>(at).ok().flatten().unwrap_or_default();
+    let value = match column.kind {
+        ColumnKind::Number => number().map_or_else(String::new, |number| number.to_string()),
+        // On SQLite, the bytes of a text.
+        ColumnKind::Text => format!("{:?}", String::from_utf8_lossy(&bytes())),
+        ColumnKind::Bytes => bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    format!("{}={value}", column.name)
 }

@@ -8,6 +8,7 @@
 
 use std::{
     io,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -82,13 +83,12 @@ impl Exporter {
                 status => Err(io::Error::other(format!("the collector answered {status}"))),
             }
         };
+        let mut answer = pin!(answer);
         tokio::select! {
             // Nothing of the answer is read but its head.
-            answer = answer => answer,
-            ended = connection => Err(match ended {
-                Ok(()) => io::ErrorKind::ConnectionAborted.into(),
-                Err(error) => io::Error::other(error),
-            }),
+            answer = &mut answer => answer,
+            // The answer may have come together with the end; where none has, that is known by now.
+            _ended = connection => answer.await,
         }
     }
 
@@ -163,3 +163,43 @@ const BATCH_TIME: Duration = Duration::from_secs(1);
 const SEND_TIME: Duration = Duration::from_secs(5);
 /// How often it is logged that spans are lost.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn otel_an_answer_counts_that_comes_together_with_the_end_of_its_connection() {
+        for (answer, taken) in [
+            ("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", true),
+            ("HTTP/1.1 503 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", false),
+            ("", false),
+        ] {
+            // The two ends are looked at in any order.
+            for _ in 0..20 {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let authority = listener.local_addr().unwrap().to_string();
+                let collector = thread::spawn(move || {
+                    let (mut socket, _) = listener.accept().unwrap();
+                    let (mut request, mut part) = (Vec::new(), [0; 4_096]);
+                    while !request.ends_with(b"]}]}]}") {
+                        let length = socket.read(&mut part).unwrap();
+                        assert!(length > 0, "{}", String::from_utf8_lossy(&request));
+                        request.extend_from_slice(&part[..length]);
+                    }
+                    socket.write_all(answer.as_bytes()).unwrap();
+                });
+                let exporter = Exporter { authority, lost: Arc::default(), told_at: None };
+                let sent = exporter.send(&[]).await;
+                collector.join().unwrap();
+                assert_eq!(sent.is_ok(), taken, "{answer:?}: {sent:?}");
+            }
+        }
+    }
+}

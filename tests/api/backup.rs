@@ -443,6 +443,13 @@ async fn what_nobody_takes_is_not_read(server: Server) {
 async fn damage_of_the_store_is_told_by_a_verification(server: Server) {
     let domain = with_a_bit_of_everything(&server).await;
     tokens::root_token(&server, domain.okms_id).await;
+    let here = [rights::resource(domain.okms_id, "")];
+    let get: &[&str] = &["okms:apikms:secret/get"];
+    rights::apply(&server, "damaged", &rights::user("a"), &here, &[("allow", get)]).await;
+    let once = [("content-type", "application/json"), ("idempotency-key", "\"k\"")];
+    let new = json!({ "path": "once", "version": { "data": {} } }).to_string();
+    let secrets = format!("{}/secret", domain.base);
+    domain.client.send(hyper::Method::POST, &secrets, &once, new.into()).await.ok();
     let secret = secret();
     let verify = async |bytes: &[u8]| {
         let scratch = tempfile::tempdir().expect("a folder");
@@ -453,9 +460,9 @@ async fn damage_of_the_store_is_told_by_a_verification(server: Server) {
     let verified = verify(&bytes).await.expect("a backup");
     assert_eq!(verified.content, content);
     assert_eq!(verified.damage, [""; 0]);
-    assert_eq!((verified.secrets, verified.versions, verified.tokens), (7, 21 + 70, 1));
-    assert_eq!(verified.opened, 7);
-    assert_eq!(content.rows["secret_versions"], 21 + 70);
+    assert_eq!((verified.secrets, verified.versions, verified.tokens), (8, 22 + 70, 1));
+    assert_eq!(verified.opened, 8);
+    assert_eq!(content.rows["secret_versions"], 22 + 70);
     for (damage, told) in [
         (
             "UPDATE secret_versions SET sealed_data = substr(sealed_data, 1, 30) WHERE version = 70",
@@ -468,6 +475,10 @@ async fn damage_of_the_store_is_told_by_a_verification(server: Server) {
         ),
         ("UPDATE secrets SET max_versions = 8 WHERE path = 's/5'", "secret s/5: its row"),
         ("UPDATE tokens SET expires_at = expires_at + 1", "its row does not verify"),
+        ("UPDATE idempotency_keys SET created_at = created_at + 1", "an idempotency key of domain"),
+        ("UPDATE policies SET document = 'x' WHERE name = 'damaged'", "the stored policy damaged"),
+        ("UPDATE credentials SET identity_urns = 'x'", "credentials of domain"),
+        ("UPDATE domains SET region = 'x y'", "stored region"),
     ] {
         assert_eq!(server.database.execute(damage).await, 1, "{damage}");
         let (bytes, _) = back_up(&server, &secret).await;

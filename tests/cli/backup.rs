@@ -7,6 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 
@@ -197,6 +198,63 @@ async fn a_passphrase_is_asked_for_on_the_terminal() {
     succeed(cwd, &file);
 }
 
+/// Ctrl-C at the question: what is typed into the shell after it is shown again.
+#[tokio::test]
+async fn a_terminal_shows_what_is_typed_after_an_interrupt() {
+    if !at_hand(&["script", "stty"]) {
+        return;
+    }
+    let cwd = tempfile::tempdir().expect("a folder");
+    let program = env!("CARGO_BIN_EXE_okmsd");
+    // As an interactive shell does, this one outlives the signal.
+    let line = format!("trap : INT; '{program}' backup --ask-passphrase x; echo code $?; stty -a");
+    let mut command = Command::new("script");
+    command.args(["-qc", &line, "/dev/null"]).env("SHELL", "/bin/sh").current_dir(cwd.path());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script");
+    let (mut pipe, mut screen) =
+        (child.stdin.take().expect("it"), child.stdout.take().expect("it"));
+    let (mut shown, mut byte) = (String::new(), [0; 1]);
+    while !shown.ends_with("Passphrase for the backup: ") {
+        assert!(screen.read(&mut byte).expect("a screen") > 0, "{shown}");
+        shown.push(byte[0] as char);
+    }
+    pipe.write_all(b"\x03").expect("to type");
+    screen.read_to_string(&mut shown).expect("a screen");
+    child.wait().expect("an end");
+    assert!(shown.contains("code 130"), "{shown}");
+    assert!(shown.split_whitespace().any(|setting| setting == "echo"), "{shown}");
+    assert!(!shown.contains("-echo "), "{shown}");
+}
+
+#[tokio::test]
+async fn a_backup_that_a_signal_ends_leaves_no_file() {
+    let mut trial = with_key().await;
+    let cwd = trial.cwd.path().to_owned();
+    trial.stop();
+    let names = || -> Vec<String> {
+        let entries = fs::read_dir(&cwd).expect("a folder");
+        let names = entries.map(|entry| entry.expect("a file").file_name().into_string());
+        names.map(|name| name.expect("UTF-8")).filter(|name| name.contains("one")).collect()
+    };
+    // It waits for the store with its file begun.
+    let options = SqliteConnectOptions::new().filename(trial.data("okmsd.db"));
+    let mut connection = SqliteConnection::connect_with(&options).await.expect("a store");
+    connection.execute("BEGIN IMMEDIATE").await.expect("a lock");
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let mut child =
+            okmsd(&cwd, &arguments(&[&["backup"], &KEY, &["one"]])).spawn().expect("it");
+        while names().is_empty() {
+            assert!(child.try_wait().expect("a child").is_none(), "it ended early");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let id = Pid::from_raw(child.id().try_into().expect("an id")).expect("an id");
+        kill_process(id, signal).expect("it runs");
+        assert_eq!(child.wait().expect("an end").code(), Some(code));
+        assert_eq!(names(), [""; 0]);
+    }
+    connection.close().await.expect("to close");
+}
+
 #[tokio::test]
 async fn a_verification_looks_at_the_audit_log_and_shows_no_secret() {
     let mut trial = with_key().await;
@@ -285,6 +343,32 @@ async fn is_killed(database: &str, tables: impl AsyncFn() -> i64) {
     let output = command("one").output().expect("the binary runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(tables().await > 10);
+}
+
+#[tokio::test]
+async fn a_restore_that_fails_leaves_a_file_that_another_command_has_filled() {
+    let trial = with_key().await;
+    let cwd = trial.cwd.path();
+    succeed(cwd, &arguments(&[&["backup"], &KEY, &["one"]]));
+    let new = ["--config", "new.toml"];
+    let restore = arguments(&[&["restore"], &new, &KEY, &["-"]]);
+    let mut command = okmsd(cwd, &restore);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it");
+    let file = cwd.join("new.db");
+    // It has made its file, and waits for its input.
+    while !file.exists() {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended early");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let create = ["domain", "create", "--name", "n", "--region", "eu-west-x"];
+    succeed(cwd, &[&create[..], &new].concat());
+    let bytes = fs::read(cwd.join("one")).expect("a backup");
+    child.stdin.take().expect("a pipe").write_all(&bytes).expect("to write");
+    let output = child.wait_with_output().expect("an end");
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(!output.status.success() && text.contains("the database is not empty"), "{text}");
+    let listed = succeed(cwd, &[&["domain", "list"], &new[..]].concat());
+    assert!(listed.contains("eu-west-x"), "{listed}");
 }
 
 /// Puts rows of 60 kB into a store.

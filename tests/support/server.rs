@@ -175,6 +175,11 @@ impl ManualClock {
         let millis = i64::try_from(time.as_millis()).expect("a short time");
         self.0.fetch_add(millis, Ordering::SeqCst);
     }
+
+    pub fn set_back(&self, time: Duration) {
+        let millis = i64::try_from(time.as_millis()).expect("a short time");
+        self.0.fetch_sub(millis, Ordering::SeqCst);
+    }
 }
 
 impl Clock for ManualClock {

@@ -1,9 +1,6 @@
 //! `okmsd restore FILE`.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -17,7 +14,7 @@ use crate::{
         services::{self, Services},
     },
     clock::SystemClock,
-    config::{Config, Database, Environment},
+    config::Environment,
     domain::Clock,
     service::Backups,
 };
@@ -48,7 +45,6 @@ impl Restore {
         let root_keys = services::root_keys(&config)?;
         let root_key = root_keys.first().ok_or_else(|| Failure::new("there is no root key"))?;
         let mut backup = super::open(&self.file)?;
-        let new_file = new_sqlite_file(&config);
         let act = Act::new("restore").about("file", self.file.display());
         let content = act.recorded(&config, |notes| {
             let refused =
@@ -60,10 +56,8 @@ impl Restore {
                 let restored =
                     Backups::restore(&mut backup, &secret, root_key, &database, now, &rows).await;
                 drop(progress);
-                let content = restored.map_err(|error| {
-                    new_file.iter().for_each(|file| remove_empty(file));
-                    refused(error)
-                })?;
+                // A file that was made for it stays, as empty as it is; others may have filled it meanwhile.
+                let content = restored.map_err(refused)?;
                 notes.add("secrets", content.rows.get("secrets").copied().unwrap_or_default());
                 notes.add("createdAt", content.created_at.to_rfc3339_millis());
                 notes.add("rootKeyId", root_key.id());
@@ -84,23 +78,5 @@ impl Restore {
             },
             || content_json(&content),
         )
-    }
-}
-
-/// The file of SQLite, where it is not there yet.
-fn new_sqlite_file(config: &Config) -> Option<PathBuf> {
-    match &config.storage.database {
-        Database::Sqlite(path) if path.symlink_metadata().is_err() => Some(path.clone()),
-        _ => None,
-    }
-}
-
-/// Removes what a failed restore has made, which holds nothing.
-fn remove_empty(path: &Path) {
-    for suffix in ["", "-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        // What cannot be removed is empty, and the next try takes it.
-        let _unneeded = fs::remove_file(name);
     }
 }

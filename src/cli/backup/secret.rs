@@ -11,7 +11,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Failure, config_args::ConfigArguments},
+    cli::{Failure, config_args::ConfigArguments, undo::OnSignal},
     config::{BackupSecretText, Config, Environment, Flags},
     crypto::BackupSecret,
 };
@@ -95,6 +95,8 @@ fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
     let before = tcgetattr(&terminal).map_err(|error| failed(error.into()))?;
     let mut silent = before.clone();
     silent.local_modes.remove(LocalModes::ECHO);
+    let (echoing, left) = (before.clone(), terminal.try_clone().map_err(failed)?);
+    let _shown = OnSignal::run(move || _ = tcsetattr(&left, OptionalActions::Now, &echoing));
     tcsetattr(&terminal, OptionalActions::Flush, &silent).map_err(|error| failed(error.into()))?;
     let line = terminal.write_all(question.as_bytes()).and_then(|()| read_line(&mut terminal));
     let restored = tcsetattr(&terminal, OptionalActions::Flush, &before);

@@ -15,6 +15,7 @@ use crate::{
         files,
         output::{self, Format},
         services,
+        undo::OnSignal,
     },
     clock::SystemClock,
     config::Environment,
@@ -155,14 +156,16 @@ fn text(verified: &VerifiedBackup, lines: &Lines) -> String {
 }
 
 /// A private folder that is removed.
-struct Scratch(PathBuf);
+struct Scratch(PathBuf, #[expect(dead_code, reason = "removes it at a signal")] OnSignal);
 
 impl Scratch {
     fn make() -> Result<Self, Failure> {
         let name = format!("okmsd-verify-{}", Uuid::new_v4().simple());
         let folder = std::env::temp_dir().join(name);
+        let left = folder.clone();
+        let removed = OnSignal::run(move || _ = fs::remove_dir_all(left));
         files::create_folder(&folder)?;
-        Ok(Self(folder))
+        Ok(Self(folder, removed))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     crypto::{BackupSecret, RootKey},
     domain::{Clock, Error, OkmsId, SecretPath},
     iam::PathRange,
-    service::Keyring,
+    service::{Keyring, keyring::DomainKeys, policy_cache::Snapshot as PolicySnapshot},
     store::{DatabaseUrl, Store},
 };
 
@@ -78,6 +78,15 @@ async fn verify_store(
         damage: Vec::new(),
         more_damage: 0,
     };
+    for domain in store.list_domains().await? {
+        if let Err(unreadable) = domain {
+            let name = unreadable.okms_id.as_deref().unwrap_or("(no text)").escape_debug();
+            verified.note(&format!("domain {name}"), &unreadable.error);
+        }
+    }
+    if let Some(damage) = PolicySnapshot::load(store).await?.damage() {
+        verified.note("policies and groups", &Error::Internal(damage.to_owned()));
+    }
     for okms_id in store.list_okms_ids().await? {
         if let Err(error) = verified.look_at_domain(okms_id, store, &keyring).await {
             verified.note(&format!("domain {okms_id}"), &error);
@@ -116,7 +125,13 @@ impl VerifiedBackup {
                 Some(true) | None => self.tokens += 1,
             }
         }
+        if let Err(error) = store.list_credentials(okms_id).await {
+            self.note(&format!("credentials of domain {okms_id}"), &error);
+        }
         let keys = keyring.reload(okms_id).await?;
+        if let Err(error) = self.look_at_outcomes(okms_id, store, &keys).await {
+            self.note(&format!("idempotency keys of domain {okms_id}"), &error);
+        }
         let mut range = PathRange::all();
         loop {
             let paths = store.list_paths(okms_id, &range, PAGE).await?;
@@ -136,12 +151,38 @@ impl VerifiedBackup {
         }
     }
 
+    async fn look_at_outcomes(
+        &mut self,
+        okms_id: OkmsId,
+        store: &Store,
+        keys: &DomainKeys,
+    ) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let page = store.list_outcomes(okms_id, after, PAGE).await?;
+            for (hash, stored) in &page {
+                let key = keys.named(stored.key_id);
+                let opened = key.and_then(|key| {
+                    key.open_outcome(&stored.sealed, *hash, stored.created_at).ok()
+                });
+                if opened.is_none() {
+                    let what = format!("an idempotency key of domain {okms_id}");
+                    self.note(&what, &Error::Internal("what was kept does not verify".into()));
+                }
+            }
+            after = page.last().map(|(hash, _)| *hash);
+            if page.len() < PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+
     async fn look_at_secret(
         &mut self,
         okms_id: OkmsId,
         path: &SecretPath,
         store: &Store,
-        keys: &crate::service::keyring::DomainKeys,
+        keys: &DomainKeys,
     ) -> Result<(), Error> {
         let mut after = 0;
         loop {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     codes::*,
     rights::{apply, client_of, resource, user},
-    support::{Answer, Client, Domain, Engine, Server, both_engines},
+    support::{Answer, Client, Domain, Engine, Server, both_engines, postgres_is_at_hand},
 };
 
 both_engines!(
@@ -22,6 +22,9 @@ both_engines!(
     of_two_at_the_same_time_one_is_refused,
     all_servers_know_what_one_has_done_also_after_a_restart,
     a_key_counts_for_a_day,
+    a_key_of_a_clock_that_was_far_ahead_counts_no_more,
+    what_is_over_goes_also_where_nobody_writes,
+    what_is_sealed_and_opened_is_counted,
     a_rotation_of_keys_takes_along_what_is_kept,
     what_is_kept_is_sealed_and_in_its_place,
     a_caller_has_so_many_keys_at_the_most,
@@ -88,8 +91,12 @@ async fn each_write_that_makes_a_version_is_done_once(server: Server) {
         }
         let secret = if path.ends_with("/b") { "b" } else { "a" };
         assert_eq!(domain.metadata(secret).await["currentVersion"], id);
-        let last = server.records().pop().expect("a record");
+        let records = server.records();
+        let [.., one, two, three, last] = &records[..] else { panic!("{records:?}") };
         assert_eq!((&last["status"], last["versions"].is_null()), (&json!(200), true), "{last}");
+        // Whoever counts what was written can tell the two that were sent again from the first.
+        let replays = [one, two, three].map(|record| record["replay"].clone());
+        assert_eq!(replays, [Value::Null, json!(true), json!(true)], "{method} {path}");
     }
     // After all that came since, an answer is still what it was.
     let first = add(&domain, "a", "1", "v").await;
@@ -329,6 +336,64 @@ async fn a_key_counts_for_a_day(server: Server) {
     assert_eq!(kept(&server).await, 2);
 }
 
+async fn a_key_of_a_clock_that_was_far_ahead_counts_no_more(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    // One that was put right just after the write: it is done once all the same.
+    server.clock.advance(DAY);
+    add(&domain, "a", "k", "v").await.ok();
+    server.clock.set_back(DAY);
+    assert!(is_replay(&add(&domain, "a", "k", "v").await));
+    server.clock.set_back(Duration::from_millis(1));
+    let anew = add(&domain, "a", "k", "v").await;
+    assert!(!is_replay(&anew));
+    assert_eq!((&anew.ok()["id"], kept(&server).await), (&json!(3), 1));
+}
+
+async fn what_is_over_goes_also_where_nobody_writes(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    for number in 0..3 {
+        add(&domain, "a", &number.to_string(), "v").await.ok();
+    }
+    // More than go at once.
+    let many = "INSERT INTO idempotency_keys (key_hash, okms_id, caller, number, created_at, key_id, sealed_outcome) \
+                WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600) SELECT HASH, okms_id, \
+                caller, number, created_at, key_id, sealed_outcome FROM n, idempotency_keys WHERE number = 1";
+    let hash = match server.engine {
+        Engine::Sqlite => "CAST('x' || i AS BLOB)",
+        Engine::Postgres => "CAST('x' || i AS BYTEA)",
+    };
+    server.database.execute(&many.replace("HASH", hash)).await;
+    server.clock.advance(DAY - Duration::from_secs(1));
+    add(&domain, "a", "last", "v").await.ok();
+    assert_eq!(kept(&server).await, 604);
+    server.clock.advance(Duration::from_secs(1));
+    // As any server does now and then, this one does at its start.
+    let _other = server.another().await;
+    let mut looks_left = 600;
+    while kept(&server).await > 1 {
+        looks_left -= 1;
+        assert!(looks_left > 0, "{} are left", kept(&server).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(is_replay(&add(&domain, "a", "last", "v").await));
+}
+
+async fn what_is_sealed_and_opened_is_counted(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let counts = || {
+        let counts = server.observed().key_operations();
+        (counts.domain_seals, counts.domain_opens)
+    };
+    let before = counts();
+    add(&domain, "a", "k", "v").await.ok();
+    assert_eq!(counts(), (before.0 + 2, before.1), "data and outcome");
+    add(&domain, "a", "k", "v").await.ok();
+    assert_eq!(counts(), (before.0 + 2, before.1 + 1), "the outcome");
+}
+
 async fn a_rotation_of_keys_takes_along_what_is_kept(server: Server) {
     let domain = server.domain().await;
     domain.create("a", "{}").await;
@@ -345,6 +410,73 @@ async fn a_rotation_of_keys_takes_along_what_is_kept(server: Server) {
     }
     server.domains.delete(domain.okms_id).await.expect("a store");
     assert_eq!(kept(&server).await, 0);
+}
+
+/// A key goes after a replay has looked, and before it opens what it found. On SQLite nothing comes in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_between_a_look_and_its_answer_is_no_trouble() {
+    use sqlx::Executor;
+    if !postgres_is_at_hand() {
+        return;
+    }
+    let server = Server::start(Engine::Postgres).await;
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    for key in ["1", "2"] {
+        add(&domain, "a", key, "v").await.ok();
+    }
+    // The commit of a replay waits here.
+    let mut gate = server.database.postgres().await;
+    let sql = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+               'BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END'; \
+               CREATE CONSTRAINT TRIGGER wait AFTER UPDATE ON idempotency_keys DEFERRABLE INITIALLY DEFERRED \
+               FOR EACH ROW WHEN (OLD.key_id = NEW.key_id) EXECUTE FUNCTION wait(); \
+               SELECT pg_advisory_lock(42)";
+    gate.execute(sql).await.expect("a gate");
+    // And sealing anew waits here, with the row of the replay in its hands.
+    let mut row = server.database.postgres().await;
+    let pid: i32 =
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut row).await.expect("it");
+    let sql = "BEGIN; SELECT 1 FROM idempotency_keys WHERE number = 2 FOR UPDATE";
+    row.execute(sql).await.expect("a lock");
+    let mut look = server.database.postgres().await;
+    let mut wait_for = async |sql: &'static str| {
+        for _ in 0..400 {
+            let found: i64 =
+                sqlx::query_scalar(sql).bind(pid).fetch_one(&mut look).await.expect("a number");
+            if found > 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("nothing waits: {sql}");
+    };
+    server.keys.rotate_domain(domain.okms_id).await.expect("a domain");
+    let (keys, okms_id) = (server.keys.clone(), domain.okms_id);
+    let rewrapped = tokio::spawn(async move { keys.rewrap(okms_id, |_| ()).await });
+    wait_for("SELECT COUNT(*) FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))").await;
+    let (client, target) = (domain.client.clone(), domain.secret("a/version"));
+    let body = json!({ "data": { "k": "v" } });
+    let replay =
+        tokio::spawn(async move { send(&client, Method::POST, &target, "1", &body).await });
+    wait_for(
+        "SELECT COUNT(*) FROM pg_stat_activity a, pg_stat_activity b WHERE b.pid = ANY(pg_blocking_pids(a.pid)) \
+         AND $1 = ANY(pg_blocking_pids(b.pid)) AND a.query LIKE 'UPDATE idempotency_keys SET number%'",
+    )
+    .await;
+    row.execute("ROLLBACK").await.expect("to let go");
+    rewrapped.await.expect("no panic").expect("a store");
+    wait_for(
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE $1 > 0 \
+         AND NOT EXISTS (SELECT 1 FROM domain_keys WHERE generation = 1)",
+    )
+    .await;
+    // The server learns that the old key is gone.
+    domain.client.get(&domain.secret("a")).await.ok();
+    gate.execute("SELECT pg_advisory_unlock(42)").await.expect("to let go");
+    let answer = replay.await.expect("no panic");
+    assert!(is_replay(&answer));
+    assert_eq!((&answer.ok()["id"], domain.versions("a").await), (&json!(2), vec![1, 2, 3]));
 }
 
 async fn what_is_kept_is_sealed_and_in_its_place(server: Server) {
@@ -383,7 +515,11 @@ async fn a_caller_has_so_many_keys_at_the_most(server: Server) {
     add(&domain, "a", "3", "v").await.ok();
     let refused = add(&domain, "a", "4", "v").await;
     refused.error(429, TOO_MANY_KEYS);
-    assert!(refused.header("retry-after").is_some());
+    assert_eq!(refused.header("retry-after"), Some("86400"));
+    // When the first of them is over, to the second, and never at once.
+    server.clock.advance(DAY - Duration::from_millis(2_500));
+    let refused = add(&domain, "a", "4", "v").await;
+    assert_eq!(refused.header("retry-after"), Some("3"));
     // The others of the domain are not concerned, nor is a write without a key, nor what is kept.
     domain.add_version("a").await;
     assert!(is_replay(&add(&domain, "a", "3", "v").await));
@@ -393,9 +529,8 @@ async fn a_caller_has_so_many_keys_at_the_most(server: Server) {
     let body = json!({ "data": {} });
     send(&other, Method::POST, &domain.secret("a/version"), "1", &body).await.ok();
     // Nobody else writes, and after a day the caller goes on.
-    server.clock.advance(DAY);
+    server.clock.advance(Duration::from_millis(2_500));
     assert!(!is_replay(&add(&domain, "a", "4", "v").await));
-    assert_eq!(kept(&server).await, 1);
 }
 
 async fn without_the_header_nothing_is_kept(server: Server) {
