@@ -126,13 +126,13 @@ impl RunningApp {
         listeners.spawn(server::serve(
             options.api_listener,
             tls.api(),
-            api_router(state, rates),
+            api_router(state, Arc::clone(&rates)),
             options.limits.clone(),
             until_told(told.clone()),
         ));
         if let Some(listener) = options.docs_listener {
             let limits = options.limits;
-            let docs = docs_router(&options.api_url);
+            let docs = docs_router(&options.api_url, rates);
             listeners.spawn(server::serve(listener, tls.docs(), docs, limits, until_told(told)));
         }
         Ok(Self { api_address, docs_address, observed, shutdown, listeners, background })

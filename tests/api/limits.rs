@@ -125,6 +125,19 @@ async fn each_address_has_its_own_rate_before_anything_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_documentation_has_the_rate_of_an_address() {
+    let server = limited(ApiLimits { requests_per_address: 3, ..NO_RATES }).await;
+    let docs = server.docs_client();
+    for _ in 0..3 {
+        assert_eq!(docs.get("/swagger/").await.status, 200);
+    }
+    assert_limited(&docs.get("/swagger/").await, "address");
+    assert_limited(&docs.get("/x").await, "address");
+    server.clock.advance(Duration::from_secs(1));
+    assert_eq!(docs.get("/swagger/").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_requests_at_once_get_no_more_than_the_rate() {
     let server = limited(ApiLimits { requests_per_credential: 100, ..NO_RATES }).await;
     let domain = Arc::new(server.domain().await);

@@ -17,6 +17,7 @@ mod foreign;
 mod full_disk;
 mod harness;
 mod key;
+mod limits;
 mod logs;
 mod metrics;
 #[cfg(feature = "otel")]
