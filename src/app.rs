@@ -82,7 +82,9 @@ impl RunningApp {
         let api_address = address(&options.api_listener)?;
         let docs_address = options.docs_listener.as_ref().map(address).transpose()?;
 
-        let (store, keyring, clock) = (options.store, options.keyring, options.clock);
+        let limits = options.api_limits;
+        let store = options.store.with_secrets_per_domain(limits.secrets_per_domain);
+        let (keyring, clock) = (options.keyring, options.clock);
         let mut background = JoinSet::new();
         let credentials = Credentials::new(store.clone(), clock.clone());
         background.spawn(clock_watch::watch_clock(clock.clone()));
@@ -91,7 +93,6 @@ impl RunningApp {
         let (shutdown, told) = watch::channel(false);
         let policies = Arc::new(PolicyCache::new(store.clone()));
         let requests = Arc::new(RequestCounts::new());
-        let limits = options.api_limits;
         let rates = Rates::new(&limits, clock.clone());
         let observed = Observed {
             store: store.clone(),
@@ -125,13 +126,13 @@ impl RunningApp {
         listeners.spawn(server::serve(
             options.api_listener,
             tls.api(),
-            api_router(state, rates),
+            api_router(state, Arc::clone(&rates)),
             options.limits.clone(),
             until_told(told.clone()),
         ));
         if let Some(listener) = options.docs_listener {
             let limits = options.limits;
-            let docs = docs_router(&options.api_url);
+            let docs = docs_router(&options.api_url, rates);
             listeners.spawn(server::serve(listener, tls.docs(), docs, limits, until_told(told)));
         }
         Ok(Self { api_address, docs_address, observed, shutdown, listeners, background })

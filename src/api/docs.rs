@@ -24,7 +24,14 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::Config;
 
-use super::{ApiState, body::JsonAnswer, envelope::Envelope, error, v1, v2};
+use super::{
+    ApiState,
+    body::JsonAnswer,
+    envelope::Envelope,
+    error,
+    rates::{Limited, Rates},
+    v1, v2,
+};
 use crate::service::Authenticated;
 
 /// The document without any address: the one that is kept in `openapi/`.
@@ -36,15 +43,17 @@ pub fn openapi() -> Document {
 ///
 /// Its page cannot send requests: it is told not to offer any, and the browser is told to let it
 /// connect to nothing but the document. `api_url` is where clients reach the API and the authenticated
-/// page, such as `https://okms.example:8443`.
-pub fn docs_router(api_url: &str) -> Router {
+/// page, such as `https://okms.example:8443`. Anyone may ask, and each request leaves a line in the log: the rates are
+/// those of the API.
+pub fn docs_router(api_url: &str, rates: Arc<Rates>) -> Limited<Router> {
     let mut document = document(format!(
         "{DESCRIPTION}\n\nThis page is documentation only. To run requests, import your client \
          certificate (PKCS#12) into the browser and open the [authenticated Swagger UI]({api_url}/swagger/)."
     ));
     document.servers = Some(vec![ServerBuilder::new().url(api_url).build()]);
     let config = ui_config().supported_submit_methods(NO_METHODS);
-    Envelope::default().around(ui_router(document, config).fallback(error::route_not_found))
+    let routes = ui_router(document, config).fallback(error::route_not_found);
+    Limited::new(rates, Envelope::default().around(routes))
 }
 
 /// The Swagger UI of the API listener, still without its guard.

@@ -357,6 +357,7 @@ const fn argument_id(argument: Argument) -> (&'static str, i32) {
         Argument::VersionsExhausted => ("versions_exhausted", 9),
         Argument::CheckAndSet => ("cas_mismatch", 10),
         Argument::State => ("invalid_state", 11),
+        Argument::SecretsExhausted => ("secrets_exhausted", 12),
     }
 }
 

@@ -18,6 +18,9 @@ pub struct ApiLimits {
     /// How long a body may take to arrive. A body of the largest size over a slow line needs a few seconds;
     /// nobody holds a request open longer than this. Less than the 60 s in which a request is answered. Default: 20 s.
     pub body_time: Duration,
+    /// Secrets of one domain; 0 is no limit. Whoever may make secrets could fill the disk of all others. Versions
+    /// of a secret are limited by its settings. Default: 2,000,000, twice of what is measured.
+    pub secrets_per_domain: u32,
 }
 
 impl ApiLimits {
@@ -34,6 +37,7 @@ impl Default for ApiLimits {
             requests_per_credential: 10_000,
             body_kib: 512,
             body_time: Duration::from_secs(20),
+            secrets_per_domain: 2_000_000,
         }
     }
 }

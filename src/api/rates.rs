@@ -2,7 +2,9 @@
 //!
 //! A caller is the network that its address is in, and the certificate of its connection or the token in its
 //! headers. Nothing is known of a token yet, so whoever makes tokens up is limited by the address alone; a
-//! certificate was verified in the handshake.
+//! certificate was verified in the handshake. Of a request with both, each is counted: also where a certificate asks for
+//! a token, and what its client sends for one is not looked at. Which address that is would have to be read first;
+//! clients that all send the same there share a rate.
 //!
 //! What is refused here did nothing and read nothing: it leaves no audit record and no line in the access log,
 //! or a flood would fill the disk all the same. It is counted.

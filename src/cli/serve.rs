@@ -295,6 +295,7 @@ fn api_limits(config: &Config) -> ApiLimits {
         requests_per_credential: limits.requests_per_credential.0,
         body_kib: limits.body_kib.get(),
         body_time: limits.body_timeout,
+        secrets_per_domain: limits.secrets_per_domain.0,
     }
 }
 

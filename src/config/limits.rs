@@ -25,6 +25,8 @@ pub struct Limits {
     pub requests_per_address: OrNone,
     /// Requests in a second of one certificate or token.
     pub requests_per_credential: OrNone,
+    /// Secrets of one domain.
+    pub secrets_per_domain: OrNone,
     /// KiB of the head of a request.
     pub header_kib: NonZeroU32,
     /// KiB of the body of a request.
@@ -84,6 +86,7 @@ impl Limits {
                 "OKMSD_REQUESTS_PER_CREDENTIAL",
                 &mut self.requests_per_credential,
             ),
+            ("limits.secrets_per_domain", "OKMSD_SECRETS_PER_DOMAIN", &mut self.secrets_per_domain),
         ] {
             source.setting(key, variable, slot)?;
         }
@@ -127,6 +130,7 @@ impl Default for Limits {
             streams: DEFAULT_STREAMS,
             requests_per_address: OrNone(20_000),
             requests_per_credential: OrNone(10_000),
+            secrets_per_domain: OrNone(2_000_000),
             header_kib: DEFAULT_HEADER_KIB,
             body_kib: DEFAULT_BODY_KIB,
             handshake_timeout: Duration::from_secs(10),

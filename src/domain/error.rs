@@ -72,6 +72,8 @@ pub enum Argument {
     Version,
     /// The secret has used up its version numbers.
     VersionsExhausted,
+    /// The domain has as many secrets as it may have.
+    SecretsExhausted,
     /// `cas` is missing or not the current version.
     CheckAndSet,
     /// A version state that does not exist, or cannot follow on the present one.

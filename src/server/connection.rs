@@ -99,6 +99,11 @@ impl Shared {
         let _ = socket.set_nodelay(true);
         let tls = tokio::select! {
             tls = self.handshake(socket, peer_address) => tls,
+            () = place.given_up() => {
+                self.tls.counts().failed(Failed::CrowdedOut);
+                debug!(peer.address = %peer_address, "TLS handshake gave way to another address");
+                None
+            }
             // Nothing is in flight yet.
             _ = drain.wait_for(|drain| *drain) => None,
         };

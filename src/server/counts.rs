@@ -39,6 +39,8 @@ pub struct ConnectionCounts {
 pub(super) enum Failed {
     /// The client did not go on in time.
     Timeout,
+    /// Its address held more places than any other when another one needed a place.
+    CrowdedOut,
     /// The connection ended.
     Closed,
     /// It is not TLS, or broken.
@@ -157,8 +159,9 @@ const LIMITS: [(Full, &str); 4] = [
 ];
 
 /// The word for each reason.
-const REASONS: [(Failed, &str); 11] = [
+const REASONS: [(Failed, &str); 12] = [
     (Failed::Timeout, "timeout"),
+    (Failed::CrowdedOut, "crowded_out"),
     (Failed::Closed, "closed"),
     (Failed::Protocol, "protocol"),
     (Failed::Incompatible, "incompatible"),

@@ -12,7 +12,7 @@ pub struct Limits {
     /// `u32::MAX` is no limit of its own. Default: 1,000.
     pub max_connections_per_address: u32,
     /// Connections whose handshake is not done: some ten KiB each, and a millisecond of CPU, for somebody of
-    /// whom nothing is known. Default: 1,000.
+    /// whom nothing is known. For one more, the network that has most of them gives one up. Default: 1,000.
     pub max_handshakes: u32,
     /// Of these, those of one network. Without it, the limit of all would be a weapon: whoever holds that many
     /// slow handshakes would keep all others out. Default: 250.

@@ -1,12 +1,17 @@
 //! Places for connections: how many there are, in all and of one client.
+//!
+//! A handshake is for somebody of whom nothing is known, so a few clients that say nothing could hold all places for
+//! it. When these are full, whoever holds most of them gives one up for a newcomer who holds fewer: the oldest, which is
+//! the one that is least likely to be done in a moment. Who holds as many as any other gets none.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::Limits;
 use crate::domain::network;
@@ -21,17 +26,27 @@ pub(super) struct Places {
 
 #[derive(Default)]
 struct Taken {
-    all: Number,
-    by_network: HashMap<IpAddr, Number>,
+    open: usize,
+    /// Of these, those whose handshake is not done.
+    in_handshake: usize,
+    by_network: HashMap<IpAddr, Own>,
+    /// The networks with handshakes. The last one holds most of them, and the oldest of all that hold as many.
+    crowds: BTreeSet<Crowd>,
+    /// Handshakes that have begun, so that a later one has a higher number.
+    begun: u64,
 }
 
-/// How many connections there are.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Number {
-    open: u32,
-    /// Of these, those whose handshake is not done.
-    in_handshake: u32,
+/// The connections of one network.
+#[derive(Default)]
+struct Own {
+    open: usize,
+    /// Those whose handshake is not done, by their numbers. Where the sender is dropped before that, the place is
+    /// given up.
+    handshakes: BTreeMap<u64, oneshot::Sender<()>>,
 }
+
+/// How many handshakes a network has, the number of the oldest, and whose they are.
+type Crowd = (usize, Reverse<u64>, IpAddr);
 
 /// Which limit leaves no place for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +61,8 @@ pub(super) enum Full {
 pub(super) struct Place {
     places: Arc<Places>,
     network: IpAddr,
-    in_handshake: bool,
+    handshake: u64,
+    given_up: oneshot::Receiver<()>,
 }
 
 impl Places {
@@ -55,7 +71,8 @@ impl Places {
         Arc::new(Self { taken, limits: limits.clone(), emptied })
     }
 
-    /// A place for a connection of an address whose handshake is yet to come.
+    /// A place for a connection of an address whose handshake is yet to come. Another one may have to
+    /// [give up](Place::given_up) its own for it.
     ///
     /// # Errors
     ///
@@ -63,30 +80,40 @@ impl Places {
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
         let (network, limits) = (network(address), &self.limits);
         let mut taken = self.taken();
-        let own = taken.by_network.get(&network).copied().unwrap_or_default();
+        let own = taken.by_network.get(&network);
+        let (own_open, own_handshakes) = own.map_or((0, 0), |own| (own.open, own.handshakes.len()));
         for (number, limit, full) in [
-            (taken.all.open, limits.max_connections, Full::Connections),
-            (own.open, limits.max_connections_per_address, Full::ConnectionsOfAddress),
-            (taken.all.in_handshake, limits.max_handshakes, Full::Handshakes),
-            (own.in_handshake, limits.max_handshakes_per_address, Full::HandshakesOfAddress),
+            (taken.open, limits.max_connections, Full::Connections),
+            (own_open, limits.max_connections_per_address, Full::ConnectionsOfAddress),
+            (own_handshakes, limits.max_handshakes_per_address, Full::HandshakesOfAddress),
         ] {
-            // A limit of none would be a server that does nothing.
-            if number >= limit.max(1) {
+            if is_full(number, limit) {
                 return Err(full);
             }
         }
-        taken.change(network, |number| {
-            number.open += 1;
-            number.in_handshake += 1;
+        if is_full(taken.in_handshake, limits.max_handshakes) {
+            match taken.crowds.last() {
+                Some(&(most, Reverse(oldest), crowd)) if own_handshakes < most => {
+                    taken.change(crowd, |own| own.handshakes.remove(&oldest));
+                }
+                _ => return Err(Full::Handshakes),
+            }
+        }
+        taken.begun += 1;
+        let handshake = taken.begun;
+        let (gives_up, given_up) = oneshot::channel();
+        taken.change(network, |own| {
+            own.open += 1;
+            own.handshakes.insert(handshake, gives_up)
         });
-        Ok(Place { places: Arc::clone(self), network, in_handshake: true })
+        Ok(Place { places: Arc::clone(self), network, handshake, given_up })
     }
 
     /// Waits until all places are free.
     pub(super) async fn empty(&self) {
         loop {
             let emptied = self.emptied.notified();
-            if self.taken().all.open == 0 {
+            if self.taken().open == 0 {
                 return;
             }
             emptied.await;
@@ -99,35 +126,57 @@ impl Places {
     }
 }
 
+fn is_full(number: usize, limit: u32) -> bool {
+    // A limit of none would be a server that does nothing.
+    number >= limit.max(1) as usize
+}
+
 impl Taken {
-    fn change(&mut self, network: IpAddr, change: impl Fn(&mut Number)) {
-        change(&mut self.all);
+    fn change<T>(&mut self, network: IpAddr, change: impl FnOnce(&mut Own) -> T) -> T {
         let own = self.by_network.entry(network).or_default();
-        change(own);
+        if let Some(crowd) = own.crowd(network) {
+            self.crowds.remove(&crowd);
+        }
+        let (open, in_handshake) = (own.open, own.handshakes.len());
+        let changed = change(own);
+        self.open = self.open - open + own.open;
+        self.in_handshake = self.in_handshake - in_handshake + own.handshakes.len();
+        self.crowds.extend(own.crowd(network));
         if own.open == 0 {
             self.by_network.remove(&network);
         }
+        changed
+    }
+}
+
+impl Own {
+    fn crowd(&self, network: IpAddr) -> Option<Crowd> {
+        let (oldest, _) = self.handshakes.first_key_value()?;
+        Some((self.handshakes.len(), Reverse(*oldest), network))
     }
 }
 
 impl Place {
+    /// Waits until the handshake's place has to be given up for another.
+    pub(super) async fn given_up(&mut self) {
+        // Nothing is ever sent.
+        let _ = (&mut self.given_up).await;
+    }
+
     /// The handshake is done.
-    pub(super) fn handshake_done(&mut self) {
-        if std::mem::take(&mut self.in_handshake) {
-            self.places.taken().change(self.network, |number| number.in_handshake -= 1);
-        }
+    pub(super) fn handshake_done(&self) {
+        self.places.taken().change(self.network, |own| own.handshakes.remove(&self.handshake));
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let in_handshake = u32::from(self.in_handshake);
         let mut taken = self.places.taken();
-        taken.change(self.network, |number| {
-            number.open -= 1;
-            number.in_handshake -= in_handshake;
+        taken.change(self.network, |own| {
+            own.open -= 1;
+            own.handshakes.remove(&self.handshake)
         });
-        if taken.all.open == 0 {
+        if taken.open == 0 {
             self.places.emptied.notify_waiters();
         }
     }
@@ -135,6 +184,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn places(limits: Limits) -> Arc<Places> {
@@ -161,8 +212,9 @@ mod tests {
         let four = take(&places, "2001:db8::4").unwrap();
         assert_eq!(take(&places, "2001:db8::4").err(), Some(Full::Connections));
         drop((_two, three, four));
-        assert_eq!(places.taken().all, Number::default());
-        assert!(places.taken().by_network.is_empty(), "nothing is kept of those who are gone");
+        let taken = places.taken();
+        assert_eq!((taken.open, taken.in_handshake, taken.crowds.len()), (0, 0, 0));
+        assert!(taken.by_network.is_empty(), "nothing is kept of those who are gone");
     }
 
     #[test]
@@ -172,17 +224,58 @@ mod tests {
             max_handshakes_per_address: 1,
             ..Limits::default()
         });
-        let mut one = take(&places, "192.0.2.1").unwrap();
+        let one = take(&places, "192.0.2.1").unwrap();
         assert_eq!(take(&places, "192.0.2.1").err(), Some(Full::HandshakesOfAddress));
         one.handshake_done();
         one.handshake_done();
         let two = take(&places, "192.0.2.1").unwrap();
-        let _three = take(&places, "192.0.2.2").unwrap();
-        assert_eq!(take(&places, "192.0.2.3").err(), Some(Full::Handshakes));
         drop(two);
-        assert!(take(&places, "192.0.2.3").is_ok());
+        let _three = take(&places, "192.0.2.2").unwrap();
+        let _four = take(&places, "192.0.2.3").unwrap();
         drop(one);
-        assert_eq!(places.taken().all, Number { open: 1, in_handshake: 1 });
+        let taken = places.taken();
+        assert_eq!((taken.open, taken.in_handshake, taken.crowds.len()), (2, 2, 2));
+    }
+
+    /// Whether a place is to be given up.
+    fn is_given_up(place: &mut Place) -> bool {
+        place.given_up().now_or_never().is_some()
+    }
+
+    #[test]
+    fn whoever_holds_most_handshakes_gives_up_the_oldest_for_one_who_holds_fewer() {
+        let places = places(Limits { max_handshakes: 6, ..Limits::default() });
+        let [few, many, one] = ["192.0.2.1", "2001:db8::1", "192.0.2.3"];
+        let addresses = [few, many, many, few, many, one];
+        let mut held = addresses.map(|address| take(&places, address).unwrap());
+        assert_eq!(take(&places, many).err(), Some(Full::Handshakes), "of the same network");
+        assert_eq!(take(&places, "2001:db8::2").err(), Some(Full::Handshakes));
+        assert!(!held.iter_mut().any(is_given_up));
+
+        let _newcomer = take(&places, "192.0.2.9").unwrap();
+        assert_eq!(held.each_mut().map(is_given_up), [false, true, false, false, false, false]);
+        // All three have two now at the most; of those who do, the oldest goes.
+        assert_eq!(take(&places, few).err(), Some(Full::Handshakes));
+        let _another = take(&places, "192.0.2.10").unwrap();
+        assert!(is_given_up(&mut held[0]));
+        // One that is done holds no place for handshakes, and need give up none.
+        held[2].handshake_done();
+        let _free = take(&places, few).unwrap();
+        let _more = take(&places, "192.0.2.11").unwrap();
+        assert!(is_given_up(&mut held[3]));
+        assert!(!is_given_up(&mut held[4]) && !is_given_up(&mut held[5]));
+
+        let taken = places.taken();
+        assert_eq!(
+            (taken.open, taken.in_handshake),
+            (10, 6),
+            "until they are dropped, all are open"
+        );
+        drop(taken);
+        drop((held, _newcomer, _another, _free, _more));
+        let taken = places.taken();
+        assert_eq!((taken.open, taken.in_handshake, taken.crowds.len()), (0, 0, 0));
+        assert!(taken.by_network.is_empty());
     }
 
     #[tokio::test]

@@ -417,6 +417,19 @@ pub(super) async fn lock_domain(
     Ok(())
 }
 
+/// Has those who make secrets of a domain near its limit come one after the other, for the rest of the transaction;
+/// SQLite has one writer. New rows that refer to the domain do not wait.
+pub(super) async fn lock_counting(
+    connection: &mut Connection<'_>,
+    okms_id: &str,
+) -> Result<(), sqlx::Error> {
+    if let Connection::Postgres(_) = connection {
+        let sql = "SELECT 1 FROM domains WHERE okms_id = $1 FOR NO KEY UPDATE";
+        execute!(connection, sql, okms_id)?;
+    }
+    Ok(())
+}
+
 /// Takes the row locks of all root keys for the rest of the transaction; SQLite has them already.
 pub(super) async fn lock_root_keys(connection: &mut Connection<'_>) -> Result<(), sqlx::Error> {
     if let Connection::Postgres(_) = connection {
@@ -501,7 +514,7 @@ macro_rules! migration {
     };
 }
 
-pub(super) const SQLITE_MIGRATIONS: [(i64, &str, &str); 9] = [
+pub(super) const SQLITE_MIGRATIONS: [(i64, &str, &str); 10] = [
     migration!("sqlite", 1, "0001_domains_credentials_secrets"),
     migration!("sqlite", 2, "0002_revisions"),
     migration!("sqlite", 3, "0003_policies"),
@@ -511,8 +524,9 @@ pub(super) const SQLITE_MIGRATIONS: [(i64, &str, &str); 9] = [
     migration!("sqlite", 7, "0007_tokens"),
     migration!("sqlite", 8, "0008_token_key_ids"),
     migration!("sqlite", 9, "0009_idempotency_keys"),
+    migration!("sqlite", 10, "0010_secret_counts"),
 ];
-pub(super) const POSTGRES_MIGRATIONS: [(i64, &str, &str); 9] = [
+pub(super) const POSTGRES_MIGRATIONS: [(i64, &str, &str); 10] = [
     migration!("postgres", 1, "0001_domains_credentials_secrets"),
     migration!("postgres", 2, "0002_revisions"),
     migration!("postgres", 3, "0003_policies"),
@@ -522,6 +536,7 @@ pub(super) const POSTGRES_MIGRATIONS: [(i64, &str, &str); 9] = [
     migration!("postgres", 7, "0007_tokens"),
     migration!("postgres", 8, "0008_token_key_ids"),
     migration!("postgres", 9, "0009_idempotency_keys"),
+    migration!("postgres", 10, "0010_secret_counts"),
 ];
 
 /// Readers of SQLite do not wait for each other; each costs a thread and a page cache. Four are

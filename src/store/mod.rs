@@ -52,6 +52,7 @@ mod restoration;
 mod root_keys;
 mod row_cache;
 mod secret_changes;
+mod secret_counts;
 mod secret_rows;
 mod secrets;
 mod shared_reads;
@@ -102,6 +103,8 @@ use crate::{
 pub struct Store {
     engine: Arc<Engine>,
     callers: Arc<CallerReads>,
+    /// How many secrets a domain may have, where there is a limit.
+    secrets_per_domain: Option<u32>,
 }
 
 /// What the requests of one caller ask for at the same time.
@@ -132,7 +135,13 @@ impl Store {
     #[doc(hidden)]
     pub async fn open_with(url: &DatabaseUrl, commits: Commits) -> Result<Self, domain::Error> {
         let engine = Engine::open(url, commits).await?;
-        Ok(Self { engine: Arc::new(engine), callers: Arc::default() })
+        Ok(Self { engine: Arc::new(engine), callers: Arc::default(), secrets_per_domain: None })
+    }
+
+    /// The same, making no secret in a domain that has so many; 0 is no limit.
+    #[must_use]
+    pub fn with_secrets_per_domain(self, limit: u32) -> Self {
+        Self { secrets_per_domain: Some(limit).filter(|limit| *limit > 0), ..self }
     }
 
     /// Finishes what is under way and closes all connections.

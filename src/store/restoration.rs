@@ -13,6 +13,7 @@ use super::{
     engine::SQLITE_MIGRATIONS,
     long_transaction::LongTransaction,
     root_keys::insert_first_slot,
+    secret_counts::count_all,
     tables::{ColumnKind, LEFT_OUT, SEEDED, TABLES, TableColumn, columns, schema_version},
 };
 use crate::{
@@ -105,6 +106,7 @@ impl Restoration {
         let transaction = &mut self.transaction;
         insert_first_slot(&mut transaction.connection(), root_key_id, store_key, now).await?;
         transaction.migrate(None).await?;
+        count_all(&mut transaction.connection()).await.map_err(StoreError::Sql)?;
         set_identities(&mut transaction.connection()).await?;
         Ok(self.transaction.commit().await?)
     }

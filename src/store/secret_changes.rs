@@ -9,6 +9,7 @@ use super::{
     idempotency::{Earlier, OnceKey, StoredOutcome, find_earlier, keep},
     pipeline,
     row_cache::SecretKey,
+    secret_counts::{check_room, count_gone, count_new},
     secret_rows::{
         SnapshotRow, VersionWithDataRow, custom_metadata_text, join_following, of_secret,
         secret_columns, version_columns,
@@ -84,8 +85,11 @@ impl Store {
                 tx.wrote = true;
                 let sql = "DELETE FROM secrets WHERE okms_id = $1 AND path = $2";
                 let okms_id = okms_id.to_string();
-                let rows = execute!(&mut tx.connection, sql, okms_id, path.as_str())?;
-                tx.deleted |= rows > 0;
+                let rows = execute!(&mut tx.connection, sql, &okms_id, path.as_str())?;
+                if rows > 0 {
+                    tx.deleted = true;
+                    count_gone(tx, &okms_id, &path).await?;
+                }
                 Ok(rows > 0)
             })
         })
@@ -119,6 +123,7 @@ impl Store {
     {
         let (secret, is_repeatable) = ((okms_id, path), once.is_some());
         let unit = std::sync::Arc::new((secret.clone(), wanted, once, decide));
+        let limit = self.secrets_per_domain;
         let about = About { secret, key_id: Some(key_id), is_repeatable };
         self.write_about(about, move |tx| {
             let unit = std::sync::Arc::clone(&unit);
@@ -133,9 +138,14 @@ impl Store {
                     }
                 }
                 let snapshot = snapshot(tx, secret, wanted, key_id).await?;
-                let Some((secret_id, snapshot)) = snapshot else { return Ok(Changed::KeyGone) };
+                let Some((secret_id, domain_secrets, snapshot)) = snapshot else {
+                    return Ok(Changed::KeyGone);
+                };
                 let decision = decide(&snapshot)?;
                 let place = Place { okms_id, secret_id, key_id };
+                if matches!(decision.change, SecretChange::Insert { .. }) {
+                    check_room(tx, okms_id, domain_secrets, limit).await?;
+                }
                 apply(tx, &place, &decision).await?;
                 if let (Some(once), Some(outcome)) = (once, &decision.outcome) {
                     keep(tx, okms_id, once, number, key_id, outcome).await?;
@@ -160,7 +170,8 @@ const SNAPSHOT: &str = concat!(
     "SELECT d.cas_required AS domain_cas_required, d.max_versions AS domain_max_versions, \
      d.deactivate_version_after AS domain_deactivate_version_after, s.secret_id, \
      (SELECT COUNT(*) FROM domain_keys k WHERE k.key_id = $3 AND k.okms_id = d.okms_id) \
-     AS keys_found, ",
+     AS keys_found, CASE WHEN s.secret_id IS NULL THEN (SELECT CAST(COALESCE(SUM(c.secrets), 0) AS BIGINT) \
+     FROM secret_counts c WHERE c.okms_id = d.okms_id) ELSE 0 END AS domain_secrets, ",
     secret_columns!(),
     ", s.custom_metadata FROM domains d \
      LEFT JOIN secrets s ON s.okms_id = d.okms_id AND s.path = $2 ",
@@ -186,7 +197,8 @@ pub(super) async fn look_up(
     Ok(())
 }
 
-/// Reads what a decision may look at, under the lock of the secret; nothing where the key is gone.
+/// Reads what a decision may look at, under the lock of the secret, and beside it the id of the secret or how many
+/// others there are; nothing where the key is gone.
 ///
 /// The key is not locked. Should it go before the transaction ends, then the reference to it fails, and
 /// the next try finds that it is gone.
@@ -195,7 +207,7 @@ async fn snapshot(
     secret: &SecretKey,
     wanted: &Wanted,
     key_id: KeyId,
-) -> Result<Option<(Option<i64>, StoredSnapshot)>, StoreError> {
+) -> Result<Option<(Option<i64>, i64, StoredSnapshot)>, StoreError> {
     let (okms_id, path) = (&*secret.0.to_string(), &secret.1);
     let lock = lock_secret(&mut tx.connection, okms_id, path.as_str()).await?;
     let row = match tx.found.remove(secret) {
@@ -213,7 +225,7 @@ async fn snapshot(
     if row.keys_found == 0 {
         return Ok(None);
     }
-    let secret_id = row.secret_id;
+    let (secret_id, domain_secrets) = (row.secret_id, row.domain_secrets);
     let mut snapshot = row.into_snapshot().map_err(|error| of_secret(path, error))?;
     if let (Some(id), Some(secret)) = (secret_id, &snapshot.secret) {
         let with_data = *wanted == Wanted::CurrentData;
@@ -224,7 +236,7 @@ async fn snapshot(
             error => error,
         })?;
     }
-    Ok(Some((secret_id, snapshot)))
+    Ok(Some((secret_id, domain_secrets, snapshot)))
 }
 
 /// The versions with these numbers, which are ascending.
@@ -271,6 +283,7 @@ async fn apply(tx: &mut Tx<'_>, place: &Place<'_>, decision: &Decision) -> Resul
     match &decision.change {
         SecretChange::Insert { secret, version } => {
             let secret_id = insert_secret(tx, place, secret, secret_proof()?).await?;
+            count_new(tx, place.okms_id, &secret.path).await?;
             if let Some(version) = version {
                 insert_version(tx, secret_id, place.key_id, version, new_proof()?).await?;
             }

@@ -260,6 +260,8 @@ pub(super) struct SnapshotRow {
     domain_deactivate_version_after: String,
     pub(super) secret_id: Option<i64>,
     pub(super) keys_found: i64,
+    /// Of the domain, where there is no secret at the path; else 0.
+    pub(super) domain_secrets: i64,
     #[sqlx(flatten)]
     secret: SecretRow,
 }

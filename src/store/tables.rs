@@ -56,8 +56,8 @@ pub(super) const TABLES: [&str; 12] = [
     "revisions",
 ];
 
-/// The tables that it does not hold: each store has root keys of its own.
-pub(super) const LEFT_OUT: [&str; 1] = ["root_keys"];
+/// The tables that it does not hold: each store has root keys of its own, and counts its secrets by itself.
+pub(super) const LEFT_OUT: [&str; 2] = ["root_keys", "secret_counts"];
 
 /// The table of which a new store has a row.
 pub(super) const SEEDED: &str = "revisions";

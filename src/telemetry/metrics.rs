@@ -394,7 +394,7 @@ mod tests {
             open: 9,
             full_handshakes: 8,
             resumed_handshakes: 7,
-            failed_handshakes: "timeout b c d e f g h i j k"
+            failed_handshakes: "timeout b c d e f g h i j k l"
                 .split(' ')
                 .zip(1..)
                 .collect::<Vec<_>>()

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     keys::{everything, keep_all_versions, with_a_bit_of_everything},
-    rights,
+    limits, rights,
     support::{Client, Database, Domain, Engine, Server, both_engines, postgres_is_at_hand},
     tokens,
 };
@@ -190,6 +190,10 @@ async fn moves_whole(from: Engine, to: Engine) {
     let target = restored(&server, &bytes, &secret, to).await;
     let after = told(&target, &domains, &tokens).await;
     assert_eq!(after, before);
+    // Of each domain: what it may have more is the same.
+    let (counted, secrets) = limits::counted(&target).await;
+    assert_eq!((counted, secrets), limits::counted(&server).await);
+    assert_eq!((counted, content.rows["secrets"]), (secrets, secrets.unsigned_abs()));
     assert_eq!(content.rows["domains"], 2);
     assert_eq!(content.rows["policies"], 1);
 

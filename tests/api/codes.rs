@@ -29,6 +29,7 @@ pub const INVALID_VERSION: i64 = 17_137_672;
 pub const VERSIONS_EXHAUSTED: i64 = 17_137_673;
 pub const CAS_MISMATCH: i64 = 17_137_674;
 pub const INVALID_STATE: i64 = 17_137_675;
+pub const SECRETS_EXHAUSTED: i64 = 17_137_676;
 
 pub const OTHER_MOUNT: i64 = 50_413_570;
 pub const TOKENS_OFF: i64 = 50_475_012;

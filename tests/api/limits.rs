@@ -8,7 +8,7 @@ use okmsd::{api::ApiLimits, server::Limits};
 use crate::{
     codes::*,
     operations::Operations,
-    support::{Answer, Client, Engine, Server, send_raw},
+    support::{Answer, Client, Domain, Engine, Server, postgres_is_at_hand, send_raw},
     tokens::root_token,
 };
 
@@ -17,6 +17,7 @@ const NO_RATES: ApiLimits = ApiLimits {
     requests_per_credential: 0,
     body_kib: 512,
     body_time: Duration::from_secs(20),
+    secrets_per_domain: 0,
 };
 
 /// On one engine: nothing of this comes as far as the store.
@@ -124,6 +125,19 @@ async fn each_address_has_its_own_rate_before_anything_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_documentation_has_the_rate_of_an_address() {
+    let server = limited(ApiLimits { requests_per_address: 3, ..NO_RATES }).await;
+    let docs = server.docs_client();
+    for _ in 0..3 {
+        assert_eq!(docs.get("/swagger/").await.status, 200);
+    }
+    assert_limited(&docs.get("/swagger/").await, "address");
+    assert_limited(&docs.get("/x").await, "address");
+    server.clock.advance(Duration::from_secs(1));
+    assert_eq!(docs.get("/swagger/").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_requests_at_once_get_no_more_than_the_rate() {
     let server = limited(ApiLimits { requests_per_credential: 100, ..NO_RATES }).await;
     let domain = Arc::new(server.domain().await);
@@ -156,4 +170,78 @@ async fn the_size_and_time_of_a_body_are_settings() {
     );
     let answer = send_raw(&server.api_url, domain.tls(&server), slow.as_bytes()).await;
     assert_eq!(answer.status, 408);
+}
+
+/// A server of each engine on which a domain may have so many secrets.
+async fn with_few_secrets(secrets_per_domain: u32) -> Vec<Server> {
+    let limits = ApiLimits { secrets_per_domain, ..NO_RATES };
+    let mut servers = vec![limited(limits).await];
+    if postgres_is_at_hand() {
+        let (engine, connections) = (Engine::Postgres, Limits::default());
+        servers.push(Server::start_limited(engine, connections, limits).await);
+    }
+    servers
+}
+
+/// What the database says that a domain has, and what it has.
+pub(crate) async fn counted(server: &Server) -> (i64, i64) {
+    let counts = "SELECT CAST(COALESCE(SUM(secrets), 0) AS BIGINT) FROM secret_counts";
+    (
+        server.database.number(counts).await,
+        server.database.number("SELECT COUNT(*) FROM secrets").await,
+    )
+}
+
+async fn post(domain: &Domain, path: &str) -> Answer {
+    let body = format!(r#"{{"path":"{path}","version":{{"data":{{}}}}}}"#);
+    domain.client.post(&domain.secret(""), body).await
+}
+
+async fn kv(domain: &Domain, below: &str) -> Answer {
+    domain.client.post(&domain.kv(below), r#"{"data":{}}"#).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_has_no_more_secrets_than_it_may() {
+    for server in with_few_secrets(3).await {
+        let (domain, other) = (server.domain().await, server.domain().await);
+        post(&domain, "a").await.ok();
+        kv(&domain, "data/b").await.ok();
+        let named = r#"{"custom_metadata":{"k":"v"}}"#;
+        domain.client.post(&domain.kv("metadata/c"), named).await.gone();
+        let text = post(&domain, "d").await.error(400, SECRETS_EXHAUSTED);
+        assert_eq!(text, "the domain has as many secrets as it may have: 3");
+        kv(&domain, "data/d").await.error(400, SECRETS_EXHAUSTED);
+        let metadata = domain.client.post(&domain.kv("metadata/d"), named).await;
+        metadata.error(400, SECRETS_EXHAUSTED);
+        // What is there can be worked with, and whoever asks for a path that is taken is told so.
+        domain.add_version("a").await;
+        kv(&domain, "data/b").await.ok();
+        post(&domain, "a").await.error(409, CONFLICT);
+        // Another domain has its own number, and a deletion makes room for one.
+        post(&other, "a").await.ok();
+        domain.client.delete(&domain.secret("b")).await.gone();
+        domain.client.delete(&domain.secret("b")).await.error(404, SECRET_NOT_FOUND);
+        post(&domain, "d").await.ok();
+        post(&domain, "e").await.error(400, SECRETS_EXHAUSTED);
+        assert_eq!(counted(&server).await, (4, 4));
+        assert!(server.domains.delete(other.okms_id).await.is_ok());
+        assert_eq!(counted(&server).await, (3, 3));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_that_are_made_at_once_are_no_more_than_the_limit() {
+    for server in with_few_secrets(7).await {
+        let domain = Arc::new(server.domain().await);
+        let make = (0..60).map(|number| {
+            let domain = Arc::clone(&domain);
+            tokio::spawn(async move { post(&domain, &format!("s{number}")).await.status })
+        });
+        let answers = futures_util::future::join_all(make).await;
+        let count =
+            |wanted| answers.iter().filter(|status| *status.as_ref().unwrap() == wanted).count();
+        assert_eq!((count(200) + count(201), count(400)), (7, 53), "{answers:?}");
+        assert_eq!(counted(&server).await, (7, 7));
+    }
 }

@@ -2,6 +2,8 @@
 
 mod acts;
 mod alone;
+#[path = "../support/attacks.rs"]
+mod attacks;
 mod audit;
 mod backup;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
@@ -16,7 +18,9 @@ mod domain;
 mod foreign;
 mod full_disk;
 mod harness;
+mod hostile;
 mod key;
+mod limits;
 mod logs;
 mod metrics;
 #[cfg(feature = "otel")]

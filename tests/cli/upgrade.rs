@@ -21,7 +21,7 @@ use crate::{
 const DATA: [&str; 2] = ["--data-dir", "data"];
 
 /// The released schemas of before, by their migrations.
-const OLD: [(&str, &str); 8] = [
+const OLD: [(&str, &str); 9] = [
     (
         "0001_domains_credentials_secrets",
         include_str!("../../migrations/sqlite/0001_domains_credentials_secrets.sql"),
@@ -39,6 +39,7 @@ const OLD: [(&str, &str); 8] = [
     ),
     ("0007_tokens", include_str!("../../migrations/sqlite/0007_tokens.sql")),
     ("0008_token_key_ids", include_str!("../../migrations/sqlite/0008_token_key_ids.sql")),
+    ("0009_idempotency_keys", include_str!("../../migrations/sqlite/0009_idempotency_keys.sql")),
 ];
 
 const OKMS_ID: &str = "6a09e667-f3bc-4000-8000-000000000001";
@@ -57,7 +58,14 @@ async fn make(path: &Path, version: usize) {
     let mut connection = connect(path).await;
     Migrator::with_migrations(migrations.collect()).run(&mut connection).await.unwrap();
     let domain = format!("INSERT INTO domains VALUES ('{OKMS_ID}', 'old', 'eu', 1, 0, 0, '0s')");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(domain)).execute(&mut connection).await.unwrap();
+    let secret = format!(
+        "INSERT INTO secrets (okms_id, path, cas_required, max_versions, deactivate_version_after, custom_metadata, \
+         current_version, oldest_version, created_at, updated_at) \
+         VALUES ('{OKMS_ID}', 'a', 0, 0, '0s', '{{}}', 0, 0, 1, 1)"
+    );
+    for sql in [domain, secret] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    }
     connection.close().await.unwrap();
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
@@ -72,6 +80,15 @@ async fn state(path: &Path) -> (i64, String) {
     let state = sqlx::query_as(sql).fetch_one(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     state
+}
+
+/// How many secrets the database says that it has.
+async fn counted(path: &Path) -> i64 {
+    let mut connection = connect(path).await;
+    let sql = "SELECT SUM(secrets) FROM secret_counts";
+    let (counted,) = sqlx::query_as(sql).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    counted
 }
 
 fn newest() -> i64 {
@@ -103,6 +120,7 @@ async fn each_older_schema_is_copied_before_it_is_brought_up_to_date() {
         let list = [&["domain", "list"][..], &DATA].concat();
         assert!(succeed(cwd, &list).contains(OKMS_ID), "{version}");
         assert_eq!(state(&database).await, (newest(), OKMS_ID.to_owned()));
+        assert_eq!(counted(&database).await, 1);
         let [copy] = &copies(&production)[..] else { panic!("{:?}", copies(&production)) };
         let name = copy.file_name().unwrap().to_str().unwrap();
         assert_eq!(name, format!("okmsd.db.schema-{version}.bak"));

@@ -351,14 +351,45 @@ async fn slow_handshakes_of_one_address_leave_room_for_others() {
     assert_eq!(refused[3], ("handshakes_per_address", 1));
     // A handshake that is done takes no such place, and another address has its own.
     keep_alive_request(&mut done).await;
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-    let socket = socket.connect(server.address).await.unwrap();
+    let socket = connect_from("127.0.0.2:0", &server).await;
     let other = Server::handshake(Arc::new(server.client(None)), socket).await.unwrap();
     assert!(get(other, "/who").await.is_ok());
     slow.clear();
     until(|| server.tls.counts().read().open == 1).await;
     server.assert_serves().await;
+}
+
+#[tokio::test]
+async fn handshakes_that_fill_all_places_give_way_to_other_addresses() {
+    let server = Server::start(Limits { max_handshakes: 4, ..long() }).await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(connect_from("127.0.0.1:0", &server).await);
+        until(|| server.tls.counts().read().open == silent.len() as u64).await;
+    }
+    let refused = within(Duration::from_secs(10), server.who(server.client(None))).await;
+    assert!(refused.is_err(), "whoever fills the places gets another one");
+    assert_eq!(server.tls.counts().read().refused[2], ("handshakes", 1));
+    let socket = connect_from("127.0.0.2:0", &server).await;
+    let other = Server::handshake(Arc::new(server.client(None)), socket).await.unwrap();
+    assert!(get(other, "/who").await.is_ok());
+    // The oldest has given way, long before its time is over; the others go on.
+    let mut oldest = silent.remove(0);
+    let end = within(Duration::from_secs(10), oldest.read(&mut [0; 1])).await;
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    let failed = server.tls.counts().read().failed_handshakes;
+    assert!(failed.contains(&("crowded_out", 1)), "{failed:?}");
+    until(|| server.tls.counts().read().open == 3).await;
+    for socket in silent {
+        let client = Arc::new(server.client(None));
+        assert!(get(Server::handshake(client, socket).await.unwrap(), "/who").await.is_ok());
+    }
+}
+
+async fn connect_from(address: &str, server: &Server) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(address.parse().unwrap()).unwrap();
+    socket.connect(server.address).await.unwrap()
 }
 
 #[tokio::test]

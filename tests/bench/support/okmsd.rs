@@ -87,6 +87,12 @@ impl Okmsd {
         Target { address: format!("127.0.0.1:{port}").parse().expect("an address"), tls }
     }
 
+    /// TLS of somebody without a certificate.
+    pub fn stranger(&self) -> rustls::ClientConfig {
+        let ca = fs::read_to_string(self.trial.variable("OKMS_CA")).expect("a file");
+        tls_config(&ca, None)
+    }
+
     pub fn client(&self) -> Client {
         self.trial.client()
     }
