@@ -36,6 +36,8 @@ mod envelope;
 mod error;
 mod extract;
 mod fields;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod limits;
 mod mount;
 mod operations;

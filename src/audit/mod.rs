@@ -65,6 +65,8 @@
 mod act;
 mod chain;
 mod folder;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod head;
 mod keys;
 mod line;

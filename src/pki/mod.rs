@@ -22,6 +22,8 @@ mod authority;
 mod csr;
 mod error;
 mod foreign;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod key;
 mod pem;
 mod pkcs12;

@@ -37,6 +37,8 @@ mod connection;
 mod counts;
 mod error;
 mod external;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod identity;
 mod limits;
 mod listener;

@@ -12,6 +12,8 @@ mod config;
 mod data;
 mod envelope;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod keys;
 mod metadata;
 mod requests;

@@ -5,6 +5,8 @@
 
 mod answers;
 mod config;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod requests;
 mod schemas;
 mod secrets;
