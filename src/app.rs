@@ -84,6 +84,7 @@ impl RunningApp {
 
         let limits = options.api_limits;
         let store = options.store.with_secrets_per_domain(limits.secrets_per_domain);
+        let store = store.with_queue_length(limits.database_queue);
         let (keyring, clock) = (options.keyring, options.clock);
         let mut background = JoinSet::new();
         let credentials = Credentials::new(store.clone(), clock.clone());

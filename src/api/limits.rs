@@ -21,6 +21,10 @@ pub struct ApiLimits {
     /// Secrets of one domain; 0 is no limit. Whoever may make secrets could fill the disk of all others. Versions
     /// of a secret are limited by its settings. Default: 2,000,000, twice of what is measured.
     pub secrets_per_domain: u32,
+    /// Requests that may wait for the database: on SQLite those that write, on PostgreSQL all. Each holds what it has
+    /// read of its request, mostly a few KiB, and at some thousand a second those behind would wait for seconds. One
+    /// more gets 503 at once. Default: 4,096; 65,536 at the most.
+    pub database_queue: u32,
 }
 
 impl ApiLimits {
@@ -38,6 +42,7 @@ impl Default for ApiLimits {
             body_kib: 512,
             body_time: Duration::from_secs(20),
             secrets_per_domain: 2_000_000,
+            database_queue: 4_096,
         }
     }
 }

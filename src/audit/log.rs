@@ -171,7 +171,7 @@ impl AuditLog {
         options: &Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let (queue, messages) = queue(QUEUE);
+        let (queue, messages) = queue(options.queue);
         let state = Arc::new(State::default());
         let writer = Writer::new(chain, lock, options, Arc::clone(&clock), Arc::clone(&state));
         let thread = writer.spawn(messages).map_err(Error::io(&options.folder))?;
@@ -337,9 +337,6 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// How often it looks whether the thread has ended, which takes some milliseconds.
 const END_POLL: Duration = Duration::from_millis(5);
-
-/// Records that wait for the thread. Each is of about a kilobyte.
-const QUEUE: usize = 16_384;
 
 /// Servers that share one folder.
 const MAX_SERVERS: u32 = 64;

@@ -110,6 +110,9 @@ pub struct Options {
     pub max_file_age: Option<Duration>,
     /// How many files of a chain are kept; all, where this is not set.
     pub keep_files: Option<NonZeroU32>,
+    /// Records that may wait to be written, of about a KiB each. A request whose record finds no room is answered
+    /// with an error.
+    pub queue: usize,
     /// Whether standard output gets the lines too.
     pub stdout: bool,
     /// Whether the system log gets the lines too.
@@ -126,6 +129,7 @@ impl Options {
             max_file_size: DEFAULT_MAX_FILE_SIZE,
             max_file_age: Some(DEFAULT_MAX_FILE_AGE),
             keep_files: None,
+            queue: DEFAULT_QUEUE,
             stdout: false,
             syslog: false,
         }
@@ -195,6 +199,9 @@ pub const DEFAULT_MAX_FILE_SIZE: u64 = 64 * 1024 * 1024;
 
 /// A day: files can then be found by their date.
 pub const DEFAULT_MAX_FILE_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Records of some tenths of a second.
+pub const DEFAULT_QUEUE: usize = 16_384;
 
 /// A second: what an intruder could still rewrite, against a few writes to the disk a second.
 pub const DEFAULT_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);

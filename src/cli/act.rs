@@ -77,7 +77,7 @@ impl Act {
         config: &Config,
         work: impl FnOnce(&Notes) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let options = config.audit.options();
+        let options = config.audit.options(config.limits.audit_queue);
         let user_id = rustix::process::getuid().as_raw();
         let record = ActRecord::begun(self.operation, self.about, user_id);
         audit::begin_act(&options, &SystemClock, record.clone())

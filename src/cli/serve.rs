@@ -121,7 +121,7 @@ impl Server {
         let store = services::Closed::find(config)?;
         store.hold_for_server()?;
         let clock = Arc::new(SystemClock);
-        let audit = AuditLog::start(&config.audit.options(), clock)
+        let audit = AuditLog::start(&config.audit.options(config.limits.audit_queue), clock)
             .map_err(|error| Failure::because("cannot start the server", &error))?;
         let mut exporting = JoinSet::new();
         let spans = spans(config, &mut exporting);
@@ -296,6 +296,7 @@ fn api_limits(config: &Config) -> ApiLimits {
         body_kib: limits.body_kib.get(),
         body_time: limits.body_timeout,
         secrets_per_domain: limits.secrets_per_domain.0,
+        database_queue: limits.database_queue.get(),
     }
 }
 

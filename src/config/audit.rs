@@ -56,8 +56,8 @@ impl Audit {
         Ok(())
     }
 
-    /// The settings in the words of the audit log.
-    pub fn options(&self) -> Options {
+    /// The settings in the words of the audit log, which holds so many records that wait.
+    pub fn options(&self, queue: NonZeroU32) -> Options {
         Options {
             folder: self.folder.clone(),
             sync: self.sync,
@@ -65,6 +65,7 @@ impl Audit {
             max_file_size: self.max_file_size.0,
             max_file_age: self.max_file_age.0,
             keep_files: self.keep_files.0,
+            queue: queue.get() as usize,
             stdout: self.sinks.stdout,
             syslog: self.sinks.syslog,
         }

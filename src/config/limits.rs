@@ -27,6 +27,10 @@ pub struct Limits {
     pub requests_per_credential: OrNone,
     /// Secrets of one domain.
     pub secrets_per_domain: OrNone,
+    /// Requests that may wait for the database.
+    pub database_queue: NonZeroU32,
+    /// Audit records that may wait to be written.
+    pub audit_queue: NonZeroU32,
     /// KiB of the head of a request.
     pub header_kib: NonZeroU32,
     /// KiB of the body of a request.
@@ -49,6 +53,8 @@ impl Limits {
             ("limits.connections", "OKMSD_CONNECTIONS", &mut self.connections),
             ("limits.handshakes", "OKMSD_HANDSHAKES", &mut self.handshakes),
             ("limits.streams", "OKMSD_STREAMS", &mut self.streams),
+            ("limits.database_queue", "OKMSD_DATABASE_QUEUE", &mut self.database_queue),
+            ("limits.audit_queue", "OKMSD_AUDIT_QUEUE", &mut self.audit_queue),
             ("limits.header_kib", "OKMSD_HEADER_KIB", &mut self.header_kib),
             ("limits.body_kib", "OKMSD_BODY_KIB", &mut self.body_kib),
         ] {
@@ -56,6 +62,12 @@ impl Limits {
             let number = slot.get();
             match key {
                 "limits.streams" => rule(place, number <= 1_000, "must be at most 1000")?,
+                "limits.database_queue" => {
+                    rule(place, number <= 65_536, "must be at most 65536")?;
+                }
+                "limits.audit_queue" => {
+                    rule(place, number <= 1_048_576, "must be at most 1048576")?;
+                }
                 "limits.header_kib" => {
                     rule(place, (8..=256).contains(&number), "must be from 8 to 256")?;
                 }
@@ -131,6 +143,8 @@ impl Default for Limits {
             requests_per_address: OrNone(20_000),
             requests_per_credential: OrNone(10_000),
             secrets_per_domain: OrNone(2_000_000),
+            database_queue: DEFAULT_DATABASE_QUEUE,
+            audit_queue: DEFAULT_AUDIT_QUEUE,
             header_kib: DEFAULT_HEADER_KIB,
             body_kib: DEFAULT_BODY_KIB,
             handshake_timeout: Duration::from_secs(10),
@@ -150,6 +164,10 @@ const SHORTEST_IDLE_TIMEOUT: Duration = Duration::from_secs(65);
 const DEFAULT_CONNECTIONS: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 /// 100: the least that RFC 9113 recommends.
 const DEFAULT_STREAMS: NonZeroU32 = NonZeroU32::new(100).unwrap();
+/// 4,096: at some thousand a second, those behind would wait for seconds.
+const DEFAULT_DATABASE_QUEUE: NonZeroU32 = NonZeroU32::new(4_096).unwrap();
+/// 16,384: as many KiB, and what is written in some tenths of a second.
+const DEFAULT_AUDIT_QUEUE: NonZeroU32 = NonZeroU32::new(16_384).unwrap();
 /// 32 KiB: the longest path, percent-encoded, with tokens and browser cookies.
 const DEFAULT_HEADER_KIB: NonZeroU32 = NonZeroU32::new(32).unwrap();
 /// 512 KiB: data of 64 KiB in which every character is escaped, with metadata and white space.

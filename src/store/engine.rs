@@ -22,6 +22,7 @@ use super::{
     connection::{execute, fetch_optional},
     error::is_disconnect,
     joined_reads::JoinedReads,
+    line::DEFAULT_QUEUE_LENGTH,
     row_cache::RowCache,
     secrets::FIND_SECRET,
     shelf::Shelf,
@@ -140,6 +141,14 @@ impl Engine {
         }
     }
 
+    /// From now on, so much work may wait: for the writer of SQLite, or for a connection to PostgreSQL.
+    pub(super) fn limit_queue(&self, length: usize) {
+        match self {
+            Self::Sqlite { writer, .. } => writer.limit_queue(length),
+            Self::Postgres(connections) => connections.line().limit(length),
+        }
+    }
+
     pub(super) async fn close(&self) {
         match self {
             Self::Sqlite { readers, writer, cache, .. } => {
@@ -177,7 +186,7 @@ impl Store {
     {
         match &*self.engine {
             Engine::Sqlite { readers, .. } => {
-                let mut connection = readers.take().await.map_err(StoreError::Sql)?;
+                let mut connection = readers.take().await?;
                 let read = read(&mut Connection::Sqlite(&mut connection)).await;
                 if read.is_ok() {
                     connection.lay_back();
@@ -187,7 +196,7 @@ impl Store {
             Engine::Postgres(connections) => {
                 let mut tries_left = DEAD_CONNECTION_TRIES;
                 loop {
-                    let mut connection = connections.take().await.map_err(StoreError::Sql)?;
+                    let mut connection = connections.take().await?;
                     match read(&mut Connection::Postgres(&mut connection)).await {
                         Ok(found) => {
                             connection.lay_back();
@@ -331,7 +340,9 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError>
             })
         })
         .connect_lazy_with(options);
-    Ok(Engine::Postgres(Shelf::new(pool)))
+    let connections = Shelf::new(pool);
+    connections.line().limit(DEFAULT_QUEUE_LENGTH);
+    Ok(Engine::Postgres(connections))
 }
 
 /// Refuses a standby, which whoever leads to the primary has led to: what it has may be old.

@@ -3,6 +3,7 @@
 use crate::domain::Error;
 
 /// What can go wrong inside the store.
+#[cfg_attr(test, derive(Debug))]
 pub(super) enum StoreError {
     /// The caller's own refusal, out of a decision under lock.
     Refused(Error),

@@ -52,7 +52,7 @@ impl JoinedReads {
                 biased;
                 found = &mut found => break found,
                 connection = readers.take() => {
-                    let mut connection = connection.map_err(StoreError::Sql)?;
+                    let mut connection = connection?;
                     let (asked, answers) = self.next();
                     if asked.is_empty() {
                         connection.lay_back();
@@ -82,7 +82,7 @@ impl JoinedReads {
         readers: &Shelf<Sqlite>,
         values: Vec<Value>,
     ) -> Result<Option<SqliteRow>, Error> {
-        let mut connection = readers.take().await.map_err(StoreError::Sql)?;
+        let mut connection = readers.take().await?;
         let mut rows =
             fetch_each_row(&mut connection, self.sql, &[values]).await.map_err(StoreError::Sql)?;
         connection.lay_back();

@@ -15,6 +15,7 @@
 //! | `shared_reads` | one read for all who ask the same at the same time |
 //! | `joined_reads` | on SQLite: reads that wait at the same time share a round trip |
 //! | `shelf` | connections between two pieces of work |
+//! | `line` | how many may wait for one, or for the writer |
 //! | `transaction` | units of work; on PostgreSQL one transaction each |
 //! | `writer` | on SQLite: one writer, many units of work to a commit |
 //! | `pipeline` | on SQLite: many statements in one round trip |
@@ -31,6 +32,7 @@
 //! | `iam_rows` | rows of policies and groups, readable or not |
 //! | `unproven` | rows of a time before they did |
 //! | `idempotency` | what was answered to writes that are to be done once |
+//! | `secret_counts` | how many secrets a domain has |
 //! | `domains`, `keys`, `root_keys`, `credentials`, `tokens`, `token_keys`, `policies`, `secrets`, `secret_changes` | statements, one file per resource |
 
 mod cleaning;
@@ -44,6 +46,7 @@ mod idempotency;
 mod joined_reads;
 mod key_uses;
 mod keys;
+mod line;
 mod long_transaction;
 mod measures;
 mod pipeline;
@@ -142,6 +145,14 @@ impl Store {
     #[must_use]
     pub fn with_secrets_per_domain(self, limit: u32) -> Self {
         Self { secrets_per_domain: Some(limit).filter(|limit| *limit > 0), ..self }
+    }
+
+    /// The same, refusing work at once when so much waits: writes on SQLite, all work on PostgreSQL. This counts for
+    /// all clones.
+    #[must_use]
+    pub fn with_queue_length(self, length: u32) -> Self {
+        self.engine.limit_queue(length as usize);
+        self
     }
 
     /// Finishes what is under way and closes all connections.

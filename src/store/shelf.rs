@@ -17,6 +17,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use super::{
+    StoreError,
+    line::{Line, full},
+};
+
 /// A pool, and those of its connections that wait for work. Clones share them.
 pub(super) struct Shelf<DB: Database>(Arc<Shared<DB>>);
 
@@ -25,6 +30,8 @@ struct Shared<DB: Database> {
     /// As many as the pool may have connections: who has one finds a connection on the shelf or in the pool, or one
     /// is on its way back to the pool.
     turns: Arc<Semaphore>,
+    /// Those who wait for a turn.
+    line: Line,
     /// At the end the one that was used last, which has the most in its caches.
     waiting: Mutex<Vec<Taken<DB>>>,
     /// Told when one is laid back.
@@ -61,17 +68,29 @@ impl<DB: Database> Shelf<DB> {
     pub(super) fn new(pool: Pool<DB>) -> Self {
         let turns = Semaphore::new(pool.options().get_max_connections() as usize);
         let (turns, waiting, laid_back) = (Arc::new(turns), Mutex::default(), Notify::new());
-        Self(Arc::new(Shared { pool, turns, waiting, laid_back }))
+        let line = Line::default();
+        Self(Arc::new(Shared { pool, turns, line, waiting, laid_back }))
+    }
+
+    /// Those who wait for a turn.
+    pub(super) fn line(&self) -> &Line {
+        &self.0.line
     }
 
     /// Takes a connection, once one is free.
     ///
     /// # Errors
     ///
-    /// When none is free in time, or none can be made.
-    pub(super) async fn take(&self) -> Result<AtWork<DB>, sqlx::Error> {
+    /// At once where too many wait already; when none is free in time, or none can be made.
+    pub(super) async fn take(&self) -> Result<AtWork<DB>, StoreError> {
+        let place = match self.0.turns.available_permits() {
+            0 => Some(self.0.line.enter().ok_or_else(full)?),
+            _ => None,
+        };
         let time = self.0.pool.options().get_acquire_timeout();
-        timeout(time, self.take_untimed()).await.map_err(|_| sqlx::Error::PoolTimedOut)?
+        let taken = timeout(time, self.take_untimed()).await;
+        drop(place);
+        Ok(taken.map_err(|_| sqlx::Error::PoolTimedOut)??)
     }
 
     async fn take_untimed(&self) -> Result<AtWork<DB>, sqlx::Error> {
@@ -169,6 +188,7 @@ mod tests {
     use sqlx::{Sqlite, sqlite::SqlitePoolOptions};
 
     use super::*;
+    use crate::domain::Error;
 
     /// A shelf with one connection, and how often that came back to the pool.
     fn shelf() -> (Shelf<Sqlite>, Arc<AtomicUsize>) {
@@ -238,8 +258,24 @@ mod tests {
         let held = waiting.await.unwrap();
         // The clock goes on by itself where there is nothing else to do.
         tokio::time::pause();
-        assert!(matches!(shelf.take().await, Err(sqlx::Error::PoolTimedOut)));
+        assert!(matches!(shelf.take().await, Err(StoreError::Sql(sqlx::Error::PoolTimedOut))));
         drop(held);
+    }
+
+    #[tokio::test]
+    async fn no_more_wait_than_may() {
+        let (shelf, _) = shelf();
+        let held = take_first(&shelf).await;
+        shelf.line().limit(1);
+        let mut waiting = Box::pin(shelf.take());
+        assert!(futures_util::future::poll_immediate(&mut waiting).await.is_none());
+        let refused = futures_util::future::poll_immediate(Box::pin(shelf.take())).await;
+        let refused = refused.expect("at once").err().map(Error::from);
+        assert!(matches!(refused, Some(Error::Unavailable(_))), "{refused:?}");
+        held.lay_back();
+        // Who waits is not harmed, and leaves room for the next.
+        waiting.await.unwrap().lay_back();
+        shelf.take().await.unwrap().lay_back();
     }
 
     #[tokio::test]
@@ -252,7 +288,7 @@ mod tests {
         connection.lay_back();
         closing.await;
         assert_eq!(returns.load(Ordering::SeqCst), 0, "it is closed at once");
-        assert!(matches!(shelf.take().await, Err(sqlx::Error::PoolClosed)));
+        assert!(matches!(shelf.take().await, Err(StoreError::Sql(sqlx::Error::PoolClosed))));
         assert_eq!(shelf.0.pool.size(), 0);
     }
 

@@ -148,7 +148,7 @@ where
     let mut conflicts_left = CONFLICT_TRIES;
     let mut dead_left = DEAD_CONNECTION_TRIES;
     loop {
-        let mut connection = connections.take().await.map_err(StoreError::Sql)?;
+        let mut connection = connections.take().await?;
         let failure = match run_in_postgres(&mut connection, &unit).await {
             Ok(done) => {
                 connection.lay_back();

@@ -18,8 +18,10 @@
 use std::{
     collections::{HashSet, VecDeque},
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -34,6 +36,7 @@ use super::{
     Connection, StoreError,
     cleaning::Cleaning,
     connection::execute,
+    line::{DEFAULT_QUEUE_LENGTH, LONGEST_QUEUE, full},
     measures::{GroupSizes, WriterMeasures},
     row_cache::{Changed, RowCache},
     secret_changes::look_up,
@@ -54,6 +57,8 @@ pub enum Commits {
 /// The way to the writer.
 pub(super) struct Writer {
     queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
+    /// Units that may wait in it.
+    queue_length: AtomicUsize,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     groups: Arc<GroupSizes>,
     /// The writer itself, where there is no queue.
@@ -72,22 +77,28 @@ impl Writer {
         let writing = Writing { connection, options, cleaning, cache, groups: Arc::clone(&groups) };
         let (queue, task, each) = match commits {
             Commits::Grouped => {
-                let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
+                let (queue, jobs) = mpsc::channel(LONGEST_QUEUE);
                 (Some(queue), Some(tokio::spawn(writing.run(jobs))), None)
             }
             Commits::Each => (None, None, Some(Box::new(writing))),
         };
-        Self { queue: Mutex::new(queue), task: task.into(), groups, each: each.into() }
+        let queue_length = AtomicUsize::new(DEFAULT_QUEUE_LENGTH);
+        let (queue, task, each) = (Mutex::new(queue), task.into(), each.into());
+        Self { queue, queue_length, task, groups, each }
+    }
+
+    /// From now on, so many units may wait, up to [`LONGEST_QUEUE`].
+    pub(super) fn limit_queue(&self, length: usize) {
+        self.queue_length.store(length, Ordering::Relaxed);
     }
 
     /// What it has done, and what waits for it.
     pub(super) fn measures(&self) -> WriterMeasures {
         let queue = self.queue.lock().ok().and_then(|queue| queue.clone());
-        let waiting = queue.map_or(0, |queue| queue.max_capacity() - queue.capacity());
-        self.groups.measures(waiting)
+        self.groups.measures(queue.as_ref().map_or(0, waiting))
     }
 
-    /// Queues a unit of work and waits until it is committed, or refused.
+    /// Queues a unit of work and waits until it is committed, or refused: at once where the queue is full.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         about: Option<About>,
@@ -101,12 +112,13 @@ impl Writer {
             each.as_mut().ok_or_else(closed)?.write_alone(job).await;
             return answered.await.map_err(|_| closed())?;
         };
-        match queue.send_timeout(job, QUEUE_TIMEOUT).await {
+        if waiting(&queue) >= self.queue_length.load(Ordering::Relaxed) {
+            return Err(full().into());
+        }
+        match queue.try_send(job) {
             Ok(()) => answered.await.map_err(|_| closed())?,
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
-                Err(Error::Unavailable("the queue of the SQLite writer is full".into()))
-            }
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(closed()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(full().into()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(closed()),
         }
     }
 
@@ -123,6 +135,11 @@ impl Writer {
             writing.end().await;
         }
     }
+}
+
+/// How many units are in the queue.
+fn waiting(queue: &mpsc::Sender<Box<dyn Job>>) -> usize {
+    queue.max_capacity() - queue.capacity()
 }
 
 fn closed() -> Error {
@@ -388,11 +405,6 @@ async fn run_all(
     })
 }
 
-/// Units that may wait. At some thousand units a second, more could not be written within the time
-/// that a caller waits for room.
-const QUEUE_LENGTH: usize = 4_096;
-/// How long a caller waits for room in the queue before it is told that storage is unavailable.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Units to a commit: at 64 KiB each, still no more than some tens of MiB in one transaction.
 pub(super) const BATCH_SIZE: usize = 256;
 

@@ -2,8 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use hyper::Method;
 use okmsd::{api::ApiLimits, server::Limits};
+use sqlx::{Executor, PgConnection, SqliteConnection};
 
 use crate::{
     codes::*,
@@ -18,6 +20,7 @@ const NO_RATES: ApiLimits = ApiLimits {
     body_kib: 512,
     body_time: Duration::from_secs(20),
     secrets_per_domain: 0,
+    database_queue: 4_096,
 };
 
 /// On one engine: nothing of this comes as far as the store.
@@ -174,7 +177,10 @@ async fn the_size_and_time_of_a_body_are_settings() {
 
 /// A server of each engine on which a domain may have so many secrets.
 async fn with_few_secrets(secrets_per_domain: u32) -> Vec<Server> {
-    let limits = ApiLimits { secrets_per_domain, ..NO_RATES };
+    on_both_engines(ApiLimits { secrets_per_domain, ..NO_RATES }).await
+}
+
+async fn on_both_engines(limits: ApiLimits) -> Vec<Server> {
     let mut servers = vec![limited(limits).await];
     if postgres_is_at_hand() {
         let (engine, connections) = (Engine::Postgres, Limits::default());
@@ -243,5 +249,74 @@ async fn secrets_that_are_made_at_once_are_no_more_than_the_limit() {
             |wanted| answers.iter().filter(|status| *status.as_ref().unwrap() == wanted).count();
         assert_eq!((count(200) + count(201), count(400)), (7, 53), "{answers:?}");
         assert_eq!(counted(&server).await, (7, 7));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_a_full_queue_of_the_database_is_told_at_once_and_nothing_else_is_lost() {
+    const WRITERS: usize = 80;
+    for server in on_both_engines(ApiLimits { database_queue: 4, ..NO_RATES }).await {
+        let domain = server.domain().await;
+        post(&domain, "first").await.ok();
+        let mut lock = Locked::begin(&server).await;
+        // More than hold a connection and wait. Their own part of a batch and one of each thread may be on the way too.
+        let writing = (0..WRITERS).map(|number| {
+            let (domain, path) = (&domain, format!("s{number}"));
+            async move { post(domain, &path).await }
+        });
+        let mut writing: FuturesUnordered<_> = writing.collect();
+        let mut refused = 0;
+        let mut written = 0;
+        while refused < WRITERS / 2 {
+            // They come while nothing can be written.
+            let answer = writing.next().await.expect("half of them at the least");
+            answer.error(503, UNAVAILABLE);
+            assert_eq!(answer.header("retry-after"), Some("2"));
+            refused += 1;
+        }
+        lock.end().await;
+        while let Some(answer) = writing.next().await {
+            match answer.status {
+                503 => refused += 1,
+                _ => {
+                    answer.ok();
+                    written += 1;
+                }
+            }
+        }
+        assert!(written >= 4, "{written} were written, {refused} refused");
+        assert_eq!(server.database.number("SELECT COUNT(*) FROM secrets").await, written + 1);
+    }
+}
+
+/// Another program that keeps everybody from writing.
+enum Locked {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Locked {
+    async fn begin(server: &Server) -> Self {
+        match server.engine {
+            Engine::Sqlite => {
+                let mut connection = server.database.sqlite().await;
+                connection.execute("BEGIN IMMEDIATE").await.expect("a lock");
+                Self::Sqlite(connection)
+            }
+            Engine::Postgres => {
+                let mut connection = server.database.postgres().await;
+                let lock = "BEGIN; LOCK TABLE secrets IN EXCLUSIVE MODE";
+                connection.execute(lock).await.expect("a lock");
+                Self::Postgres(connection)
+            }
+        }
+    }
+
+    async fn end(&mut self) {
+        match self {
+            Self::Sqlite(connection) => connection.execute("ROLLBACK").await.map(drop),
+            Self::Postgres(connection) => connection.execute("ROLLBACK").await.map(drop),
+        }
+        .expect("to unlock");
     }
 }

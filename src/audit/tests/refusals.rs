@@ -82,7 +82,8 @@ async fn a_record_that_takes_too_long_and_one_without_room_are_refused_and_count
     let folder = private_folder();
     let gate = Arc::new(Gate::default());
     let clock: Arc<dyn Clock> = Arc::<Gate>::clone(&gate);
-    let log = AuditLog::start(&unsigned_options(folder.path()), clock).unwrap();
+    let options = Options { queue: 10, ..unsigned_options(folder.path()) };
+    let log = AuditLog::start(&options, clock).unwrap();
     gate.until_waiting();
     assert_eq!(log.counts().refused, Refusals::default());
 
@@ -96,6 +97,8 @@ async fn a_record_that_takes_too_long_and_one_without_room_are_refused_and_count
         log.record_abandoned(record(4));
         waiting += 1;
     }
+    // Ten had room: the record that took too long, the call that woke the thread for it, and eight others.
+    assert_eq!(waiting, 9);
     assert_eq!(log.record(record(5)).await, Err(NotRecorded));
     assert!(!log.admits());
     let refused = log.counts().refused;

@@ -70,7 +70,9 @@ pub fn serve(folder: &Path) {
         let config = Config::defaults(folder);
         telemetry::start(&config.log).expect("a log");
         let clock = Arc::new(SystemClock);
-        let audit = AuditLog::start(&config.audit.options(), clock.clone()).expect("an audit log");
+        let audit =
+            AuditLog::start(&config.audit.options(config.limits.audit_queue), clock.clone())
+                .expect("an audit log");
         let database = DatabaseUrl::sqlite_file(folder.join(DATABASE));
         let store = Store::open_with(&database, Commits::Each).await.expect("a store");
         let root_key = RootKey::from_text(read(folder, ROOT_KEY).trim()).expect("a root key");
