@@ -23,7 +23,7 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         let denies_all = document["permissions"]["deny"].to_string().contains("\"*\"");
         let set = PolicySet::new(1, vec![policy], []);
         let path = SecretPath::parse("prod/database").expect("a path");
-        let stranger = ["urn:v1:eu:identity:account:nobody-at-all".to_owned()];
+        let stranger = ["urn:v1:eu:identity:user:nobody/at-all".to_owned()];
         for (region, okms_id) in &domains {
             for action in [Action::SecretGet, Action::SecretCreate, Action::VersionCreate] {
                 for path in [None, Some(&path)] {
