@@ -72,6 +72,12 @@ pub(super) fn is_disconnect(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether another process kept SQLite's lock for longer than anybody waits.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| code & 0xff == SQLITE_BUSY)
+}
+
 /// Whether storage cannot be used now, as against a fault of ours.
 fn is_outage(error: &sqlx::Error) -> bool {
     if is_disconnect(error) {
@@ -104,5 +110,6 @@ const POSTGRES_READ_ONLY: &str = "25006";
 const SERIALIZATION_FAILURES: [&str; 2] = ["40001", "40P01"];
 /// Insufficient resources, operator intervention, system errors and wrong credentials.
 const POSTGRES_OUTAGES: [&str; 4] = ["53", "57", "58", "28"];
+const SQLITE_BUSY: i32 = 5;
 /// BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN
-const SQLITE_OUTAGES: [i32; 6] = [5, 6, 8, 10, 13, 14];
+const SQLITE_OUTAGES: [i32; 6] = [SQLITE_BUSY, 6, 8, 10, 13, 14];

@@ -36,6 +36,7 @@ use super::{
     Connection, StoreError,
     cleaning::Cleaning,
     connection::execute,
+    error::is_busy,
     line::{DEFAULT_QUEUE_LENGTH, LONGEST_QUEUE, full},
     measures::{GroupSizes, WriterMeasures},
     row_cache::{Changed, RowCache},
@@ -278,8 +279,11 @@ impl Writing {
     async fn try_write(&mut self, mut batch: VecDeque<Box<dyn Job>>) -> Result<(), Undone> {
         let committed = match self.execute("BEGIN IMMEDIATE").await {
             Err(error) => {
-                // Perhaps the connection is of no use any more.
-                self.roll_back().await;
+                // Where another process has the lock, the connection is as good as before, and a new one would wait
+                // as long again. Otherwise it is perhaps of no use any more.
+                if !is_busy(&error) {
+                    self.roll_back().await;
+                }
                 Err(error)
             }
             Ok(()) => {
