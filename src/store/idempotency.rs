@@ -101,7 +101,7 @@ pub(super) async fn keep(
 ) -> Result<(), StoreError> {
     // Now, not deferred: the next unit of the same transaction may have the same key.
     let connection = &mut tx.connection;
-    remove_over(connection, once.now, REMOVED_WITH_A_WRITE).await?;
+    remove_old(connection, once.now, REMOVED_WITH_A_WRITE).await?;
     // The same key, of a day ago, may be among those that are not removed yet.
     let hash = &once.hash.as_bytes()[..];
     execute!(&mut *connection, "DELETE FROM idempotency_keys WHERE key_hash = $1", hash)?;
@@ -120,20 +120,35 @@ pub(super) async fn keep(
     Ok(())
 }
 
-/// Removes some rows that are over, and gives how many.
-async fn remove_over(
+/// Removes some rows that are too old, and gives how many.
+async fn remove_old(
     connection: &mut Connection<'_>,
     now: Timestamp,
     limit: i64,
 ) -> Result<u64, sqlx::Error> {
-    let Kept { after, until } = Kept::at(now);
     let sql = delete_some!(
         connection,
         "idempotency_keys",
         "key_hash",
-        "WHERE created_at <= $1 OR created_at > $2 ORDER BY created_at LIMIT $3"
+        "WHERE created_at <= $1 ORDER BY created_at LIMIT $2"
     );
-    execute!(connection, sql, after, until, limit)
+    execute!(connection, sql, Kept::at(now).after, limit)
+}
+
+/// Removes some rows that are too far ahead, and gives how many. In one statement with the others it would read all
+/// that are neither.
+async fn remove_ahead(
+    connection: &mut Connection<'_>,
+    now: Timestamp,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let sql = delete_some!(
+        connection,
+        "idempotency_keys",
+        "key_hash",
+        "WHERE created_at > $1 ORDER BY created_at LIMIT $2"
+    );
+    execute!(connection, sql, Kept::at(now).until, limit)
 }
 
 /// When rows were made that count at a time.
@@ -169,9 +184,12 @@ impl Store {
     pub async fn remove_outcomes(&self, now: Timestamp) -> Result<bool, Error> {
         let removed = self.write(move |tx| {
             Box::pin(async move {
-                let removed = remove_over(&mut tx.connection, now, REMOVED_AT_ONCE).await?;
-                tx.wrote = removed > 0;
-                Ok(removed)
+                let connection = &mut tx.connection;
+                let old = remove_old(connection, now, REMOVED_AT_ONCE).await?;
+                tx.wrote = old > 0;
+                let ahead = remove_ahead(connection, now, REMOVED_AT_ONCE).await?;
+                tx.wrote |= ahead > 0;
+                Ok(old.max(ahead))
             })
         });
         Ok(removed.await? >= REMOVED_AT_ONCE as u64)
