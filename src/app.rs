@@ -89,6 +89,7 @@ impl RunningApp {
         let mut background = JoinSet::new();
         let credentials = Credentials::new(store.clone(), clock.clone());
         background.spawn(clock_watch::watch_clock(clock.clone()));
+        background.spawn(recount_secrets(store.clone()));
         background.spawn(warn_of_expiry(tls.clone(), credentials, clock.clone()));
         let keys = Keys::new(store.clone(), keyring.clone(), clock.clone());
         let (shutdown, told) = watch::channel(false);
@@ -199,6 +200,13 @@ async fn warn_of_expiry(tls: Arc<LiveTls>, credentials: Credentials, clock: Arc<
                 }
             }
         }
+    }
+}
+
+/// Counts the secrets of domains anew, where that may be wrong.
+async fn recount_secrets(store: Store) {
+    if let Err(error) = store.recount_secrets().await {
+        tracing::warn!(?error, "secrets could not be counted anew");
     }
 }
 

@@ -11,8 +11,7 @@ use super::{
 use crate::domain::Error;
 
 impl Keys {
-    /// Seals anew what rotations have left, and removes what is kept of writes and is over, for as long as the
-    /// server runs.
+    /// Seals anew what rotations have left, for as long as the server runs.
     pub async fn keep_rewrapped(self, until: impl Future<Output = ()>) {
         tokio::select! {
             () = until => {}
@@ -41,8 +40,6 @@ impl Keys {
     /// mends a domain.
     async fn rewrap_all(&self, troubles: &mut Troubles, is_changed: bool) -> Result<(), Error> {
         self.keyring.forget_deleted().await?;
-        // A write that is to be done once removes some, but nobody may send another.
-        while self.store.remove_outcomes(self.clock.now()).await? {}
         let domains = self.store.list_domains_with_old_keys().await?;
         troubles.retain(&domains);
         for okms_id in domains {

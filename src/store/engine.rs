@@ -441,6 +441,14 @@ pub(super) async fn lock_counting(
     Ok(())
 }
 
+/// Keeps all others from writing secrets, for the rest of the transaction; SQLite has one writer.
+pub(super) async fn lock_all_secrets(connection: &mut Connection<'_>) -> Result<(), sqlx::Error> {
+    if let Connection::Postgres(_) = connection {
+        execute!(connection, "LOCK TABLE secrets IN SHARE ROW EXCLUSIVE MODE")?;
+    }
+    Ok(())
+}
+
 /// Takes the row locks of all root keys for the rest of the transaction; SQLite has them already.
 pub(super) async fn lock_root_keys(connection: &mut Connection<'_>) -> Result<(), sqlx::Error> {
     if let Connection::Postgres(_) = connection {

@@ -65,7 +65,7 @@ pub(super) async fn find_earlier(
                WHERE key_hash = $1";
     let row = fetch_optional!(&mut *connection, OutcomeRow, sql, hash)?;
     let kept = Kept::at(once.now);
-    if let Some(row) = row.filter(|row| kept.has(row.created_at)) {
+    if let Some(row) = row.filter(|row| row.created_at > kept.after) {
         // A commit whose standby was lost before it confirmed can be seen, and is not safe yet. Where this
         // transaction writes as well, its own commit waits until both are.
         tx.wrote = true;
@@ -74,21 +74,30 @@ pub(super) async fn find_earlier(
         return Ok(Earlier::Done(row.outcome()));
     }
     let caller = &once.caller.as_bytes()[..];
-    let sql = "SELECT number, created_at, \
-               (SELECT MAX(number) FROM idempotency_keys WHERE okms_id = $1 AND caller = $2) \
-               FROM idempotency_keys WHERE okms_id = $1 AND caller = $2 ORDER BY number LIMIT 1";
-    let row = fetch_optional!(&mut *connection, (i64, i64, i64), sql, okms_id, caller)?;
-    let Some((first, first_created_at, last)) = row else {
-        return Ok(Earlier::None { next: 1 });
-    };
+    // Those that a clock which was put right since left far ahead count no more: they stay for so long.
+    let sql = "SELECT f.number, f.created_at, l.number FROM \
+               (SELECT MAX(number) AS number FROM idempotency_keys \
+               WHERE okms_id = $1 AND caller = $2) l \
+               LEFT JOIN (SELECT number, created_at FROM idempotency_keys \
+               WHERE okms_id = $1 AND caller = $2 AND created_at <= $3 \
+               ORDER BY number LIMIT 1) f ON 1 = 1";
+    let until = kept.until;
+    let row = fetch_optional!(connection, NumbersRow, sql, okms_id, caller, until)?;
+    let (first, first_created_at, last) = row.unwrap_or_default();
     // Where the first is over, there are fewer that are not, and the write removes more of those that are than it
     // adds.
-    if kept.has(first_created_at) && last.saturating_sub(first) >= MAX_KEYS_OF_CALLER {
-        let retry_seconds = kept.seconds_of(first_created_at);
+    if let (Some(first), Some(created_at), Some(last)) = (first, first_created_at, last)
+        && created_at > kept.after
+        && last.saturating_sub(first) >= MAX_KEYS_OF_CALLER
+    {
+        let retry_seconds = kept.seconds_of(created_at);
         return Err(Error::Idempotency(IdempotencyError::TooMany { retry_seconds }).into());
     }
-    Ok(Earlier::None { next: last.saturating_add(1) })
+    Ok(Earlier::None { next: last.map_or(1, |last| last.saturating_add(1)) })
 }
+
+/// The first key of a caller that counts, when it was kept, and the last of all.
+type NumbersRow = (Option<i64>, Option<i64>, Option<i64>);
 
 /// Keeps what came of a write, in its transaction.
 pub(super) async fn keep(
@@ -101,7 +110,7 @@ pub(super) async fn keep(
 ) -> Result<(), StoreError> {
     // Now, not deferred: the next unit of the same transaction may have the same key.
     let connection = &mut tx.connection;
-    remove_old(connection, once.now, REMOVED_WITH_A_WRITE).await?;
+    remove_over(connection, once.now).await?;
     // The same key, of a day ago, may be among those that are not removed yet.
     let hash = &once.hash.as_bytes()[..];
     execute!(&mut *connection, "DELETE FROM idempotency_keys WHERE key_hash = $1", hash)?;
@@ -120,38 +129,20 @@ pub(super) async fn keep(
     Ok(())
 }
 
-/// Removes some rows that are too old, and gives how many.
-async fn remove_old(
-    connection: &mut Connection<'_>,
-    now: Timestamp,
-    limit: i64,
-) -> Result<u64, sqlx::Error> {
+/// Removes some rows that are over.
+///
+/// Only a write with a key does, and few: one server whose clock is wrong would remove all that others count on.
+async fn remove_over(connection: &mut Connection<'_>, now: Timestamp) -> Result<(), sqlx::Error> {
     let sql = delete_some!(
         connection,
         "idempotency_keys",
         "key_hash",
         "WHERE created_at <= $1 ORDER BY created_at LIMIT $2"
     );
-    execute!(connection, sql, Kept::at(now).after, limit)
+    execute!(connection, sql, Kept::at(now).after, REMOVED_AT_ONCE).map(|_| ())
 }
 
-/// Removes some rows that are too far ahead, and gives how many. In one statement with the others it would read all
-/// that are neither.
-async fn remove_ahead(
-    connection: &mut Connection<'_>,
-    now: Timestamp,
-    limit: i64,
-) -> Result<u64, sqlx::Error> {
-    let sql = delete_some!(
-        connection,
-        "idempotency_keys",
-        "key_hash",
-        "WHERE created_at > $1 ORDER BY created_at LIMIT $2"
-    );
-    execute!(connection, sql, Kept::at(now).until, limit)
-}
-
-/// When rows were made that count at a time.
+/// When rows were made that count for the limit of their caller.
 struct Kept {
     after: i64,
     until: i64,
@@ -163,10 +154,6 @@ impl Kept {
         Self { after: now.minus_seconds(KEPT_SECONDS).as_millis(), until }
     }
 
-    const fn has(&self, created_at: i64) -> bool {
-        self.after < created_at && created_at <= self.until
-    }
-
     /// For how many seconds a row that counts goes on doing so: 1 to a day, also where it was made later than now.
     fn seconds_of(&self, created_at: i64) -> u32 {
         let millis = created_at.saturating_sub(self.after);
@@ -176,25 +163,6 @@ impl Kept {
 }
 
 impl Store {
-    /// Removes some outcomes that are over at the time `now`, and says whether there may be more.
-    ///
-    /// # Errors
-    ///
-    /// When storage fails.
-    pub async fn remove_outcomes(&self, now: Timestamp) -> Result<bool, Error> {
-        let removed = self.write(move |tx| {
-            Box::pin(async move {
-                let connection = &mut tx.connection;
-                let old = remove_old(connection, now, REMOVED_AT_ONCE).await?;
-                tx.wrote = old > 0;
-                let ahead = remove_ahead(connection, now, REMOVED_AT_ONCE).await?;
-                tx.wrote |= ahead > 0;
-                Ok(old.max(ahead))
-            })
-        });
-        Ok(removed.await? >= REMOVED_AT_ONCE as u64)
-    }
-
     /// Outcomes of a domain and what they are found by, in the order of that, after one of them.
     ///
     /// # Errors
@@ -317,8 +285,8 @@ impl OutcomeRow {
 }
 
 /// How long an answer is kept: a day, within which a client that lost its answer has long asked again. One that was
-/// kept while the clock was ahead counts as well, as the clock may have been put right just after it, but not where that
-/// is more than a day: a clock that was years ahead would have it kept for years.
+/// kept while the clock was ahead is kept for longer, as the clock may have been put right just after it; where that is
+/// by more than a day, it does not count for the limit, for it stays until then.
 const KEPT_SECONDS: u32 = 24 * 60 * 60;
 /// Keys that one caller may have kept at a time, half a KiB each: 50 MiB. It is one write a second, day and night; who
 /// writes more has a use for it that is not to come by an answer that was lost.
@@ -328,8 +296,6 @@ const KEPT_SECONDS: u32 = 24 * 60 * 60;
 const MAX_KEYS_OF_CALLER: i64 = 100_000;
 /// Rows that go with one write: many more than the one that comes, so that those of a busy day go soon, and still
 /// less work than the write itself.
-const REMOVED_WITH_A_WRITE: i64 = 32;
-/// Rows that go at once where nobody waits for it: some milliseconds, in which others do not write on SQLite.
-const REMOVED_AT_ONCE: i64 = 500;
+const REMOVED_AT_ONCE: i64 = 32;
 /// Rows that are sealed anew at once: half a KiB each, some milliseconds.
 const RESEALED_AT_ONCE: i64 = 32;

@@ -114,12 +114,14 @@ async fn unhurried(options: PgConnectOptions) -> Result<Pool<Postgres>, sqlx::Er
             let sql = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN \
                        ('statement_timeout', 'idle_in_transaction_session_timeout', \
                        'transaction_timeout')";
-            let connection = &mut Connection::Postgres(connection);
-            execute!(connection, sql)?;
-            refuse_standby(connection).await
+            execute!(&mut Connection::Postgres(connection), sql)?;
+            Ok(())
         })
     });
-    pool.connect_with(options).await
+    let pool = pool.connect_with(options).await?;
+    // Not above: the pool would try again for half a minute, and not tell why.
+    refuse_standby(&mut Connection::Postgres(&mut *pool.acquire().await?)).await?;
+    Ok(pool)
 }
 
 /// Rows that SQLite reads before they are asked for: each may hold the data of a version, so they are what a copy has

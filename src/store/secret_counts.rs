@@ -1,9 +1,9 @@
 //! How many secrets a domain has, and how many it may have.
 
 use super::{
-    Connection, StoreError,
+    Connection, Store, StoreError,
     connection::{execute, fetch_optional},
-    engine::lock_counting,
+    engine::{Engine, lock_all_secrets, lock_counting},
     transaction::{Tx, defer},
 };
 use crate::domain::{Argument, Error, SecretPath};
@@ -75,6 +75,28 @@ async fn count(
     )
 }
 
+impl Store {
+    /// On PostgreSQL: counts all secrets anew. A server of a version before counts were kept may have gone on beside
+    /// the first one that keeps them, while each of several was replaced in turn.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn recount_secrets(&self) -> Result<(), Error> {
+        if let Engine::Sqlite { .. } = &*self.engine {
+            return Ok(());
+        }
+        self.write(|tx| {
+            Box::pin(async move {
+                tx.wrote = true;
+                lock_all_secrets(&mut tx.connection).await?;
+                Ok(count_all(&mut tx.connection).await?)
+            })
+        })
+        .await
+    }
+}
+
 /// Counts all secrets of a store that was put together from a copy, which holds no counts.
 pub(super) async fn count_all(connection: &mut Connection<'_>) -> Result<(), sqlx::Error> {
     execute!(&mut *connection, "DELETE FROM secret_counts")?;
@@ -92,6 +114,6 @@ fn part(path: &SecretPath) -> i64 {
 
 /// Twice the connections to PostgreSQL of one server, so that most writers that could meet do not.
 const PARTS: u8 = 32;
-/// More secrets than can be under way at once on all servers of a database. What one transaction knows of the
-/// others may be that much behind.
+/// More secrets than are made between a look and the write that follows it. Should one transaction be held up for
+/// longer than that, a domain has one too many.
 const NEAR: i64 = 1_000;

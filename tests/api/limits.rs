@@ -237,6 +237,30 @@ async fn a_domain_has_no_more_secrets_than_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn servers_that_share_a_database_count_anew_what_one_of_before_did_not() {
+    if !postgres_is_at_hand() {
+        return;
+    }
+    let limits = ApiLimits { secrets_per_domain: 3, ..NO_RATES };
+    let server = Server::start_limited(Engine::Postgres, Limits::default(), limits).await;
+    let domain = server.domain().await;
+    for path in ["a", "b", "c"] {
+        post(&domain, path).await.ok();
+    }
+    for sql in ["UPDATE secret_counts SET secrets = secrets - 1", "DELETE FROM secret_counts"] {
+        server.database.execute(sql).await;
+        let _another = server.another().await;
+        let mut looks_left = 600;
+        while counted(&server).await != (3, 3) {
+            looks_left -= 1;
+            assert!(looks_left > 0, "{sql}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        post(&domain, "d").await.error(400, SECRETS_EXHAUSTED);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn secrets_that_are_made_at_once_are_no_more_than_the_limit() {
     for server in with_few_secrets(7).await {
         let domain = Arc::new(server.domain().await);

@@ -32,6 +32,7 @@ async fn bench(options: &Options, report: &mut Report) {
         stranger: okmsd.stranger(),
         caller: okmsd.target().tls,
         secret: format!("{base}/{}", path(0)),
+        connected: Arc::default(),
     };
     let ask: Ask = Arc::new(move |random| {
         Question::get(format!("{base}/{}?includeData=true", path(random.below(secrets))))

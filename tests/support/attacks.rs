@@ -2,7 +2,15 @@
 //!
 //! Each comes from another address of this machine than healthy clients do, and is bounded in count and time.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -23,6 +31,8 @@ pub struct Target {
     pub caller: ClientConfig,
     /// The path of a secret that the caller may read and write.
     pub secret: String,
+    /// Connections over TLS that were made.
+    pub connected: Arc<AtomicUsize>,
 }
 
 /// What is done.
@@ -88,7 +98,8 @@ impl Target {
         let mut tls = tls.clone();
         tls.alpn_protocols = vec![alpn.as_bytes().to_vec()];
         let name = ServerName::try_from("localhost").expect("a name");
-        TlsConnector::from(Arc::new(tls)).connect(name, self.socket().await?).await
+        let connection = TlsConnector::from(Arc::new(tls)).connect(name, self.socket().await?);
+        connection.await.inspect(|_| _ = self.connected.fetch_add(1, Ordering::Relaxed))
     }
 
     async fn http2(&self, tls: &ClientConfig, settings: &[u8]) -> io::Result<TlsStream<TcpStream>> {

@@ -19,7 +19,7 @@ use super::{
     source::{Mapping, Source},
     words::{Content, EMPTY_DATA, MARKER, Settings, SourceSecret},
 };
-use crate::domain::{SecretConfig, VersionState};
+use crate::domain::{SecretConfig, VersionLifetime, VersionState};
 
 /// An import.
 pub(super) struct Import {
@@ -251,12 +251,14 @@ impl Import {
         Ok(fits)
     }
 
-    /// Whether versions of the secret may have closed by their age in the target.
+    /// Whether versions of the secret may have closed by their age in the target. Where nobody said what its defaults
+    /// are, only those of a secret that has a time of its own: to ask for a look is better than to miss a difference.
     fn may_age(&self, secret: &SourceSecret) -> bool {
-        let ages = |defaults| {
-            secret.metadata.config().effective(defaults).deactivate_version_after.is_some()
-        };
-        self.defaults.as_ref().is_none_or(ages)
+        let unknown = SecretConfig::default();
+        let defaults = self.defaults.as_ref().unwrap_or(&unknown);
+        let after = secret.metadata.config().effective(defaults).deactivate_version_after;
+        // The longest stands for never.
+        after.is_some_and(|seconds| seconds < VersionLifetime::MAX_SECONDS)
     }
 
     /// Makes a secret that has no version.

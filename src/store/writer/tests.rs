@@ -14,6 +14,7 @@ use crate::{
     store::{
         Connection, DatabaseUrl, Decision, Store, StoreError, StoredSnapshot,
         connection::{execute, fetch_all},
+        engine::Engine,
         transaction::{About, Tx, defer},
     },
 };
@@ -291,9 +292,10 @@ async fn what_nobody_waits_for_any_more_is_not_written_when_others_let_go() {
     let file = SqliteConnectOptions::new().filename(folder.path().join("x.sqlite"));
     let mut other = file.connect().await.unwrap();
     execute!(&mut Connection::Sqlite(&mut other), "BEGIN IMMEDIATE").unwrap();
+    let Engine::Sqlite { writer, .. } = &*store.engine else { panic!("SQLite") };
     let begins = async {
-        // The writer has taken it, and waits for the other to let go.
-        for _ in 0..10 {
+        // Until the writer has taken it, and waits for the other to let go.
+        while writer.measures().waiting > 0 {
             tokio::task::yield_now().await;
         }
     };
