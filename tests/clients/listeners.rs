@@ -50,18 +50,11 @@ const ATTEMPTS: u32 = 4;
 
 fn look(target: &Target, name: &str) -> Vec<Value> {
     let report = target.folder().join(format!("{name}.json"));
+    // It writes over no report of before.
+    let _absent = fs::remove_file(&report);
     let url = target.variable(name).trim_end_matches("/swagger/");
     let mut testssl = Command::new("testssl");
-    testssl.args([
-        "--quiet",
-        "--color",
-        "0",
-        "--warnings",
-        "off",
-        "--nodns",
-        "none",
-        "--overwrite",
-    ]);
+    testssl.args(["--quiet", "--color", "0", "--warnings", "off", "--nodns", "none"]);
     // Protocols, ciphers, forward secrecy, order of ciphers, what the server says by itself, headers, attacks.
     // Left out are the simulated clients and the list of all ciphers one by one, which judge nothing.
     testssl.args(["-p", "-s", "-f", "-P", "-S", "-h", "-U"]);
