@@ -24,7 +24,7 @@ use crate::{
 pub struct Keys {
     pub(super) store: Store,
     pub(super) keyring: Arc<Keyring>,
-    pub(super) clock: Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
 }
 
 /// All keys of a store, by name.

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use hyper::Method;
 use okmsd::{api::ApiLimits, server::Limits};
-use sqlx::{Executor, PgConnection, SqliteConnection};
 
 use crate::{
     codes::*,
     operations::Operations,
     support::{Answer, Client, Domain, Engine, Server, postgres_is_at_hand, send_raw},
     tokens::root_token,
+    write_lock::WriteLock,
 };
 
 const NO_RATES: ApiLimits = ApiLimits {
@@ -282,7 +282,7 @@ async fn who_finds_a_full_queue_of_the_database_is_told_at_once_and_nothing_else
     for server in on_both_engines(ApiLimits { database_queue: 4, ..NO_RATES }).await {
         let domain = server.domain().await;
         post(&domain, "first").await.ok();
-        let mut lock = Locked::begin(&server).await;
+        let lock = WriteLock::take(&server).await;
         // More than hold a connection and wait. Their own part of a batch and one of each thread may be on the way too.
         let writing = (0..WRITERS).map(|number| {
             let (domain, path) = (&domain, format!("s{number}"));
@@ -298,7 +298,7 @@ async fn who_finds_a_full_queue_of_the_database_is_told_at_once_and_nothing_else
             assert_eq!(answer.header("retry-after"), Some("2"));
             refused += 1;
         }
-        lock.end().await;
+        lock.release().await;
         while let Some(answer) = writing.next().await {
             match answer.status {
                 503 => refused += 1,
@@ -310,37 +310,5 @@ async fn who_finds_a_full_queue_of_the_database_is_told_at_once_and_nothing_else
         }
         assert!(written >= 4, "{written} were written, {refused} refused");
         assert_eq!(server.database.number("SELECT COUNT(*) FROM secrets").await, written + 1);
-    }
-}
-
-/// Another program that keeps everybody from writing.
-enum Locked {
-    Sqlite(SqliteConnection),
-    Postgres(PgConnection),
-}
-
-impl Locked {
-    async fn begin(server: &Server) -> Self {
-        match server.engine {
-            Engine::Sqlite => {
-                let mut connection = server.database.sqlite().await;
-                connection.execute("BEGIN IMMEDIATE").await.expect("a lock");
-                Self::Sqlite(connection)
-            }
-            Engine::Postgres => {
-                let mut connection = server.database.postgres().await;
-                let lock = "BEGIN; LOCK TABLE secrets IN EXCLUSIVE MODE";
-                connection.execute(lock).await.expect("a lock");
-                Self::Postgres(connection)
-            }
-        }
-    }
-
-    async fn end(&mut self) {
-        match self {
-            Self::Sqlite(connection) => connection.execute("ROLLBACK").await.map(drop),
-            Self::Postgres(connection) => connection.execute("ROLLBACK").await.map(drop),
-        }
-        .expect("to unlock");
     }
 }

@@ -35,3 +35,4 @@ mod transfer;
 mod v1;
 mod v2;
 mod weak;
+mod write_lock;

@@ -9,6 +9,7 @@ use crate::{
     codes::*,
     rights::{apply, client_of, resource, user},
     support::{Answer, Client, Domain, Engine, Server, both_engines, postgres_is_at_hand},
+    write_lock::WriteLock,
 };
 
 both_engines!(
@@ -246,7 +247,7 @@ async fn of_two_at_the_same_time_one_is_refused(server: Server) {
     for client in &clients {
         client.get(&domain.secret("a")).await.ok();
     }
-    let lock = Lock::take(&server).await;
+    let lock = WriteLock::take(&server).await;
     let (target, body) = (domain.secret("a/version"), json!({ "data": { "k": "v" } }));
     let mut both = clients.map(|client| {
         let (target, body) = (target.clone(), body.clone());
@@ -265,39 +266,6 @@ async fn of_two_at_the_same_time_one_is_refused(server: Server) {
     let again = send(&domain.client, Method::POST, &target, "k", &body).await;
     assert!(is_replay(&again));
     assert_eq!((&again.ok()["id"], domain.versions("a").await), (&json!(2), vec![1, 2]));
-}
-
-/// Keeps writers of secrets waiting.
-enum Lock {
-    Sqlite(sqlx::SqliteConnection),
-    Postgres(sqlx::PgConnection),
-}
-
-impl Lock {
-    async fn take(server: &Server) -> Self {
-        use sqlx::Executor;
-        match server.engine {
-            Engine::Sqlite => {
-                let mut connection = server.database.sqlite().await;
-                connection.execute("BEGIN IMMEDIATE").await.expect("a lock");
-                Self::Sqlite(connection)
-            }
-            Engine::Postgres => {
-                let mut connection = server.database.postgres().await;
-                let lock = "BEGIN; LOCK TABLE secrets IN EXCLUSIVE MODE";
-                connection.execute(lock).await.expect("a lock");
-                Self::Postgres(connection)
-            }
-        }
-    }
-
-    async fn release(self) {
-        use sqlx::Connection;
-        match self {
-            Self::Sqlite(connection) => connection.close().await.expect("to close"),
-            Self::Postgres(connection) => connection.close().await.expect("to close"),
-        }
-    }
 }
 
 async fn all_servers_know_what_one_has_done_also_after_a_restart(mut server: Server) {
