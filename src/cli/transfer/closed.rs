@@ -1,11 +1,13 @@
 //! Data of versions that are closed in the source: each is opened for a moment and closed again.
 //!
 //! Nobody can read it otherwise. Before a version is opened, a note of it is on the disk, and whoever finds a note closes
-//! that version first: so none stays open for long, whatever ends the program.
+//! that version first: so none stays open for long, whatever ends the program. A file without a note is removed, unless
+//! the program is killed.
 
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -21,7 +23,8 @@ use super::{
     words::Content,
 };
 
-/// Opens versions of a KV2 engine, and closes them again.
+/// Opens versions of a KV2 engine, and closes them again. Its file goes with it, unless there is a version left to be
+/// closed.
 pub(super) struct Opener {
     file: File,
     path: PathBuf,
@@ -44,10 +47,15 @@ impl Opener {
     /// Keeps its note in the file `path`.
     pub(super) fn new(path: &Path, source: &str, mount: &str) -> Result<Self, Failure> {
         let file = files::open_own(path)?;
-        file.try_lock()
-            .map_err(|_| Failure::new(format!("another okmsd is using {}", path.display())))?;
+        let in_use = || Failure::new(format!("another okmsd is using {}", path.display()));
+        file.try_lock().map_err(|_| in_use())?;
+        let found = file.metadata().map_err(|error| cannot(path, &error))?;
+        // Removed by its end just now.
+        if found.nlink() == 0 {
+            return Err(in_use());
+        }
         let (source, mount) = (source.to_owned(), mount.to_owned());
-        Ok(Self { file, path: path.to_owned(), source, mount, has_note: false })
+        Ok(Self { file, path: path.to_owned(), source, mount, has_note: found.len() > 0 })
     }
 
     /// Closes the version that was open when the program was ended, if there is one.
@@ -75,7 +83,7 @@ impl Opener {
             }
             self.change(remote, "delete", &note.path, note.version).await?;
         }
-        self.write(b"")
+        self.forget()
     }
 
     /// The data of a closed version.
@@ -88,25 +96,16 @@ impl Opener {
         let note = Note { source: self.source.clone(), path: path.to_owned(), version };
         let note = serde_json::to_string(&note)
             .map_err(|error| Failure::because("cannot write JSON", &error))?;
-        self.write(format!("{note}\n").as_bytes())?;
         self.has_note = true;
+        self.write(format!("{note}\n").as_bytes())?;
         self.change(remote, "undelete", path, version).await?;
         let read = read_data(remote, &self.mount, path, version).await;
         self.change(remote, "delete", path, version).await?;
-        self.write(b"")?;
-        self.has_note = false;
+        self.forget()?;
         Ok(match read? {
             Content::Open(data) => Content::Deactivated(Some(data)),
             other => other,
         })
-    }
-
-    /// Removes the file, unless there is a version left to be closed.
-    pub(super) fn finish(self) -> Result<(), Failure> {
-        match self.has_note {
-            true => Ok(()),
-            false => fs::remove_file(&self.path).map_err(|error| cannot(&self.path, &error)),
-        }
     }
 
     async fn change(
@@ -126,9 +125,24 @@ impl Opener {
         }
     }
 
+    fn forget(&mut self) -> Result<(), Failure> {
+        self.write(b"")?;
+        self.has_note = false;
+        Ok(())
+    }
+
     fn write(&mut self, note: &[u8]) -> Result<(), Failure> {
         let written = self.file.set_len(0).and_then(|()| self.file.write_all(note));
         written.and_then(|()| self.file.sync_all()).map_err(|error| cannot(&self.path, &error))
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        if !self.has_note {
+            // An empty one is left where that fails, which says nothing.
+            let _gone = fs::remove_file(&self.path);
+        }
     }
 }
 

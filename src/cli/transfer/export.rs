@@ -86,9 +86,8 @@ pub(super) async fn run(
             progress.version(&secret);
         }
     }
-    if let Some(opener) = opener {
-        opener.finish()?;
-    }
+    // Before the file has its name: whoever runs this again after that does nothing.
+    drop(opener);
     if let Err(nothing) = walk.end(writer.written().secrets + unfinished) {
         writer.discard()?;
         return Err(nothing);

@@ -213,9 +213,7 @@ impl Vault {
 
     /// Gives back what is no longer needed: the note, and the token of the login.
     pub(super) async fn end(&mut self) -> Result<(), Failure> {
-        if let Some(opener) = self.opener.take() {
-            opener.finish()?;
-        }
+        self.opener = None;
         if !self.has_logged_in {
             return Ok(());
         }

@@ -233,10 +233,15 @@ async fn deactivated_versions_come_along_where_they_are_opened(server: Server) {
     to.set_state("a", 1, "active").await.ok();
     let version = to.client.get(&to.secret("a/version/1?includeData=true")).await.ok();
     assert_eq!(version["data"]["k"], "first");
+    // A run that has nothing to do leaves no note.
+    let err = exporter.fail(&["export", "--open-deactivated", "note", "--out", "all.jsonl"]);
+    assert!(err.contains("is there already"), "{err}");
+    assert!(!exporter.file("note").exists());
     // A note of elsewhere is not acted upon.
     let note = r#"{"source":"https://elsewhere","path":"a","version":13}"#;
     fs::write(exporter.file("note"), format!("{note}\n")).unwrap();
     let err = exporter.fail(&["export", "--open-deactivated", "note", "--out", "b.jsonl"]);
     assert!(err.contains("note is a note on https://elsewhere"), "{err}");
+    assert!(exporter.file("note").exists());
     assert_eq!(all_of(&from).await, before);
 }
