@@ -199,6 +199,7 @@ pub(super) fn recover(
         begun: Timestamp::from_millis(begun),
         length,
         reserved: 0,
+        handed_on: length,
         torn: false,
         unsynced: false,
         short: false,

@@ -5,6 +5,8 @@ use std::{
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -460,6 +462,46 @@ async fn memory_does_not_grow_with_the_store() {
     drop(pipe);
     assert!(child.wait().expect("an end").success());
     assert!(while_restoring < store * 6 / 10, "{while_restoring} bytes");
+}
+
+/// Its reader is slow, and whoever runs the database ends what takes longer than half a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_time_limit_of_the_database_ends_a_backup() {
+    if !postgres_is_at_hand() {
+        return;
+    }
+    let schema = Schema::create().await;
+    let url = schema.url();
+    let trial = Trial::start_with(&["--database", &url]);
+    // More than a pipe holds.
+    for number in 0..10 {
+        let data = json!({ "k": "x".repeat(40_000) });
+        let body = json!({ "path": format!("s/{number}"), "version": { "data": data } });
+        trial.client().post(&trial.secrets(), body).await.ok();
+    }
+    let cwd = trial.cwd.path();
+    private(&cwd.join("backup.key"), &key('B'));
+    let mut connection = sqlx::PgConnection::connect(&url).await.expect("PostgreSQL");
+    let sql = "SELECT name FROM pg_settings WHERE name IN ('statement_timeout', \
+               'idle_in_transaction_session_timeout', 'transaction_timeout')";
+    let limits: Vec<String> =
+        sqlx::query_scalar(sql).fetch_all(&mut connection).await.expect("names");
+    assert!(limits.len() >= 2, "{limits:?}");
+    for limit in limits {
+        let mut backup = okmsd(cwd, &arguments(&[&["backup"], &KEY, &["-"]]))
+            .env("OKMSD_DATABASE", format!("{url}&options[{limit}]=500"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut pipe = backup.stdout.take().expect("a pipe");
+        pipe.read_exact(&mut [0]).expect("the beginning");
+        thread::sleep(Duration::from_millis(1_500));
+        let rest = pipe.read_to_end(&mut Vec::new()).expect("the rest");
+        let output = backup.wait_with_output().expect("an end");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && rest > 300_000, "{limit}, {rest} bytes: {text}");
+    }
 }
 
 #[test]

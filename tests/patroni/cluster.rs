@@ -74,6 +74,12 @@ impl Cluster {
         format!("postgres://okmsd@127.0.0.1:{port}/postgres")
     }
 
+    /// The URL of one that is not the primary.
+    pub async fn url_of_a_standby(&self) -> String {
+        let port = self.nodes[(self.primary().await + 1) % 3].postgres;
+        format!("postgres://okmsd@127.0.0.1:{port}/postgres")
+    }
+
     /// Which node is the primary.
     pub async fn primary(&self) -> usize {
         self.has_primary(|_| true).await

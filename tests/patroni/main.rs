@@ -17,7 +17,9 @@ mod history;
 mod tools;
 
 use std::{
+    fs::{self, Permissions},
     net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     time::Duration,
 };
 
@@ -29,7 +31,7 @@ use crate::{
     balancer::Balancer,
     client::{Client, tls_config},
     cluster::Cluster,
-    harness::{Server, Trial, okmsd, read},
+    harness::{Server, Trial, okmsd, read, succeed},
     history::{Writers, is_unavailable, write_once},
 };
 
@@ -49,6 +51,7 @@ async fn nothing_acknowledged_is_lost_when_the_primary_is() {
     let domain = trial.secrets().replace("/secret", "");
     clients[0].put(&format!("{domain}/secretConfig"), r#"{"maxVersions":24000}"#).await.ok();
     let writers = Writers::start(&clients, &domain).await;
+    a_standby_is_refused(&trial, &cluster).await;
 
     for round in 0..2 {
         is_well(&clients, &domain, &format!("before {round}")).await;
@@ -113,6 +116,25 @@ async fn nothing_acknowledged_is_lost_when_the_primary_is() {
     assert_eq!(second.stop(), Some(0));
 }
 
+/// What a standby has may be old, and it takes nothing: a backup or a restore says so at once.
+async fn a_standby_is_refused(trial: &Trial, cluster: &Cluster) {
+    let (cwd, url) = (trial.cwd.path(), cluster.url_of_a_standby().await);
+    fs::write(cwd.join("passphrase"), "correct horse battery").expect("a file");
+    fs::set_permissions(cwd.join("passphrase"), Permissions::from_mode(0o600)).expect("a mode");
+    let backup = ["backup", "--passphrase-file", "passphrase", "one"];
+    succeed(cwd, &backup);
+    let restore = ["restore", "--passphrase-file", "passphrase", "one"];
+    let second = ["backup", "--passphrase-file", "passphrase", "two"];
+    for arguments in [&second, &restore] {
+        let begun = Instant::now();
+        let output = okmsd(cwd, arguments).env("OKMSD_DATABASE", &url).output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains("standby"), "{arguments:?}: {text}");
+        assert!(begun.elapsed() < AT_ONCE, "{arguments:?}: {:?}", begun.elapsed());
+    }
+    assert!(!cwd.join("two").exists());
+}
+
 /// Another server on the same database, and a client of it.
 fn second_server(trial: &Trial, url: &str) -> (Server, Client) {
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one").port();
@@ -150,6 +172,8 @@ async fn is_well(clients: &[Client; 2], domain: &str, when: &str) {
     }
 }
 
+/// Far less than a pool tries to connect for.
+const AT_ONCE: Duration = Duration::from_secs(10);
 /// How long a server may take after the database is whole again: it finds out that a connection is dead when it uses
 /// it.
 const RECOVERY: Duration = Duration::from_secs(30);

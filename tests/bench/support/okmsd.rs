@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::PathBuf,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -50,7 +51,7 @@ impl Okmsd {
         let config = self.file("okmsd.toml");
         let mut arguments = vec!["serve", "--config", config.to_str().expect("UTF-8")];
         arguments.extend(self.arguments.iter().map(String::as_str));
-        let (mut command, log) = (okmsd(self.trial.cwd.path(), &arguments), self.file("serve.log"));
+        let (mut command, log) = (okmsd(self.trial.cwd.path(), &arguments), self.file(LOG));
         // All clients of a benchmark have one address. The rates are looked at all the same.
         for limit in ["OKMSD_REQUESTS_PER_ADDRESS", "OKMSD_REQUESTS_PER_CREDENTIAL"] {
             command.env(limit, u32::MAX.to_string());
@@ -137,6 +138,23 @@ impl Okmsd {
         repeat(&self.target(), count - 1, move |_| Question::post(&versions, new_version())).await;
     }
 }
+
+impl Drop for Okmsd {
+    fn drop(&mut self) {
+        // It says why an answer was not the one that is expected, and goes with its folder.
+        if thread::panicking() {
+            let log = fs::read_to_string(self.file(LOG)).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+            eprintln!("its log ends with:\n{}", last.join("\n"));
+        }
+    }
+}
+
+/// The log of the server, in its folder.
+const LOG: &str = "serve.log";
+/// How much of it is shown where a benchmark fails.
+const LAST_LINES: usize = 30;
 
 /// The path of a secret that [`Okmsd::fill`] makes.
 pub fn path(number: u64) -> String {
