@@ -4,16 +4,21 @@
 //! work has as many itself. So a connection whose work ended well is laid on a shelf, where the next piece of work
 //! finds it. All others go back to the pool, which looks after them; so do these when the next piece of work comes after
 //! some time.
+//!
+//! Where there is none, one is asked of the pool, and whoever waits takes what comes first: that one, or one that is
+//! laid back. The other is not given up. Connections that are made take longer than a piece of work, so those given up
+//! would be so many that a PostgreSQL takes no more.
 
 use std::{
+    collections::VecDeque,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use sqlx::{Database, Pool, pool::PoolConnection};
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout},
 };
 
@@ -32,19 +37,77 @@ struct Shared<DB: Database> {
     turns: Arc<Semaphore>,
     /// Those who wait for a turn.
     line: Line,
+    stock: Mutex<Stock<DB>>,
+}
+
+/// What is there, and who waits for more.
+struct Stock<DB: Database> {
     /// At the end the one that was used last, which has the most in its caches.
-    waiting: Mutex<Vec<Taken<DB>>>,
-    /// Told when one is laid back.
-    laid_back: Notify,
+    waiting: Vec<Taken<DB>>,
+    /// Those who wait for one. They have turns, so they are few.
+    takers: VecDeque<oneshot::Sender<Result<Taken<DB>, sqlx::Error>>>,
+    /// How many are asked of the pool: one for each taker at least.
+    asked: usize,
+}
+
+impl<DB: Database> Stock<DB> {
+    /// Gives it to whoever waits, else back.
+    fn give(
+        &mut self,
+        mut given: Result<Taken<DB>, sqlx::Error>,
+    ) -> Option<Result<Taken<DB>, sqlx::Error>> {
+        while let Some(taker) = self.takers.pop_front() {
+            match taker.send(given) {
+                Ok(()) => return None,
+                // It waits no longer.
+                Err(back) => given = back,
+            }
+        }
+        Some(given)
+    }
 }
 
 impl<DB: Database> Shared<DB> {
-    /// A connection that waits for work.
-    fn find(&self) -> Option<Taken<DB>> {
+    fn stock(&self) -> MutexGuard<'_, Stock<DB>> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that waits for work, or the way by which one comes.
+    fn find(
+        self: &Arc<Self>,
+    ) -> Result<Taken<DB>, oneshot::Receiver<Result<Taken<DB>, sqlx::Error>>> {
         let now = Instant::now();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|taken| now - taken.since < TAKEN_TIME);
-        waiting.pop()
+        let mut stock = self.stock();
+        stock.waiting.retain(|taken| now - taken.since < TAKEN_TIME);
+        if let Some(taken) = stock.waiting.pop() {
+            return Ok(taken);
+        }
+        let (sender, receiver) = oneshot::channel();
+        stock.takers.retain(|taker| !taker.is_closed());
+        stock.takers.push_back(sender);
+        if stock.asked < stock.takers.len() {
+            stock.asked += 1;
+            tokio::spawn(Arc::clone(self).ask());
+        }
+        Err(receiver)
+    }
+
+    /// Asks the pool for a connection, for whoever waits when it comes.
+    async fn ask(self: Arc<Self>) {
+        let connection = self.pool.acquire().await;
+        let given = connection.map(|connection| Taken { connection, since: Instant::now() });
+        let mut stock = self.stock();
+        stock.asked -= 1;
+        if let Some(Ok(taken)) = stock.give(given) {
+            self.shelve(stock, taken);
+        }
+    }
+
+    /// Keeps a connection for the next piece of work.
+    fn shelve(&self, mut stock: MutexGuard<'_, Stock<DB>>, taken: Taken<DB>) {
+        if !self.pool.is_closed() {
+            stock.waiting.push(taken);
+        }
     }
 }
 
@@ -67,9 +130,9 @@ impl<DB: Database> Shelf<DB> {
     /// Lends out the connections of this pool, which nobody else takes.
     pub(super) fn new(pool: Pool<DB>) -> Self {
         let turns = Semaphore::new(pool.options().get_max_connections() as usize);
-        let (turns, waiting, laid_back) = (Arc::new(turns), Mutex::default(), Notify::new());
-        let line = Line::default();
-        Self(Arc::new(Shared { pool, turns, line, waiting, laid_back }))
+        let stock = Stock { waiting: Vec::new(), takers: VecDeque::new(), asked: 0 };
+        let (turns, stock) = (Arc::new(turns), Mutex::new(stock));
+        Self(Arc::new(Shared { pool, turns, line: Line::default(), stock }))
     }
 
     /// Those who wait for a turn.
@@ -97,32 +160,16 @@ impl<DB: Database> Shelf<DB> {
         let shared = Arc::clone(&self.0);
         let turn = Arc::clone(&shared.turns).acquire_owned().await;
         let turn = turn.map_err(|_| sqlx::Error::PoolClosed)?;
-        if let Some(taken) = shared.find() {
-            return Ok(AtWork { taken, shared, _turn: turn });
-        }
-        // In a box: the future is large, and seldom needed.
-        let mut acquiring = Box::pin(shared.pool.acquire());
-        let taken = loop {
-            // A connection on its way back to the pool has no turn any more, and is not free yet: until it is,
-            // another one may be laid back.
-            tokio::select! {
-                connection = &mut acquiring => {
-                    break Taken { connection: connection?, since: Instant::now() };
-                }
-                () = shared.laid_back.notified() => {
-                    if let Some(taken) = shared.find() {
-                        break taken;
-                    }
-                }
-            }
+        let taken = match shared.find() {
+            Ok(taken) => taken,
+            Err(coming) => coming.await.map_err(|_| sqlx::Error::PoolClosed)??,
         };
-        drop(acquiring);
         Ok(AtWork { taken, shared, _turn: turn })
     }
 
     /// How many connections there are, and how many of them wait for work.
     pub(super) fn sizes(&self) -> (u32, usize) {
-        let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let waiting = self.0.stock().waiting.len();
         (self.0.pool.size(), self.0.pool.num_idle() + waiting)
     }
 
@@ -135,7 +182,7 @@ impl<DB: Database> Shelf<DB> {
     pub(super) async fn close(&self) {
         // Before the shelf is emptied: what is laid back afterwards goes to the pool.
         let closing = self.0.pool.close();
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.stock().waiting.clear();
         closing.await;
     }
 }
@@ -150,10 +197,9 @@ impl<DB: Database> AtWork<DB> {
     /// Leaves the connection to the next piece of work: this one ended well, outside any transaction.
     pub(super) fn lay_back(self) {
         let Self { taken, shared, _turn } = self;
-        let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if !shared.pool.is_closed() {
-            waiting.push(taken);
-            shared.laid_back.notify_one();
+        let mut stock = shared.stock();
+        if let Some(Ok(taken)) = stock.give(Ok(taken)) {
+            shared.shelve(stock, taken);
         }
     }
 
@@ -290,6 +336,47 @@ mod tests {
         assert_eq!(returns.load(Ordering::SeqCst), 0, "it is closed at once");
         assert!(matches!(shelf.take().await, Err(StoreError::Sql(sqlx::Error::PoolClosed))));
         assert_eq!(shelf.0.pool.size(), 0);
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_made_are_not_given_up() {
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&made);
+        let options = SqlitePoolOptions::new().max_connections(3).after_connect(move |_, _| {
+            let number = counted.fetch_add(1, Ordering::SeqCst);
+            // The first one is there long before the others.
+            let time = Duration::from_millis(if number == 0 { 1 } else { 200 });
+            Box::pin(async move {
+                tokio::time::sleep(time).await;
+                Ok(())
+            })
+        });
+        let shelf = Shelf::<Sqlite>::new(options.connect_lazy("sqlite::memory:").unwrap());
+        let work = (0..300).map(|_| async {
+            let connection = shelf.take().await.unwrap();
+            tokio::task::yield_now().await;
+            connection.lay_back();
+        });
+        futures_util::future::join_all(work).await;
+        assert!(made.load(Ordering::SeqCst) <= 3, "{made:?} were made");
+        // The others come to the shelf.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(shelf.sizes(), (3, 3));
+        assert_eq!(made.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_why_no_connection_can_be_made() {
+        let options = SqlitePoolOptions::new().max_connections(2);
+        let shelf = Shelf::<Sqlite>::new(options.connect_lazy("sqlite::memory:").unwrap());
+        shelf.0.pool.close().await;
+        let all = futures_util::future::join_all((0..20).map(|_| shelf.take())).await;
+        let is_told = |taken: Result<AtWork<Sqlite>, StoreError>| {
+            matches!(taken, Err(StoreError::Sql(sqlx::Error::PoolClosed)))
+        };
+        assert!(all.into_iter().all(is_told));
+        let stock = shelf.0.stock();
+        assert_eq!((stock.asked, stock.takers.len()), (0, 0));
     }
 
     #[tokio::test]
