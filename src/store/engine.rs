@@ -312,6 +312,7 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError>
     // Not from the pool: it would hide why the server cannot be reached, and limit the time that
     // migrations may take.
     let mut first = options.connect().await?;
+    refuse_standby(&mut Connection::Postgres(&mut first)).await?;
     migrations(&POSTGRES_MIGRATIONS).run(&mut first).await.map_err(migration_error)?;
     assert_synchronous(&mut Connection::Postgres(&mut first)).await?;
     first.close().await?;
