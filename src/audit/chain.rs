@@ -377,7 +377,10 @@ impl Chain {
         }
         self.length += lines.len() as u64;
         self.reserved = self.reserved.max(self.length);
-        self.hand_on();
+        match sync {
+            true => self.handed_on = self.length - self.length % PAGE,
+            false => self.hand_on(),
+        }
         self.outbox.extend_from_slice(lines);
         Ok(())
     }

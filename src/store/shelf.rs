@@ -12,10 +12,12 @@
 use std::{
     collections::VecDeque,
     ops::{Deref, DerefMut},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use sqlx::{Database, Pool, pool::PoolConnection};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
@@ -51,19 +53,26 @@ struct Stock<DB: Database> {
 }
 
 impl<DB: Database> Stock<DB> {
-    /// Gives it to whoever waits, else back.
-    fn give(
-        &mut self,
-        mut given: Result<Taken<DB>, sqlx::Error>,
-    ) -> Option<Result<Taken<DB>, sqlx::Error>> {
+    /// Gives a connection to whoever waits, else back.
+    fn give(&mut self, mut taken: Taken<DB>) -> Option<Taken<DB>> {
         while let Some(taker) = self.takers.pop_front() {
-            match taker.send(given) {
-                Ok(()) => return None,
+            match taker.send(Ok(taken)) {
                 // It waits no longer.
-                Err(back) => given = back,
+                Err(Ok(back)) => taken = back,
+                _ => return None,
             }
         }
-        Some(given)
+        Some(taken)
+    }
+
+    /// Tells the first who waits that no connection can be made.
+    fn fail(&mut self, mut error: sqlx::Error) {
+        while let Some(taker) = self.takers.pop_front() {
+            match taker.send(Err(error)) {
+                Err(Err(back)) => error = back,
+                _ => return,
+            }
+        }
     }
 }
 
@@ -73,14 +82,15 @@ impl<DB: Database> Shared<DB> {
     }
 
     /// A connection that waits for work, or the way by which one comes.
-    fn find(
-        self: &Arc<Self>,
-    ) -> Result<Taken<DB>, oneshot::Receiver<Result<Taken<DB>, sqlx::Error>>> {
+    fn find(self: &Arc<Self>) -> Result<Taken<DB>, Coming<DB>> {
         let now = Instant::now();
         let mut stock = self.stock();
         stock.waiting.retain(|taken| now - taken.since < TAKEN_TIME);
         if let Some(taken) = stock.waiting.pop() {
             return Ok(taken);
+        }
+        if let Some(connection) = self.pool.try_acquire() {
+            return Ok(Taken { connection, since: now });
         }
         let (sender, receiver) = oneshot::channel();
         stock.takers.retain(|taker| !taker.is_closed());
@@ -89,24 +99,66 @@ impl<DB: Database> Shared<DB> {
             stock.asked += 1;
             tokio::spawn(Arc::clone(self).ask());
         }
-        Err(receiver)
+        Err(Coming { receiver, shared: Arc::clone(self) })
     }
 
     /// Asks the pool for a connection, for whoever waits when it comes.
     async fn ask(self: Arc<Self>) {
-        let connection = self.pool.acquire().await;
-        let given = connection.map(|connection| Taken { connection, since: Instant::now() });
-        let mut stock = self.stock();
-        stock.asked -= 1;
-        if let Some(Ok(taken)) = stock.give(given) {
-            self.shelve(stock, taken);
+        loop {
+            let asked = AssertUnwindSafe(self.pool.acquire()).catch_unwind();
+            // What is under way would keep the pool from closing.
+            let asked = self.pool.close_event().do_until(asked).await;
+            let mut stock = self.stock();
+            stock.takers.retain(|taker| !taker.is_closed());
+            let connection = match asked {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(_panic)) => Err(sqlx::Error::WorkerCrashed),
+                Err(closed) => Err(closed),
+            };
+            match connection {
+                // Each who waits has a time of its own, which may just have begun.
+                Err(sqlx::Error::PoolTimedOut) if stock.asked <= stock.takers.len() => continue,
+                Err(sqlx::Error::PoolTimedOut) => stock.asked -= 1,
+                Err(error) => {
+                    stock.asked -= 1;
+                    stock.fail(error);
+                }
+                Ok(connection) => {
+                    stock.asked -= 1;
+                    self.lay(stock, Taken { connection, since: Instant::now() });
+                }
+            }
+            return;
         }
     }
 
-    /// Keeps a connection for the next piece of work.
-    fn shelve(&self, mut stock: MutexGuard<'_, Stock<DB>>, taken: Taken<DB>) {
+    /// Gives a connection to whoever waits for one, or else keeps it for the next piece of work.
+    fn lay(&self, mut stock: MutexGuard<'_, Stock<DB>>, taken: Taken<DB>) {
+        let left = stock.give(taken);
         if !self.pool.is_closed() {
-            stock.waiting.push(taken);
+            stock.waiting.extend(left);
+        }
+    }
+}
+
+/// A connection that comes.
+struct Coming<DB: Database> {
+    receiver: oneshot::Receiver<Result<Taken<DB>, sqlx::Error>>,
+    shared: Arc<Shared<DB>>,
+}
+
+impl<DB: Database> Coming<DB> {
+    async fn wait(mut self) -> Result<Taken<DB>, sqlx::Error> {
+        (&mut self.receiver).await.map_err(|_| sqlx::Error::PoolClosed)?
+    }
+}
+
+impl<DB: Database> Drop for Coming<DB> {
+    /// Where nobody waits any more when it is there, it is the next one's.
+    fn drop(&mut self) {
+        self.receiver.close();
+        if let Ok(Ok(taken)) = self.receiver.try_recv() {
+            self.shared.lay(self.shared.stock(), taken);
         }
     }
 }
@@ -162,7 +214,7 @@ impl<DB: Database> Shelf<DB> {
         let turn = turn.map_err(|_| sqlx::Error::PoolClosed)?;
         let taken = match shared.find() {
             Ok(taken) => taken,
-            Err(coming) => coming.await.map_err(|_| sqlx::Error::PoolClosed)??,
+            Err(coming) => coming.wait().await?,
         };
         Ok(AtWork { taken, shared, _turn: turn })
     }
@@ -197,10 +249,7 @@ impl<DB: Database> AtWork<DB> {
     /// Leaves the connection to the next piece of work: this one ended well, outside any transaction.
     pub(super) fn lay_back(self) {
         let Self { taken, shared, _turn } = self;
-        let mut stock = shared.stock();
-        if let Some(Ok(taken)) = stock.give(Ok(taken)) {
-            shared.shelve(stock, taken);
-        }
+        shared.lay(shared.stock(), taken);
     }
 
     /// Closes the connection: it is dead.
@@ -360,9 +409,74 @@ mod tests {
         futures_util::future::join_all(work).await;
         assert!(made.load(Ordering::SeqCst) <= 3, "{made:?} were made");
         // The others come to the shelf.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(shelf.sizes(), (3, 3));
+        while shelf.sizes() != (3, 3) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         assert_eq!(made.load(Ordering::SeqCst), 3);
+    }
+
+    /// A shelf for two connections, of which the second is never made, and how often one came back to the pool.
+    async fn with_one_of_two(time: Duration) -> (Shelf<Sqlite>, Arc<AtomicUsize>) {
+        let (made, returns) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&returns);
+        let options = SqlitePoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(time)
+            .after_connect(move |_, _| {
+                let is_first = made.fetch_add(1, Ordering::SeqCst) == 0;
+                Box::pin(async move {
+                    match is_first {
+                        true => Ok(()),
+                        false => std::future::pending().await,
+                    }
+                })
+            })
+            .after_release(move |_, _| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                Box::pin(async { Ok(true) })
+            });
+        let shelf = Shelf::new(options.connect_lazy("sqlite::memory:").unwrap());
+        take_first(&shelf).await.lay_back();
+        (shelf, returns)
+    }
+
+    #[tokio::test]
+    async fn who_is_served_is_not_told_that_another_connection_is_not_made() {
+        let time = Duration::from_millis(500);
+        let (shelf, _) = with_one_of_two(time).await;
+        let work = (0..4).map(|_| async {
+            let end = Instant::now() + 3 * time;
+            while Instant::now() < end {
+                let connection = shelf.take().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                connection.lay_back();
+            }
+        });
+        futures_util::future::join_all(work).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_comes_too_late_is_the_next_ones() {
+        let (shelf, returns) = with_one_of_two(Duration::from_secs(60)).await;
+        let connection = take_again(&shelf).await;
+        let mut waiting = Box::pin(shelf.take());
+        assert!(futures_util::future::poll_immediate(&mut waiting).await.is_none());
+        connection.lay_back();
+        assert_eq!(shelf.sizes().1, 0, "it is on its way");
+        drop(waiting);
+        take_again(&shelf).await.lay_back();
+        assert_eq!(returns.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn closing_does_not_wait_for_what_is_not_made() {
+        let (shelf, _) = with_one_of_two(Duration::from_secs(60)).await;
+        let connection = take_again(&shelf).await;
+        let mut waiting = Box::pin(shelf.take());
+        assert!(futures_util::future::poll_immediate(&mut waiting).await.is_none());
+        connection.lay_back();
+        drop(waiting);
+        timeout(Duration::from_secs(10), shelf.close()).await.expect("an end");
     }
 
     #[tokio::test]

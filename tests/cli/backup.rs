@@ -464,7 +464,7 @@ async fn memory_does_not_grow_with_the_store() {
     assert!(while_restoring < store * 6 / 10, "{while_restoring} bytes");
 }
 
-/// Its reader is slow, and whoever runs the database ends what takes longer than half a second.
+/// Its reader is slow, and whoever runs the database ends what takes longer than three seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_time_limit_of_the_database_ends_a_backup() {
     if !postgres_is_at_hand() {
@@ -489,14 +489,14 @@ async fn no_time_limit_of_the_database_ends_a_backup() {
     assert!(limits.len() >= 2, "{limits:?}");
     for limit in limits {
         let mut backup = okmsd(cwd, &arguments(&[&["backup"], &KEY, &["-"]]))
-            .env("OKMSD_DATABASE", format!("{url}&options[{limit}]=500"))
+            .env("OKMSD_DATABASE", format!("{url}&options[{limit}]=3000"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary runs");
         let mut pipe = backup.stdout.take().expect("a pipe");
         pipe.read_exact(&mut [0]).expect("the beginning");
-        thread::sleep(Duration::from_millis(1_500));
+        thread::sleep(Duration::from_millis(4_500));
         let rest = pipe.read_to_end(&mut Vec::new()).expect("the rest");
         let output = backup.wait_with_output().expect("an end");
         let text = String::from_utf8_lossy(&output.stderr);
