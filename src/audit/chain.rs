@@ -386,8 +386,8 @@ impl Chain {
     }
 
     /// Has the disk begin with what was written: the sync of a checkpoint, for which all requests wait, then finds
-    /// little left to do. At 10,000 reads a second it took 7 ms each second; it takes 0.4 to 1 ms, and each of the 30
-    /// calls of a second 0.2 ms.
+    /// little left to do. At 10,000 reads a second it took 7 ms each second; it takes 0.4 to 1 ms, mostly, and each of
+    /// the 30 calls of a second 0.2 ms.
     fn hand_on(&mut self) {
         // The page that the next lines go to would be written twice.
         let whole = self.length - self.length % PAGE;
