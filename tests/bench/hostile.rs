@@ -1,13 +1,16 @@
 //! What healthy clients notice of hostile ones: times of reads at a fixed rate, alone and while each attack goes on.
 //!
-//! The attacks run in the process that measures, on the same machine: what they take of its time themselves is a part
-//! of what is seen.
+//! The attackers are of this machine, too, in threads that run where no other wants to: what they take of its time to attack, they
+//! would take elsewhere. What the server takes for them is seen.
 
 #[path = "../support/attacks.rs"]
 mod attacks;
 mod support;
 
-use std::sync::Arc;
+use std::{
+    process::Command,
+    sync::{Arc, atomic::Ordering},
+};
 
 use attacks::Attack;
 use support::{
@@ -17,6 +20,7 @@ use support::{
     okmsd::{Okmsd, path},
     report::Target,
 };
+use tokio::runtime;
 
 fn main() {
     support::main("hostile", bench);
@@ -37,6 +41,11 @@ async fn bench(options: &Options, report: &mut Report) {
     let ask: Ask = Arc::new(move |random| {
         Question::get(format!("{base}/{}?includeData=true", path(random.below(secrets))))
     });
+    let attackers = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_start(give_way)
+        .build()
+        .expect("a runtime");
     let pace = Pace::Rate(RATE);
     let measure = async || -> Measured {
         let workers = okmsd.target().workers(Protocol::Http1 { connections: 16 }, &ask).await;
@@ -50,7 +59,7 @@ async fn bench(options: &Options, report: &mut Report) {
         let mut ratios = Vec::new();
         for _ in 0..options.rounds {
             let alone = measure().await;
-            let waves = tokio::spawn({
+            let waves = attackers.spawn({
                 let victim = victim.clone();
                 async move {
                     loop {
@@ -67,11 +76,21 @@ async fn bench(options: &Options, report: &mut Report) {
             report.add(&case, "attacked", pace, attacked);
         }
         report.print(&case);
+        let connected = victim.connected.swap(0, Ordering::Relaxed) as f64;
+        report.fact(&case, "attackers", "connections over TLS", connected, "");
         ratios.sort_unstable_by(f64::total_cmp);
         let median = ratios[ratios.len() / 2];
         report.number(&case, "okmsd", "p99, of that alone", median, Target::AtMost(2.0));
     }
+    attackers.shutdown_background();
 }
 
 /// Reads a second: what a busy service asks, and a small part of what a machine can do.
 const RATE: f64 = 1_000.0;
+
+/// From now on, this thread runs where no other wants to.
+fn give_way() {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let done = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status();
+    assert!(done.expect("chrt of util-linux").success());
+}
