@@ -1,7 +1,7 @@
 //! What healthy clients notice of hostile ones: times of reads at a fixed rate, alone and while each attack goes on.
 //!
-//! The attackers are of this machine, too, in threads that run where no other wants to: what they take of its time to attack, they
-//! would take elsewhere. What the server takes for them is seen.
+//! The attackers are of this machine, too, in threads that run where no other wants to: what they take of its time to
+//! attack, they would take elsewhere. What the server takes for them is seen.
 
 #[path = "../support/attacks.rs"]
 mod attacks;
