@@ -118,15 +118,30 @@ impl Keys {
         if self.saved {
             return Ok(());
         }
+        replace(folder, &self.text())?;
+        self.saved = true;
+        Ok(())
+    }
+
+    /// Takes note that the disk has them.
+    pub(super) fn are_saved(&mut self) {
+        self.saved = true;
+    }
+
+    /// What the disk is to have.
+    pub(super) fn text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(MAX_BYTES));
         for seed in [&self.line.current, &self.line.next, &self.file.current, &self.file.next] {
             text.push_str(&Zeroizing::new(hex(seed.bytes.as_ref())));
             text.push('\n');
         }
-        folder::replace_and_wipe(&folder.join(FILE), text.as_bytes())?;
-        self.saved = true;
-        Ok(())
+        text
     }
+}
+
+/// Puts the text of keys in the place of that on the disk, which is overwritten.
+pub(super) fn replace(folder: &Path, text: &str) -> io::Result<()> {
+    folder::replace_and_wipe(&folder.join(FILE), text.as_bytes())
 }
 
 /// The name of the file of keys. An auditor's copy of a chain does without it.

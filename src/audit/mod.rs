@@ -14,7 +14,8 @@
 //! What keeps them from that are checkpoints, about one a second: lines that carry an Ed25519 signature
 //! over themselves and the chain's id, and the public key of the next checkpoint. The key that signed is
 //! then destroyed, so that whoever takes the machine later, its operator included, has no key that
-//! could sign history again. The first line of each file is signed in the same way, by keys that change
+//! could sign history again. Records do not wait for that: it is destroyed once the disk has the checkpoint, some
+//! milliseconds later. The first line of each file is signed in the same way, by keys that change
 //! once a file, so that files can be removed by age without breaking the line of keys from the very
 //! first one. That one is what an auditor keeps elsewhere.
 //!
@@ -49,6 +50,7 @@
 //! | `folder` | names, modes and locks of folders and files |
 //! | `head` | the file that tells where the chain ends |
 //! | `chain` | a chain that is written: append, checkpoint, rotate, remove |
+//! | `behind` | a checkpoint on its way to the disk |
 //! | `recovery` | what a start finds, and goes on with |
 //! | `log` | what requests see: whether they may begin, their way to the thread |
 //! | `queue` | the queue between them |
@@ -63,6 +65,7 @@
 //! | `walk` | a chain checked line by line, and its end |
 
 mod act;
+mod behind;
 mod chain;
 mod folder;
 #[cfg(feature = "fuzzing")]

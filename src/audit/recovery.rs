@@ -160,7 +160,10 @@ pub(super) fn recover(
         }
         if is_first
             && end.seq < head.seq
-            && !(end.is_power_cut(&head, start, &text) && end.has_signed(&head, &head_text))
+            && !(end.is_power_cut(&head, start, &text)
+                && (end.has_signed(&head, &head_text)
+                    // The checkpoint is gone that named the key.
+                    || head.is_signed(&head_text, &keys.line.next.public())))
         {
             return Err(broken(format!("{} is not what was written", name(&path))));
         }
@@ -208,6 +211,7 @@ pub(super) fn recover(
         unsigned: end.seq - end.signed,
         untold: end.notices(&head, ends, cut, now),
         synced: Synced::default(),
+        behind: None,
         head: folder::open(&head_path).and_then(HeadFile::new).map_err(refused(&head_path))?,
         id: head.chain,
         outbox: Vec::new(),

@@ -9,6 +9,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
+    behind::{Behind, NotDone},
     chain::{Chain, Rotation},
     line::{Entry, LINE_DOMAIN, MAX_LINE, Notice, Parsed, Pending, What, hash, is_signed, sign},
     recovery::Ends,

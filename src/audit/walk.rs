@@ -88,7 +88,8 @@ impl<'a> Walk<'a> {
             return Err(broken_file(folder.display().to_string(), "the chain is missing"));
         }
         // Before the files, which a server goes on writing.
-        let own_key = Keys::load(folder).map(|keys| keys.line.current.public());
+        let own_keys =
+            Keys::load(folder).map(|keys| [keys.line.current.public(), keys.line.next.public()]);
         self.head = Some(ends::read_head(folder)?);
         let files = folder::files(folder)
             .map_err(|error| broken_file(folder.display().to_string(), error.to_string()))?;
@@ -125,13 +126,13 @@ impl<'a> Walk<'a> {
             Some(number) => self.note(format!("{} is just begun", folder::file_name(number))),
             None => {}
         }
-        self.check_end(own_key.as_ref().ok())?;
+        self.check_end(own_keys.as_ref().ok())?;
         if self.kept_heads > self.removed_through {
             let what = "the file is missing, and the chain does not say that it was removed by age";
             return Err(broken_file(folder::file_name(self.removed_through + 1), what));
         }
         self.check_seen()?;
-        self.check_own_key(own_key, folder)
+        self.check_own_key(own_keys.map(|[current, _]| current), folder)
     }
 
     /// The way of keys through the files that were removed by age, up to the first that is there. A process

@@ -111,6 +111,8 @@ impl Writer {
     fn wake_at(&self) -> Option<Instant> {
         match &self.trouble {
             None if !self.waiting.is_empty() => Some(Instant::now()),
+            // One is told of when it is on the disk, and the next one waits for it.
+            None if self.chain.behind.is_some() => Some(Instant::now() + BEHIND_POLL),
             None => self.checkpoint_at,
             // In trouble, signing waits as well.
             Some(trouble) => Some(trouble.retry_at),
@@ -142,7 +144,7 @@ impl Writer {
 
     fn work(&mut self) {
         match &self.trouble {
-            None => match self.write_all() {
+            None => match self.settle_if_done().and_then(|()| self.write_all()) {
                 Ok(()) if self.chain.short => {
                     self.fail(&Fault::Io(io::ErrorKind::StorageFull.into()), true)
                 }
@@ -163,7 +165,8 @@ impl Writer {
                 }
             }
         }
-        if self.trouble.is_none() && self.checkpoint_at.is_some_and(|at| at <= Instant::now()) {
+        let is_due = self.checkpoint_at.is_some_and(|at| at <= Instant::now());
+        if self.trouble.is_none() && is_due && self.chain.behind.is_none() {
             self.sign();
         }
         self.sinks.send(mem::take(&mut self.chain.outbox));
@@ -240,9 +243,17 @@ impl Writer {
         }
     }
 
+    /// Takes note of a checkpoint that the disk has by now.
+    fn settle_if_done(&mut self) -> Result<(), Fault> {
+        match &self.chain.behind {
+            Some(behind) if behind.is_done() => self.chain.settle(),
+            _ => Ok(()),
+        }
+    }
+
     fn sign(&mut self) {
         let now = self.clock.now();
-        match self.chain.checkpoint(now) {
+        match self.chain.checkpoint_behind(now) {
             Ok(()) => self.checkpoint_at = None,
             Err(Fault::Io(error)) => self.fail(&Fault::Io(error), true),
             // The next record goes to a new file; this one may be a while off.
@@ -366,6 +377,9 @@ const MAX_WAITING: usize = 65_536;
 
 /// Lines after which they are signed, however short a time it took.
 const MAX_UNSIGNED: u64 = 10_000;
+
+/// How often it is looked whether the disk has a checkpoint, where no records come.
+const BEHIND_POLL: Duration = Duration::from_millis(2);
 
 /// How often it is tried again: soon enough that nobody notices how long.
 const RETRY: Duration = Duration::from_millis(250);

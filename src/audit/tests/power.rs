@@ -139,6 +139,78 @@ fn a_start_that_is_killed_or_finds_no_room_leaves_what_it_found_to_be_told() {
 }
 
 #[test]
+fn a_power_cut_may_take_a_checkpoint_that_was_on_its_way() {
+    let folder = private_folder();
+    let (mut chain, mut ends) = unsynced(folder.path());
+    let now = SystemClock.now();
+    let keys = fs::read(chain.folder.join("signing_keys")).unwrap();
+    chain.checkpoint_behind(now).unwrap();
+    ends.push(chain.length);
+    append(&mut chain, now, 6);
+    ends.push(chain.length);
+    // It is signed by the key that the checkpoint names, and does not vouch for that.
+    let head = fs::read(chain.folder.join("head")).unwrap();
+    chain.settle().unwrap();
+    assert_ne!(fs::read(chain.folder.join("signing_keys")).unwrap(), keys, "they go on");
+    assert_ne!(fs::read(chain.folder.join("head")).unwrap(), head, "it vouches for more");
+    // Head, record, checkpoint and the record that the disk has are lines 0 to 3; the one on its way is line 7.
+    for (at, length) in ends.iter().enumerate() {
+        let (next, before, _folder) = restarted(&chain, |path| {
+            set_length(path, *length);
+            let place = path.parent().unwrap();
+            fs::write(place.join("signing_keys"), &keys).unwrap();
+            fs::write(place.join("head"), &head).unwrap();
+        });
+        assert_eq!(next.id, chain.id, "{length}");
+        let is_whole = at == ends.len() - 1;
+        match &before.broken {
+            Some(broken) => assert!(broken.what.contains("its power may have been cut"), "{at}"),
+            None => assert!(is_whole, "{at}"),
+        }
+        let report = verify_chain(&next.folder, &[]);
+        assert_eq!((&report.broken, report.unsigned), (&None, 0));
+        assert_eq!(report.told.lost, u64::from(!is_whole), "{at}: {report:?}");
+        // Nor is it the end of a chain whose lines the disk had.
+        let (other, _, _folder) = restarted(&chain, |path| {
+            set_length(path, ends[0] - 1);
+            let place = path.parent().unwrap();
+            fs::write(place.join("signing_keys"), &keys).unwrap();
+            fs::write(place.join("head"), &head).unwrap();
+        });
+        assert_ne!(other.id, chain.id);
+    }
+}
+
+#[test]
+fn after_a_checkpoint_that_no_disk_took_the_log_goes_on_in_a_new_file() {
+    for synced in [false, true] {
+        let folder = private_folder();
+        let (mut chain, _) = unsynced(folder.path());
+        let now = SystemClock.now();
+        let mut lock = folder::Lock::take(&folder.path().join("w")).unwrap().expect("the lock");
+        chain.checkpoint_behind(now).unwrap();
+        let Behind { thread, end } = chain.behind.take().expect("one on its way");
+        assert!(thread.join().unwrap().is_ok());
+        let fails = move || {
+            let error = std::io::Error::other("no disk");
+            Err(if synced { NotDone::Saved(error) } else { NotDone::Synced(error) })
+        };
+        chain.behind = Some(Behind { thread: std::thread::spawn(fails), end });
+        append(&mut chain, now, 6);
+        assert!(chain.checkpoint_behind(now).is_err(), "nothing is signed");
+        let entry = Pending::new(now, &Entry::Request(Box::new(record(7))));
+        chain.append_or_leave(&[entry], true, now, &mut lock).unwrap();
+        chain.checkpoint_behind(now).unwrap();
+        append(&mut chain, now, 8);
+        chain.checkpoint(now).unwrap();
+        assert_eq!(chain.number, if synced { 1 } else { 2 });
+        let report = verify_chain(&chain.folder, &[]);
+        assert_eq!((&report.broken, report.unsigned), (&None, 0));
+        assert_eq!(report.told.lost, u64::from(!synced), "{report:?}");
+    }
+}
+
+#[test]
 fn no_power_cut_takes_the_line_that_an_auditor_is_to_note_down() {
     let folder = private_folder();
     let (chain, ends) = unsynced(folder.path());

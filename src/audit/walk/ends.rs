@@ -43,7 +43,7 @@ impl Walk<'_> {
         head.map(had).is_some_and(|had| seq <= had)
     }
 
-    pub(super) fn check_end(&mut self, own_key: Option<&String>) -> Result<(), Broken> {
+    pub(super) fn check_end(&mut self, own_keys: Option<&[String; 2]>) -> Result<(), Broken> {
         let Some((head, text)) = &self.head else { return Ok(()) };
         if self.report.lines > 0 && self.seq > head.seq {
             if !self.head_is_right {
@@ -57,8 +57,9 @@ impl Walk<'_> {
             return self.check_beyond();
         }
         // The key that has signed `head` may stand in a line that was cut off.
-        let by_known = self.keys.iter().chain(own_key).any(|key| head.is_signed(text, key));
-        if !by_known && own_key.is_some() {
+        let mut known = self.keys.iter().chain(own_keys.into_iter().flatten());
+        let by_known = known.any(|key| head.is_signed(text, key));
+        if !by_known && own_keys.is_some() {
             return Err(broken_file("head", "it is not signed by a key of this chain"));
         }
         if head.file > self.number && self.seq > 0 {
