@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::{Failure, files},
-    remote::Remote,
+    remote::{Answer, Remote},
     vault::read_data,
     walk::{encoded, forbidden},
     words::Content,
@@ -98,7 +98,12 @@ impl Opener {
             .map_err(|error| Failure::because("cannot write JSON", &error))?;
         self.has_note = true;
         self.write(format!("{note}\n").as_bytes())?;
-        self.change(remote, "undelete", path, version).await?;
+        let opened = self.ask(remote, "undelete", path, version).await?;
+        if opened.status == StatusCode::FORBIDDEN {
+            // Somebody may open it one day, and mean it.
+            self.forget()?;
+        }
+        self.check(&opened, "undelete", path, version)?;
         let read = read_data(remote, &self.mount, path, version).await;
         self.change(remote, "delete", path, version).await?;
         self.forget()?;
@@ -115,14 +120,31 @@ impl Opener {
         path: &str,
         version: u32,
     ) -> Result<(), Failure> {
-        let address = format!("{}/{how}/{}", self.mount, encoded(path));
+        let answer = self.ask(remote, how, path, version).await?;
+        self.check(&answer, how, path, version)
+    }
+
+    async fn ask(
+        &self,
+        remote: &mut Remote,
+        how: &str,
+        path: &str,
+        version: u32,
+    ) -> Result<Answer, Failure> {
         let body = Zeroizing::new(format!(r#"{{"versions":[{version}]}}"#).into_bytes());
-        let answer = remote.send_json(Method::POST, &address, body).await?;
+        remote.send_json(Method::POST, &self.address(how, path), body).await
+    }
+
+    fn check(&self, answer: &Answer, how: &str, path: &str, version: u32) -> Result<(), Failure> {
         match answer.status {
             status if status.is_success() => Ok(()),
-            StatusCode::FORBIDDEN => Err(forbidden(&answer, "update", &address)),
+            StatusCode::FORBIDDEN => Err(forbidden(answer, "update", &self.address(how, path))),
             _ => Err(answer.unexpected(&format!("cannot {how} version {version} of {path}"))),
         }
+    }
+
+    fn address(&self, how: &str, path: &str) -> String {
+        format!("{}/{how}/{}", self.mount, encoded(path))
     }
 
     fn forget(&mut self) -> Result<(), Failure> {

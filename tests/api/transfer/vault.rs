@@ -381,6 +381,13 @@ async fn a_token_for_what_is_below_a_path_is_enough(server: Server) {
     for told in ["it needs `read` on KV/config", "it needs `read` on KV/metadata/team; the rest"] {
         assert!(said.err.contains(&told.replace("KV", &engine.name)), "{told}: {said:?}");
     }
+    // What may not be opened is not noted as open.
+    engine.put("delete/team/a", json!({"versions": [1]})).await;
+    let opening = ["--open-deleted", "note", "--to", "opened", "team"];
+    let err = caller.fail(&[&arguments[..], &opening].concat());
+    let needs = format!("it needs `update` on {}/undelete/team/a", engine.name);
+    assert!(err.contains(&needs), "{err}");
+    assert!(!caller.file("note").exists());
     // The other way round.
     engine
         .policy(
