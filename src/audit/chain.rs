@@ -417,7 +417,11 @@ impl Chain {
 
     /// Begins the next file. The present one ends as it is.
     fn next_file(&mut self, now: Timestamp) -> Result<(), Fault> {
-        self.keys.save(&self.folder)?;
+        // Where a checkpoint may not be on the disk, the key that signed it stays until the first line of the new
+        // file vouches for all that is in this one.
+        if !self.unsynced {
+            self.keys.save(&self.folder)?;
+        }
         let path = self.folder.join(folder::file_name(self.number + 1));
         let line = self.file_head(now, None);
         let file = folder::create(&path)?;

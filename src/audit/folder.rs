@@ -96,11 +96,16 @@ impl Lock {
 
     /// Whether it still keeps others out of a folder: whoever removes the folder removes the lock.
     pub(super) fn is_of(&self, folder: &Path) -> io::Result<bool> {
-        let own = self.0.metadata()?;
-        match fs::metadata(folder.join(LOCK)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            named => named.map(|named| (named.dev(), named.ino()) == (own.dev(), own.ino())),
-        }
+        is_at(&folder.join(LOCK), &self.0)
+    }
+}
+
+/// Whether that path leads to that file, and not to another one or nowhere.
+pub(super) fn is_at(path: &Path, file: &File) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        named => named.map(|named| (named.dev(), named.ino()) == (own.dev(), own.ino())),
     }
 }
 

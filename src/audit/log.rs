@@ -129,9 +129,9 @@ pub(super) enum Message {
 
 /// The way to the request that waits for its record.
 pub(super) struct Reply {
-    sender: oneshot::Sender<Result<(), NotRecorded>>,
+    pub(super) sender: oneshot::Sender<Result<(), NotRecorded>>,
     /// It waits no longer: its caller was told of an error.
-    given_up: Arc<AtomicBool>,
+    pub(super) given_up: Arc<AtomicBool>,
 }
 
 impl Reply {

@@ -105,7 +105,7 @@ pub struct Options {
     pub folder: PathBuf,
     /// What is on the disk before an answer leaves.
     pub sync: Sync,
-    /// The longest time for which a record stays unsigned.
+    /// The longest time for which a record stays unsigned, where the disk keeps up.
     pub checkpoint_interval: Duration,
     /// Bytes after which a new file is begun.
     pub max_file_size: u64,

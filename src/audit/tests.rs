@@ -9,7 +9,6 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    behind::{Behind, NotDone},
     chain::{Chain, Rotation},
     line::{Entry, LINE_DOMAIN, MAX_LINE, Notice, Parsed, Pending, What, hash, is_signed, sign},
     recovery::Ends,
@@ -21,6 +20,7 @@ use crate::{
     domain::{Clock, Timestamp},
 };
 
+mod behind;
 mod damage;
 mod files;
 mod power;

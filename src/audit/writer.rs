@@ -24,6 +24,7 @@ use crate::domain::{Clock, Timestamp};
 /// What the thread works with.
 pub(super) struct Writer {
     chain: Chain,
+    /// Dropped after the chain, which may have a thread that writes in the folder.
     lock: Lock,
     sync: Sync,
     interval: Duration,
@@ -144,7 +145,7 @@ impl Writer {
 
     fn work(&mut self) {
         match &self.trouble {
-            None => match self.settle_if_done().and_then(|()| self.write_all()) {
+            None => match self.write_all() {
                 Ok(()) if self.chain.short => {
                     self.fail(&Fault::Io(io::ErrorKind::StorageFull.into()), true)
                 }
@@ -165,8 +166,7 @@ impl Writer {
                 }
             }
         }
-        let is_due = self.checkpoint_at.is_some_and(|at| at <= Instant::now());
-        if self.trouble.is_none() && is_due && self.chain.behind.is_none() {
+        if self.trouble.is_none() {
             self.sign();
         }
         self.sinks.send(mem::take(&mut self.chain.outbox));
@@ -243,21 +243,29 @@ impl Writer {
         }
     }
 
-    /// Takes note of a checkpoint that the disk has by now.
-    fn settle_if_done(&mut self) -> Result<(), Fault> {
-        match &self.chain.behind {
-            Some(behind) if behind.is_done() => self.chain.settle(),
-            _ => Ok(()),
-        }
-    }
-
+    /// Signs where it is time to, and takes note of a checkpoint that the disk has by now. That comes after the
+    /// records: whatever becomes of it, they can be written.
     fn sign(&mut self) {
-        let now = self.clock.now();
-        match self.chain.checkpoint_behind(now) {
-            Ok(()) => self.checkpoint_at = None,
+        let is_due = self.checkpoint_at.is_some_and(|at| at <= Instant::now());
+        let signed = match &self.chain.behind {
+            Some(behind)
+                if behind.is_done()
+                    || is_late(behind.age(), self.interval, self.chain.unsigned) =>
+            {
+                self.chain.save_keys()
+            }
+            None if is_due => {
+                let signed = self.chain.checkpoint_behind(self.clock.now());
+                signed.map(|()| self.checkpoint_at = None)
+            }
+            _ => return,
+        };
+        match signed {
+            Ok(()) => {}
             Err(Fault::Io(error)) => self.fail(&Fault::Io(error), true),
             // The next record goes to a new file; this one may be a while off.
             Err(Fault::Leave(..)) => {
+                let now = self.clock.now();
                 match self.chain.append_or_leave([], true, now, &mut self.lock) {
                     Ok(()) => self.checkpoint_at = Some(Instant::now() + self.interval),
                     Err(fault) => self.fail(&fault, false),
@@ -344,6 +352,8 @@ impl Writer {
     }
 
     fn end(&mut self) {
+        // Where it fails, a line in a new file tells.
+        let _settled = self.chain.settle();
         if self.trouble.is_some() {
             self.resume();
         }
@@ -368,6 +378,11 @@ impl Writer {
     }
 }
 
+/// Whether a checkpoint is waited for that has been on its way for so long, with so many lines after it.
+pub(super) fn is_late(age: Duration, interval: Duration, unsigned: u64) -> bool {
+    age >= interval.saturating_mul(MAX_BEHIND) || unsigned >= MAX_UNSIGNED
+}
+
 /// Records that are written as one piece: about a megabyte.
 const MAX_BATCH: usize = 1_024;
 
@@ -375,8 +390,14 @@ const MAX_BATCH: usize = 1_024;
 /// broke, and no others.
 const MAX_WAITING: usize = 65_536;
 
-/// Lines after which they are signed, however short a time it took.
+/// Lines after which they are signed, however short a time it took; where a checkpoint is still on its way, it is
+/// waited for.
 const MAX_UNSIGNED: u64 = 10_000;
+
+/// Intervals for which a checkpoint may be on its way, while nothing else is signed and its key is not destroyed.
+/// Then records wait for the disk: one that is busy for a moment holds nothing back, and one that is stuck does not
+/// leave the log unsigned.
+const MAX_BEHIND: u32 = 3;
 
 /// How often it is looked whether the disk has a checkpoint, where no records come.
 const BEHIND_POLL: Duration = Duration::from_millis(2);

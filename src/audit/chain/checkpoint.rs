@@ -1,11 +1,12 @@
 //! Checkpoints: lines are signed, and the key is destroyed.
 
-use std::{fs::File, os::unix::fs::MetadataExt};
+use std::{fs::File, io, os::unix::fs::MetadataExt, path::PathBuf, thread::JoinHandle};
 
 use super::{
     super::{
-        behind::{Behind, NotDone},
+        behind::{Behind, NotDone, Work},
         folder,
+        head::Synced,
         line::{Entry, LINE_DOMAIN, Pending, What, hash, sign},
     },
     Chain, Fault,
@@ -18,10 +19,10 @@ impl Chain {
         if !self.untold.is_empty() {
             self.append(&[], true)?;
         }
-        if self.unsigned == 0 {
-            return self.settle();
-        }
         self.save_keys()?;
+        if self.unsigned == 0 {
+            return Ok(());
+        }
         self.write_checkpoint(now, true)?;
         self.synced = self.end();
         self.keys.advance_line()?;
@@ -36,52 +37,68 @@ impl Chain {
     /// All requests would wait meanwhile, each second: for a millisecond, and for as long as a disk takes that is
     /// busy with something else.
     pub(in crate::audit) fn checkpoint_behind(&mut self, now: Timestamp) -> Result<(), Fault> {
+        self.checkpoint_by(now, Work::spawn)
+    }
+
+    /// The same, in the thread that `spawn` gives.
+    pub(in crate::audit) fn checkpoint_by(
+        &mut self,
+        now: Timestamp,
+        spawn: impl FnOnce(Work) -> io::Result<JoinHandle<Result<(), NotDone>>>,
+    ) -> Result<(), Fault> {
         if !self.untold.is_empty() {
             return self.checkpoint(now);
         }
+        self.save_keys()?;
         if self.unsigned == 0 {
             return Ok(());
         }
-        self.save_keys()?;
-        let file = self.open_again()?;
+        let (path, file) = self.open_again()?;
         self.write_checkpoint(now, false)?;
         self.keys.advance_line()?;
-        match Behind::start(file, self.end(), self.keys.text(), self.folder.clone()) {
-            Ok(behind) => {
-                self.behind = Some(behind);
+        match spawn(Work { file, path, keys: self.keys.text() }) {
+            Ok(thread) => {
+                self.behind = Some(Behind::new(thread, self.end()));
                 self.write_head();
                 Ok(())
             }
             // No more threads.
             Err(_) => {
                 self.file.sync_data().inspect_err(|_| self.unsynced = true)?;
-                self.synced = self.end();
-                let saved = self.keys.save(&self.folder);
-                self.write_head();
-                Ok(saved?)
+                self.disk_has(self.end());
+                self.save_keys()
             }
         }
     }
 
-    /// Waits for a checkpoint that is on its way.
+    /// Waits for a checkpoint that is on its way. That the disk has its keys as well is for [`Self::save_keys`].
     pub(in crate::audit) fn settle(&mut self) -> Result<(), Fault> {
-        let Some(behind) = self.behind.take() else { return Ok(()) };
-        match behind.wait() {
-            Ok(end) => {
-                self.keys.are_saved();
-                // Since then, the disk may have got more.
-                if end.seq > self.synced.seq {
-                    self.synced = end;
-                    self.write_head();
-                }
-                Ok(())
-            }
+        let Some((end, done)) = self.behind.take().map(Behind::wait) else { return Ok(()) };
+        match done {
+            Ok(()) => self.keys.are_saved(),
+            Err(NotDone::Saved) => {}
             Err(NotDone::Synced(error)) => {
                 self.unsynced = true;
-                Err(error.into())
+                return Err(error.into());
             }
-            Err(NotDone::Saved(error)) => Err(error.into()),
         }
+        self.disk_has(end);
+        Ok(())
+    }
+
+    fn disk_has(&mut self, end: Synced) {
+        // It may have more.
+        if end.seq > self.synced.seq {
+            self.synced = end;
+            self.write_head();
+        }
+    }
+
+    /// Writes the keys, if the folder is still that of this chain.
+    pub(in crate::audit) fn save_keys(&mut self) -> Result<(), Fault> {
+        self.settle()?;
+        self.check_file()?;
+        Ok(self.keys.save(&self.folder)?)
     }
 
     fn write_checkpoint(&mut self, now: Timestamp, sync: bool) -> Result<(), Fault> {
@@ -98,20 +115,14 @@ impl Chain {
 
     /// The file, opened once more: an error of the disk is told once to each who has it open, and must be told to
     /// whoever syncs a change.
-    fn open_again(&self) -> Result<File, Fault> {
+    fn open_again(&self) -> Result<(PathBuf, File), Fault> {
         let name = folder::file_name(self.number);
-        let again = folder::open(&self.folder.join(&name))?;
+        let path = self.folder.join(&name);
+        let again = folder::open(&path)?;
         let (own, found) = (self.file.metadata()?, again.metadata()?);
         match (own.dev(), own.ino()) == (found.dev(), found.ino()) {
-            true => Ok(again),
+            true => Ok((path, again)),
             false => Err(Fault::Leave(What::Tampered, format!("{name} was replaced"))),
         }
-    }
-
-    /// Writes the keys, if the folder is still that of this chain.
-    pub(in crate::audit) fn save_keys(&mut self) -> Result<(), Fault> {
-        self.settle()?;
-        self.check_file()?;
-        Ok(self.keys.save(&self.folder)?)
     }
 }

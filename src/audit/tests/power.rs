@@ -3,7 +3,7 @@
 use super::*;
 
 /// A chain whose last three lines the disk has not got. Gives where they begin and where each ends.
-fn unsynced(folder: &Path) -> (Chain, Vec<u64>) {
+pub(super) fn unsynced(folder: &Path) -> (Chain, Vec<u64>) {
     let writer = folder.join("w");
     fs::create_dir(&writer).unwrap();
     let now = SystemClock.now();
@@ -21,7 +21,7 @@ fn unsynced(folder: &Path) -> (Chain, Vec<u64>) {
 }
 
 /// The chain that a start goes on with, and a look at that of before.
-fn restarted(chain: &Chain, damage: impl Fn(&Path)) -> (Chain, ChainReport, TempDir) {
+pub(super) fn restarted(chain: &Chain, damage: impl Fn(&Path)) -> (Chain, ChainReport, TempDir) {
     let folder = private_folder();
     copy(&chain.folder, &folder.path().join("000001"));
     damage(&folder.path().join("000001/000001.jsonl"));
@@ -33,7 +33,7 @@ fn restarted(chain: &Chain, damage: impl Fn(&Path)) -> (Chain, ChainReport, Temp
     (next, before, folder)
 }
 
-fn set_length(path: &Path, length: u64) {
+pub(super) fn set_length(path: &Path, length: u64) {
     fs::File::options().write(true).open(path).unwrap().set_len(length).unwrap();
 }
 
@@ -178,35 +178,6 @@ fn a_power_cut_may_take_a_checkpoint_that_was_on_its_way() {
             fs::write(place.join("head"), &head).unwrap();
         });
         assert_ne!(other.id, chain.id);
-    }
-}
-
-#[test]
-fn after_a_checkpoint_that_no_disk_took_the_log_goes_on_in_a_new_file() {
-    for synced in [false, true] {
-        let folder = private_folder();
-        let (mut chain, _) = unsynced(folder.path());
-        let now = SystemClock.now();
-        let mut lock = folder::Lock::take(&folder.path().join("w")).unwrap().expect("the lock");
-        chain.checkpoint_behind(now).unwrap();
-        let Behind { thread, end } = chain.behind.take().expect("one on its way");
-        assert!(thread.join().unwrap().is_ok());
-        let fails = move || {
-            let error = std::io::Error::other("no disk");
-            Err(if synced { NotDone::Saved(error) } else { NotDone::Synced(error) })
-        };
-        chain.behind = Some(Behind { thread: std::thread::spawn(fails), end });
-        append(&mut chain, now, 6);
-        assert!(chain.checkpoint_behind(now).is_err(), "nothing is signed");
-        let entry = Pending::new(now, &Entry::Request(Box::new(record(7))));
-        chain.append_or_leave(&[entry], true, now, &mut lock).unwrap();
-        chain.checkpoint_behind(now).unwrap();
-        append(&mut chain, now, 8);
-        chain.checkpoint(now).unwrap();
-        assert_eq!(chain.number, if synced { 1 } else { 2 });
-        let report = verify_chain(&chain.folder, &[]);
-        assert_eq!((&report.broken, report.unsigned), (&None, 0));
-        assert_eq!(report.told.lost, u64::from(!synced), "{report:?}");
     }
 }
 

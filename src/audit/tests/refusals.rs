@@ -57,7 +57,7 @@ pub(super) fn until_ready(log: &AuditLog) {
     until("it is written again", || log.is_ready());
 }
 
-fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(super) fn until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");

@@ -1,0 +1,383 @@
+//! A checkpoint on its way to the disk: what goes on meanwhile, and where it fails.
+
+use std::{
+    io,
+    sync::mpsc,
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    super::{
+        behind::{NotDone, Work},
+        log::{Message, Reply, State},
+        queue,
+        writer::{Writer, is_late},
+    },
+    power::{restarted, set_length, unsynced},
+    refusals::until,
+    *,
+};
+
+type Done = Result<(), NotDone>;
+
+/// A thread that does something else for a checkpoint.
+fn by(
+    done: impl FnOnce(Work) -> Done + Send + 'static,
+) -> impl FnOnce(Work) -> io::Result<JoinHandle<Done>> {
+    |work| Ok(thread::spawn(|| done(work)))
+}
+
+fn no_disk(_: Work) -> Done {
+    Err(NotDone::Synced(io::Error::other("no disk")))
+}
+
+fn not_saved(_: Work) -> Done {
+    Err(NotDone::Saved)
+}
+
+fn keys_of(folder: &Path) -> String {
+    fs::read_to_string(folder.join(keys::FILE)).unwrap()
+}
+
+/// The chain of a server with a record and a checkpoint that is on its way, and what writes it on.
+fn server(
+    folder: &Path,
+    options: &Options,
+    done: impl FnOnce(Work) -> Done + Send + 'static,
+) -> Writer {
+    server_of(folder, options, done, |_| {})
+}
+
+fn server_of(
+    folder: &Path,
+    options: &Options,
+    done: impl FnOnce(Work) -> Done + Send + 'static,
+    change: impl FnOnce(&mut Chain),
+) -> Writer {
+    let server = folder.join("server-1");
+    fs::create_dir(&server).unwrap();
+    make_private(&server);
+    let lock = folder::Lock::take(&server).unwrap().expect("the lock");
+    let now = SystemClock.now();
+    let mut chain =
+        Chain::open(&server, Ends::Stopped, Rotation::from(options), SystemClock.now()).unwrap();
+    append(&mut chain, now, 1);
+    chain.checkpoint_by(now, by(done)).unwrap();
+    change(&mut chain);
+    Writer::new(chain, lock, options, Arc::new(SystemClock), Arc::new(State::default()))
+}
+
+/// The record of a change, and what tells whether it is written.
+fn change_of(number: usize) -> (Message, oneshot::Receiver<Result<(), NotRecorded>>) {
+    let (sender, answer) = oneshot::channel();
+    let entry = Entry::Request(Box::new(record(number)));
+    let pending = Pending::new(SystemClock.now(), &entry);
+    let reply = Some(Reply { sender, given_up: Arc::default() });
+    (Message::Record { pending, since: Instant::now(), change: true, reply }, answer)
+}
+
+#[tokio::test]
+async fn a_change_is_recorded_whatever_becomes_of_the_checkpoint_before() {
+    for done in [no_disk, not_saved] {
+        let folder = private_folder();
+        let options = options(folder.path());
+        let chain = folder.path().join("server-1/000001");
+        // No keys can be saved.
+        let obstacle = chain.join(".new.signing_keys");
+        let writer = server_of(folder.path(), &options, done, |chain| {
+            fs::create_dir(&obstacle).unwrap();
+            let behind = chain.behind.as_ref().expect("one on its way");
+            until("it has failed", || behind.is_done());
+        });
+        let (queue, messages) = queue::queue(8);
+        let (change, answer) = change_of(2);
+        assert_eq!(queue.send(change), Ok(()));
+        assert_eq!(queue.send(Message::Close), Ok(()));
+        let thread = writer.spawn(messages).unwrap();
+        assert_eq!(answer.await, Ok(Ok(())));
+        thread.join().unwrap();
+        fs::remove_dir(&obstacle).unwrap();
+        // The next start goes on with it.
+        write(&options, 3..4).await;
+        let report = whole(folder.path());
+        assert_eq!(lines_of_files(&chain).matches("\"OKMS.2\"").count(), 1, "{report:?}");
+        assert_eq!(lines_of_files(&chain).matches("\"OKMS.3\"").count(), 1, "{report:?}");
+        assert!(!lines_of_files(&chain).contains("\"late\""));
+    }
+}
+
+#[test]
+fn records_wait_for_a_checkpoint_that_is_late_and_for_no_other() {
+    let hour = Duration::from_secs(3_600);
+    for (checkpoint_interval, unsigned, waits) in
+        [(Duration::ZERO, 0, true), (hour, 10_000, true), (hour, 0, false)]
+    {
+        let folder = private_folder();
+        let options = Options { checkpoint_interval, ..options(folder.path()) };
+        let (go, may_go) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        let done = move |work: Work| {
+            may_go.recv().unwrap();
+            let time = Duration::from_millis(if waits { 200 } else { 600_000 });
+            let end = Instant::now() + time;
+            let is_there = || fs::read_to_string(&work.path).unwrap().contains("\"OKMS.3\"");
+            while !is_there() && Instant::now() < end {
+                thread::sleep(Duration::from_millis(1));
+            }
+            tell.send(is_there()).unwrap();
+            work.run()
+        };
+        let writer = server_of(folder.path(), &options, done, |chain| chain.unsigned = unsigned);
+        let (queue, messages) = queue::queue(8);
+        let (first, answer) = change_of(2);
+        assert_eq!(queue.send(first), Ok(()));
+        let thread = writer.spawn(messages).unwrap();
+        assert_eq!(answer.blocking_recv(), Ok(Ok(())), "its own record waits for nothing");
+        let (second, answer) = change_of(3);
+        assert_eq!(queue.send(second), Ok(()));
+        go.send(()).unwrap();
+        assert_eq!(told.recv(), Ok(!waits), "{checkpoint_interval:?} {unsigned}");
+        assert_eq!(answer.blocking_recv(), Ok(Ok(())));
+        assert_eq!(queue.send(Message::Close), Ok(()));
+        thread.join().unwrap();
+        let report = whole(folder.path());
+        assert_eq!((report.unsigned, report.notes.len()), (0, 0), "{report:?}");
+    }
+    let second = Duration::from_secs(1);
+    assert!(is_late(3 * second, second, 0));
+    assert!(!is_late(3 * second - Duration::from_nanos(1), second, 9_999));
+    assert!(is_late(Duration::ZERO, second, 10_000));
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_ends_before_the_lock_on_the_folder() {
+    for way in ["dropped", "ended", "failed", "no disk"] {
+        let folder = private_folder();
+        let options = options(folder.path());
+        let place = folder.path().join("server-1");
+        let (go, may_go) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        let done = move |work: Work| {
+            may_go.recv().unwrap();
+            let outlives = (0..100).any(|_| {
+                thread::sleep(Duration::from_millis(1));
+                folder::Lock::take(&place).unwrap().is_some()
+            });
+            tell.send(outlives).unwrap();
+            if way == "no disk" { no_disk(work) } else { work.run() }
+        };
+        let writer = server(folder.path(), &options, done);
+        let (chain, aside) = (folder.path().join("server-1/000001"), folder.path().join("aside"));
+        if way == "failed" {
+            fs::rename(&chain, &aside).unwrap();
+            // No folder, so nothing can be written, nor is anything gone.
+            fs::write(&chain, "").unwrap();
+        }
+        go.send(()).unwrap();
+        if way == "dropped" {
+            drop(writer);
+        } else {
+            let (queue, messages) = queue::queue(8);
+            assert_eq!(queue.send(Message::Close), Ok(()));
+            writer.spawn(messages).unwrap().join().unwrap();
+        }
+        assert_eq!(told.recv(), Ok(false), "{way}");
+        if way == "failed" {
+            fs::remove_file(&chain).unwrap();
+            fs::rename(&aside, &chain).unwrap();
+        }
+        let before = whole(folder.path());
+        assert_eq!(before.unsigned, 0, "{way}: {before:?}");
+        write(&options, 3..4).await;
+        let report = whole(folder.path());
+        assert!(lines_of_files(&chain).contains("\"OKMS.3\""), "{way}");
+        let is_cut = ["dropped", "failed"].contains(&way);
+        assert_eq!(report.told.interrupted, u64::from(is_cut), "{way}: {report:?}");
+    }
+}
+
+#[test]
+fn a_file_ends_with_its_checkpoint_on_the_disk() {
+    let folder = private_folder();
+    let (mut chain, _) = unsynced(folder.path());
+    let now = SystemClock.now();
+    let slow = |work: Work| {
+        thread::sleep(Duration::from_millis(50));
+        work.run()
+    };
+    chain.checkpoint_by(now, by(slow)).unwrap();
+    append(&mut chain, now, 6);
+    chain.rotation = Rotation::from(&Options { max_file_size: 1, ..options(folder.path()) });
+    chain.rotate_if_due(now).unwrap();
+    assert!(chain.behind.is_none());
+    assert_eq!(chain.number, 2);
+    // Those of the checkpoint have not come after these.
+    assert_eq!(keys_of(&chain.folder), *chain.keys.text());
+    let report = verify_chain(&chain.folder, &[]);
+    assert_eq!((&report.broken, report.unsigned), (&None, 0));
+}
+
+#[test]
+fn keys_are_not_written_into_a_folder_that_somebody_has_put_there() {
+    let folder = private_folder();
+    let (mut chain, _) = unsynced(folder.path());
+    let now = SystemClock.now();
+    let (go, may_go) = mpsc::channel();
+    let done = move |work: Work| {
+        may_go.recv().unwrap();
+        work.run()
+    };
+    chain.checkpoint_by(now, by(done)).unwrap();
+    let aside = folder.path().join("aside");
+    fs::rename(&chain.folder, &aside).unwrap();
+    copy(&aside, &chain.folder);
+    fs::write(chain.folder.join(keys::FILE), "theirs").unwrap();
+    go.send(()).unwrap();
+    chain.settle().unwrap();
+    assert!(chain.save_keys().is_err());
+    assert_eq!(keys_of(&chain.folder), "theirs");
+    assert_ne!(keys_of(&aside), *chain.keys.text());
+}
+
+#[test]
+fn without_a_thread_a_checkpoint_waits_for_the_disk() {
+    let folder = private_folder();
+    let (mut chain, _) = unsynced(folder.path());
+    let now = SystemClock.now();
+    chain.checkpoint_by(now, |_| Err(io::Error::other("no threads"))).unwrap();
+    assert!(chain.behind.is_none());
+    assert_eq!(keys_of(&chain.folder), *chain.keys.text());
+    let report = verify_chain(&chain.folder, &[]);
+    assert_eq!((&report.broken, report.unsigned), (&None, 0));
+    assert_eq!(report.proved.expect("a line").0, 7, "the disk has it");
+    append(&mut chain, now, 6);
+    chain.checkpoint_behind(now).unwrap();
+    chain.settle().unwrap();
+    let report = verify_chain(&chain.folder, &[]);
+    assert_eq!((&report.broken, report.proved.expect("a line").0), (&None, 9));
+}
+
+#[test]
+fn keys_that_were_not_saved_behind_are_saved_before_the_next_signature() {
+    let folder = private_folder();
+    let (mut chain, _) = unsynced(folder.path());
+    let now = SystemClock.now();
+    let before = keys_of(&chain.folder);
+    chain.checkpoint_by(now, by(not_saved)).unwrap();
+    append(&mut chain, now, 6);
+    chain.settle().unwrap();
+    assert_eq!(keys_of(&chain.folder), before);
+    assert_eq!(chain.synced.seq, 7, "the disk has the checkpoint");
+    // The thread may have failed after it had replaced them, too.
+    let after = chain.keys.text();
+    for keys in [&before, &*after] {
+        let (next, _, _folder) = restarted(&chain, |path| {
+            fs::write(path.with_file_name(keys::FILE), keys).unwrap();
+        });
+        assert_eq!(next.id, chain.id);
+        let report = verify_chain(&next.folder, &[]);
+        assert_eq!((&report.broken, report.told.lost), (&None, 0));
+    }
+    chain.save_keys().unwrap();
+    assert_eq!(keys_of(&chain.folder), *after);
+    chain.checkpoint_by(now, by(not_saved)).unwrap();
+    append(&mut chain, now, 7);
+    chain.checkpoint_behind(now).unwrap();
+    chain.settle().unwrap();
+    let report = verify_chain(&chain.folder, &[]);
+    assert_eq!((&report.broken, report.unsigned, chain.number), (&None, 0, 1));
+}
+
+#[test]
+fn after_a_checkpoint_that_no_disk_took_the_log_goes_on_in_a_new_file() {
+    let folder = private_folder();
+    let (mut chain, ends) = unsynced(folder.path());
+    let now = SystemClock.now();
+    let mut lock = folder::Lock::take(&folder.path().join("w")).unwrap().expect("the lock");
+    let before = keys_of(&chain.folder);
+    chain.checkpoint_by(now, by(no_disk)).unwrap();
+    append(&mut chain, now, 6);
+    assert!(chain.checkpoint_behind(now).is_err(), "nothing is signed");
+    let obstacle = chain.folder.join("000002.jsonl");
+    fs::create_dir(&obstacle).unwrap();
+    let entry = || [Pending::new(now, &Entry::Request(Box::new(record(7))))];
+    assert!(chain.append_or_leave(&entry(), true, now, &mut lock).is_err());
+    fs::remove_dir(&obstacle).unwrap();
+    // Whatever the disk has got, it goes on with the keys of before, which stay so long.
+    assert_eq!(keys_of(&chain.folder), before);
+    for length in ends.into_iter().chain([chain.length]) {
+        let (next, _, _folder) = restarted(&chain, |path| set_length(path, length));
+        assert_eq!(next.id, chain.id, "{length}");
+        let report = verify_chain(&next.folder, &[]);
+        assert_eq!((&report.broken, report.unsigned), (&None, 0));
+        assert_eq!(report.told.lost, u64::from(length < chain.length), "{report:?}");
+    }
+
+    chain.append_or_leave(&entry(), true, now, &mut lock).unwrap();
+    let after = chain.keys.text();
+    assert_eq!(keys_of(&chain.folder), *after);
+    // Killed before they were saved, or after.
+    for keys in [&before, &*after] {
+        let (next, _, _folder) = restarted(&chain, |path| {
+            fs::write(path.with_file_name(keys::FILE), keys).unwrap();
+        });
+        assert_eq!(next.id, chain.id);
+        assert_eq!(verify_chain(&next.folder, &[]).broken, None);
+    }
+    chain.checkpoint_behind(now).unwrap();
+    append(&mut chain, now, 8);
+    chain.checkpoint(now).unwrap();
+    assert_eq!(chain.number, 2);
+    let report = verify_chain(&chain.folder, &[]);
+    assert_eq!((&report.broken, report.unsigned, report.told.lost), (&None, 0, 1));
+}
+
+#[test]
+fn the_key_that_a_lost_checkpoint_named_excuses_no_line_that_was_changed() {
+    let folder = private_folder();
+    let (mut chain, ends) = unsynced(folder.path());
+    let now = SystemClock.now();
+    let keys = keys_of(&chain.folder);
+    chain.checkpoint_behind(now).unwrap();
+    append(&mut chain, now, 6);
+    let head = fs::read_to_string(chain.folder.join("head")).unwrap();
+    chain.settle().unwrap();
+    let without_checkpoint = |path: &Path| set_length(path, ends[3]);
+    let damages: [&dyn Fn(&Path); 6] = [
+        &|path| change(path, "OKMS.2", "OKMS.7"),
+        &|path| change(path, "OKMS.5", "OKMS.7"),
+        &|path| {
+            without_checkpoint(path);
+            // The disk had it.
+            change(path, "OKMS.2", "OKMS.7");
+        },
+        &|path| {
+            without_checkpoint(path);
+            change(path, "OKMS.3", "OKMS.7");
+        },
+        // It has its length, so it was not lost.
+        &|path| change(path, "OKMS.6", "OKMS.7"),
+        &|path| {
+            without_checkpoint(path);
+            // Signed by nobody.
+            change(&path.with_file_name("head"), "\"seq\":8", "\"seq\":9");
+        },
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let damaged = |damage: &dyn Fn(&Path)| {
+            restarted(&chain, |path| {
+                fs::write(path.with_file_name(keys::FILE), &keys).unwrap();
+                fs::write(path.with_file_name("head"), &head).unwrap();
+                damage(path);
+            })
+        };
+        let (next, before, _folder) = damaged(damage);
+        assert!(before.broken.is_some(), "{number}");
+        assert_ne!(next.id, chain.id, "{number}");
+        // A power cut alone is none of that.
+        assert_eq!(damaged(&without_checkpoint).0.id, chain.id);
+    }
+}
