@@ -99,11 +99,13 @@ impl Opener {
         self.has_note = true;
         self.write(format!("{note}\n").as_bytes())?;
         let opened = self.ask(remote, "undelete", path, version).await?;
-        if opened.status == StatusCode::FORBIDDEN {
-            // Somebody may open it one day, and mean it.
-            self.forget()?;
+        if let Err(failure) = self.check(&opened, "undelete", path, version) {
+            if opened.status == StatusCode::FORBIDDEN && !opened.is_repeated {
+                // Somebody may open it one day, and mean it. Where that fails, the note is settled by the next run.
+                let _forgotten = self.forget();
+            }
+            return Err(failure);
         }
-        self.check(&opened, "undelete", path, version)?;
         let read = read_data(remote, &self.mount, path, version).await;
         self.change(remote, "delete", path, version).await?;
         self.forget()?;

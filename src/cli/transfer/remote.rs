@@ -40,6 +40,8 @@ pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     /// May hold a secret.
     pub(super) body: Zeroizing<Vec<u8>>,
+    /// Whether the request had been sent before: the server may have done then what it refuses now.
+    pub(super) is_repeated: bool,
 }
 
 /// Why there is no answer.
@@ -132,7 +134,7 @@ impl Remote {
                 Err(Trouble::Passing(format!("no answer for {} s", ANSWER_TIME.as_secs()), None))
             });
             let (why, wait) = match tried {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return Ok(Answer { is_repeated: attempt > 1, ..answer }),
                 Err(Trouble::Passing(why, wait)) if attempt < ATTEMPTS && self.has_answered => {
                     (why, wait)
                 }
@@ -198,7 +200,8 @@ impl Remote {
             }
             bytes.extend_from_slice(&data);
         }
-        let answer = Answer { status: parts.status, headers: parts.headers, body: bytes };
+        let (status, headers) = (parts.status, parts.headers);
+        let answer = Answer { status, headers, body: bytes, is_repeated: false };
         match answer.status {
             StatusCode::UNAUTHORIZED => {
                 Err(Trouble::Final(format!("the caller is not let in{}", answer.told())))
@@ -343,6 +346,7 @@ mod tests {
             status: StatusCode::TOO_MANY_REQUESTS,
             headers: headers.into_iter().collect(),
             body: Zeroizing::new(body.as_bytes().to_vec()),
+            is_repeated: false,
         }
     }
 

@@ -1,6 +1,12 @@
-//! An import that is gone on with once its source has changed.
+//! An import or export that is gone on with once its source has changed.
 
-use std::fs;
+use std::{fs, pin::pin};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy},
+    net::{TcpListener, TcpStream},
+    task::spawn_blocking,
+};
 
 use super::{
     caller::Caller,
@@ -14,6 +20,7 @@ use crate::{
 both_engines!(
     a_copy_that_the_source_has_left_behind_is_named,
     a_copy_that_the_source_only_went_on_from_is_finished,
+    a_version_stays_noted_that_was_opened_before_the_right_to_was_taken,
 );
 
 /// A caller that may do all that an import does, but for its last step at the secret `m`.
@@ -120,4 +127,77 @@ async fn a_copy_that_the_source_only_went_on_from_is_finished(server: Server) {
     importer.take(&exporter.file("all.jsonl"));
     let err = importer.fail(&["import", "file", "all.jsonl"]);
     assert!(err.contains("delete it and import again (its version 1)"), "{err}");
+}
+
+async fn a_version_stays_noted_that_was_opened_before_the_right_to_was_taken(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", r#"{"k":1}"#).await;
+    domain.set_state("a", 1, "deactivated").await.ok();
+    let state = async || {
+        let address = domain.secret("a/version/1");
+        domain.client.get(&address).await.ok()["state"].as_str().expect("a state").to_owned()
+    };
+    let user = rights::user("exporter");
+    let (cert, key) = rights::identified(&server, domain.okms_id, &[&user]).await;
+    let all = [rights::resource(domain.okms_id, "")];
+    let name = format!("export-{}", domain.okms_id);
+    let allow = async |denied: &[&str]| {
+        rights::apply(&server, &name, &user, &all, &[("allow", &["*"]), ("deny", denied)]).await;
+    };
+    let closing = ["okms:apikms:secret/version/activate"];
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("https://{}", listener.local_addr().expect("an address"));
+    // Loses the answer that comes once the version is open, and then takes the right.
+    let mut line = pin!(async {
+        let mut is_lost = false;
+        loop {
+            let (client, _) = listener.accept().await.expect("a connection");
+            let address = server.api_url.strip_prefix("https://").expect("an address");
+            let server = TcpStream::connect(address).await.expect("the server");
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move { copy(&mut from_client, &mut to_server).await });
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+                if !is_lost && state().await == "active" {
+                    is_lost = true;
+                    allow(&closing).await;
+                    break;
+                }
+                if to_client.write_all(&buffer[..read]).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    let export = |caller: Caller| {
+        let arguments = ["export", "--open-deactivated", "note", "--out", "all.jsonl"];
+        spawn_blocking(move || (caller.run(&arguments), caller))
+    };
+    allow(&[]).await;
+    let caller = Caller::with(&server, &domain, (&cert, &key));
+    let caller = caller.with_variable("OKMS_ENDPOINT", &endpoint);
+    let (said, caller) = tokio::select! {
+        () = &mut line => unreachable!("it has no end"),
+        said = export(caller) => said.expect("it ends"),
+    };
+    assert_eq!((said.code, state().await.as_str()), (Some(1), "active"), "{said:?}");
+    assert!(said.err.contains("the next try is in"), "{said:?}");
+    assert!(said.err.contains("it needs `update` on"), "{said:?}");
+    assert!(fs::read_to_string(caller.file("note")).unwrap().contains(r#""version":1}"#));
+
+    allow(&[]).await;
+    let (said, caller) = tokio::select! {
+        () = &mut line => unreachable!("it has no end"),
+        said = export(caller) => said.expect("it ends"),
+    };
+    assert_eq!((said.code, state().await.as_str()), (Some(0), "deactivated"), "{said:?}");
+    assert!(!caller.file("note").exists());
+    // What was never opened is not noted.
+    allow(&closing).await;
+    let caller = Caller::with(&server, &domain, (&cert, &key));
+    let arguments = ["export", "--open-deactivated", "note", "--out", "all.jsonl"];
+    let err = caller.fail(&arguments);
+    assert!(err.contains("it needs `update` on"), "{err}");
+    assert!(!caller.file("note").exists());
 }
