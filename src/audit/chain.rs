@@ -188,7 +188,8 @@ impl Chain {
         sync: bool,
     ) -> Result<(), Fault> {
         self.check_file()?;
-        let sync = sync || !self.untold.is_empty();
+        let tells = !self.untold.is_empty();
+        let sync = sync || tells;
         let mut entries = entries.into_iter();
         let mut lines = String::with_capacity(entries.size_hint().0 * USUAL_LINE);
         let (mut seq, mut prev) = (self.seq, self.prev.clone());
@@ -215,6 +216,10 @@ impl Chain {
             self.synced = self.end();
         }
         self.write_head();
+        // After a power cut, the one of before would tell of lines that are lost, and have others in their place.
+        if tells && let Err(error) = self.head.sync() {
+            error!(%error, "the disk does not take the head of the audit log");
+        }
         Ok(())
     }
 
