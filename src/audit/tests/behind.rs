@@ -300,7 +300,9 @@ fn after_a_checkpoint_that_no_disk_took_the_log_goes_on_in_a_new_file() {
     let before = keys_of(&chain.folder);
     chain.checkpoint_by(now, by(no_disk)).unwrap();
     append(&mut chain, now, 6);
-    assert!(chain.checkpoint_behind(now).is_err(), "nothing is signed");
+    let (seq, unsigned) = (chain.seq, chain.unsigned);
+    assert!(chain.checkpoint_behind(now).is_err());
+    assert_eq!((chain.seq, chain.unsigned), (seq, unsigned), "nothing is signed");
     let obstacle = chain.folder.join("000002.jsonl");
     fs::create_dir(&obstacle).unwrap();
     let entry = || [Pending::new(now, &Entry::Request(Box::new(record(7))))];
