@@ -34,7 +34,7 @@ pub(super) enum NotDone {
     /// The disk has not taken the checkpoint, nor perhaps what came before it.
     Synced(io::Error),
     /// The disk has the checkpoint, and may have the keys of before.
-    Saved,
+    Saved(io::Error),
 }
 
 /// A thread that does it.
@@ -50,11 +50,11 @@ impl Work {
     pub(super) fn run(self) -> Result<(), NotDone> {
         self.file.sync_data().map_err(NotDone::Synced)?;
         // What somebody has put in the place of this folder has keys of its own, perhaps.
-        if !folder::is_at(&self.path, &self.file).unwrap_or(false) {
-            return Err(NotDone::Saved);
+        if !folder::is_at(&self.path, &self.file).map_err(NotDone::Saved)? {
+            return Err(NotDone::Saved(io::Error::other("another file is in its place")));
         }
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        keys::replace(folder, &self.keys).map_err(|_| NotDone::Saved)
+        keys::replace(folder, &self.keys).map_err(NotDone::Saved)
     }
 
     /// The same, in a thread.

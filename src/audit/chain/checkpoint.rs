@@ -2,6 +2,8 @@
 
 use std::{fs::File, io, os::unix::fs::MetadataExt, path::PathBuf, thread::JoinHandle};
 
+use tracing::warn;
+
 use super::{
     super::{
         behind::{Behind, NotDone, Work},
@@ -76,7 +78,9 @@ impl Chain {
         let Some((end, done)) = self.behind.take().map(Behind::wait) else { return Ok(()) };
         match done {
             Ok(()) => self.keys.are_saved(),
-            Err(NotDone::Saved) => {}
+            Err(NotDone::Saved(error)) => {
+                warn!(%error, "a key of the audit log is destroyed later, not behind its checkpoint");
+            }
             Err(NotDone::Synced(error)) => {
                 self.unsynced = true;
                 return Err(error.into());

@@ -35,7 +35,7 @@ fn no_disk(_: Work) -> Done {
 }
 
 fn not_saved(_: Work) -> Done {
-    Err(NotDone::Saved)
+    Err(NotDone::Saved(io::Error::other("no room")))
 }
 
 fn keys_of(folder: &Path) -> String {
