@@ -234,9 +234,20 @@ impl Chain {
         match self.append(entries.clone(), sync) {
             Err(Fault::Leave(what, why)) => {
                 error!(why, "a file of the audit log is left as it is; it goes on in a new one");
-                self.leave_file(&why, now, lock)?;
-                let notice = Entry::Notice(Notice { what, detail: Some(why) });
-                self.untold.push(Pending::new(now, &notice));
+                let mut notices = vec![(what, why.clone())];
+                // Failed or not, the file is left; and what the disk did not take is told beside another reason.
+                if self.settle().is_err() && what != What::Unsynced {
+                    notices.push((What::Unsynced, self.why_unsynced()));
+                }
+                let before = (self.id.clone(), self.number);
+                let left = self.leave_file(&why, now, lock);
+                // A new file may be there without its keys on the disk.
+                if before != (self.id.clone(), self.number) {
+                    self.untold.extend(notices.into_iter().map(|(what, why)| {
+                        Pending::new(now, &Entry::Notice(Notice { what, detail: Some(why) }))
+                    }));
+                }
+                left?;
                 self.append(entries, true)
             }
             appended => appended,
@@ -267,8 +278,6 @@ impl Chain {
 
     /// Goes on in a new file. The present one is left as it is.
     fn leave_file(&mut self, why: &str, now: Timestamp, lock: &mut Lock) -> Result<(), Fault> {
-        // Failed or not, the file is left.
-        let _settled = self.settle();
         let writer = self.folder.parent().unwrap_or(Path::new("")).to_owned();
         let is_locked = lock.is_of(&writer)?;
         if is_locked && self.folder.exists() {
@@ -395,13 +404,12 @@ impl Chain {
         if self.torn {
             self.take_back()?;
         }
-        let name = folder::file_name(self.number);
         if self.unsynced {
             // What was taken back must not come back, behind the lines of the next file.
             self.file.sync_all()?;
-            let why = format!("the disk did not take all of {name} after line {}", self.synced.seq);
-            return Err(Fault::Leave(What::Unsynced, why));
+            return Err(Fault::Leave(What::Unsynced, self.why_unsynced()));
         }
+        let name = folder::file_name(self.number);
         let tampered = |why| Err(Fault::Leave(What::Tampered, why));
         let own = self.file.metadata()?;
         match fs::metadata(self.folder.join(&name)) {
@@ -418,6 +426,12 @@ impl Chain {
             }
             Ok(_) => Ok(()),
         }
+    }
+
+    /// What a line tells of a file that is `unsynced`.
+    fn why_unsynced(&self) -> String {
+        let name = folder::file_name(self.number);
+        format!("the disk did not take all of {name} after line {}", self.synced.seq)
     }
 
     /// Begins the next file. The present one ends as it is.

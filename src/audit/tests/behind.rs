@@ -81,7 +81,7 @@ fn change_of(number: usize) -> (Message, oneshot::Receiver<Result<(), NotRecorde
 
 #[tokio::test]
 async fn a_change_is_recorded_whatever_becomes_of_the_checkpoint_before() {
-    for done in [no_disk, not_saved] {
+    for (done, lost) in [(no_disk as fn(Work) -> Done, 1), (not_saved, 0)] {
         let folder = private_folder();
         let options = options(folder.path());
         let chain = folder.path().join("server-1/000001");
@@ -106,6 +106,7 @@ async fn a_change_is_recorded_whatever_becomes_of_the_checkpoint_before() {
         assert_eq!(lines_of_files(&chain).matches("\"OKMS.2\"").count(), 1, "{report:?}");
         assert_eq!(lines_of_files(&chain).matches("\"OKMS.3\"").count(), 1, "{report:?}");
         assert!(!lines_of_files(&chain).contains("\"late\""));
+        assert_eq!(report.told.lost, lost, "{report:?}");
     }
 }
 
@@ -335,6 +336,23 @@ fn after_a_checkpoint_that_no_disk_took_the_log_goes_on_in_a_new_file() {
     assert_eq!(chain.number, 2);
     let report = verify_chain(&chain.folder, &[]);
     assert_eq!((&report.broken, report.unsigned, report.told.lost), (&None, 0, 1));
+}
+
+#[test]
+fn a_checkpoint_that_no_disk_took_is_told_of_beside_another_reason_to_leave_its_file() {
+    let folder = private_folder();
+    let (mut chain, _) = unsynced(folder.path());
+    let now = SystemClock.now();
+    let mut lock = folder::Lock::take(&folder.path().join("w")).unwrap().expect("the lock");
+    chain.checkpoint_by(now, by(no_disk)).unwrap();
+    let first = chain.folder.join("000001.jsonl");
+    set_length(&first, chain.length + 1);
+    chain.append_or_leave([], true, now, &mut lock).unwrap();
+    chain.checkpoint(now).unwrap();
+    assert_eq!(chain.number, 2);
+    let told = fs::read_to_string(chain.folder.join("000002.jsonl")).unwrap();
+    assert!(told.contains("000001.jsonl has "), "{told}");
+    assert!(told.contains("the disk did not take all of 000001.jsonl after line 3"), "{told}");
 }
 
 #[test]
