@@ -103,6 +103,8 @@ pub(super) struct Chain {
     pub(super) torn: bool,
     /// The disk failed to take lines of the file. Those before may be gone as well, and it would not say so again.
     pub(super) unsynced: bool,
+    /// A checkpoint of the file is among those lines.
+    pub(super) doubtful: bool,
     /// No room could be reserved: what is left is for requests under way.
     pub(super) short: bool,
     /// The number of the next line.
@@ -159,6 +161,7 @@ impl Chain {
             handed_on: 0,
             torn: false,
             unsynced: false,
+            doubtful: false,
             short: false,
             seq: 0,
             prev: NO_HASH.to_owned(),
@@ -438,7 +441,7 @@ impl Chain {
     fn next_file(&mut self, now: Timestamp) -> Result<(), Fault> {
         // Where a checkpoint may not be on the disk, the key that signed it stays until the first line of the new
         // file vouches for all that is in this one.
-        if !self.unsynced {
+        if !self.doubtful {
             self.keys.save(&self.folder)?;
         }
         let path = self.folder.join(folder::file_name(self.number + 1));
@@ -458,6 +461,7 @@ impl Chain {
         self.handed_on = 0;
         self.torn = false;
         self.unsynced = false;
+        self.doubtful = false;
         self.outbox.extend_from_slice(line.as_bytes());
         self.begun_file(self.number + 1, now, &line)?;
         info!(file = %path.display(), "a new file of the audit log begins");

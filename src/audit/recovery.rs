@@ -205,6 +205,7 @@ pub(super) fn recover(
         handed_on: length,
         torn: false,
         unsynced: false,
+        doubtful: false,
         short: false,
         seq: end.seq + 1,
         prev: end.prev.clone(),

@@ -66,7 +66,10 @@ impl Chain {
             }
             // No more threads.
             Err(_) => {
-                self.file.sync_data().inspect_err(|_| self.unsynced = true)?;
+                self.file.sync_data().inspect_err(|_| {
+                    self.unsynced = true;
+                    self.doubtful = true;
+                })?;
                 self.disk_has(self.end());
                 self.save_keys()
             }
@@ -83,6 +86,10 @@ impl Chain {
             }
             Err(NotDone::Synced(error)) => {
                 self.unsynced = true;
+                self.doubtful = true;
+                // The thread was told of it, and this descriptor is told once more: the next sync would take that for
+                // another failure. No test has a disk that does so.
+                let _told = self.file.sync_all();
                 return Err(error.into());
             }
         }

@@ -356,6 +356,30 @@ fn a_checkpoint_that_no_disk_took_is_told_of_beside_another_reason_to_leave_its_
 }
 
 #[test]
+fn a_file_is_left_with_the_keys_of_the_one_before_it_on_the_disk() {
+    let folder = private_folder();
+    let (mut chain, _) = unsynced(folder.path());
+    let now = SystemClock.now();
+    let mut lock = folder::Lock::take(&folder.path().join("w")).unwrap().expect("the lock");
+    let obstacle = chain.folder.join(".new.signing_keys");
+    fs::create_dir(&obstacle).unwrap();
+    // The second time, a start would not find the key that the last file names.
+    for _ in 0..2 {
+        chain.unsynced = true;
+        assert!(chain.append_or_leave([], true, now, &mut lock).is_err());
+        assert_eq!(chain.number, 2);
+    }
+    fs::remove_dir(&obstacle).unwrap();
+    let (next, _, _folder) = restarted(&chain, |_| {});
+    assert_eq!(next.id, chain.id);
+    chain.append_or_leave([], true, now, &mut lock).unwrap();
+    chain.checkpoint(now).unwrap();
+    assert_eq!(chain.number, 3);
+    let report = verify_chain(&chain.folder, &[]);
+    assert_eq!((&report.broken, report.unsigned, report.told.lost), (&None, 0, 2));
+}
+
+#[test]
 fn the_key_that_a_lost_checkpoint_named_excuses_no_line_that_was_changed() {
     let folder = private_folder();
     let (mut chain, ends) = unsynced(folder.path());
