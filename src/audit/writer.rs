@@ -150,7 +150,7 @@ impl Writer {
                     self.fail(&Fault::Io(io::ErrorKind::StorageFull.into()), true)
                 }
                 Ok(()) => self.state.refusing.store(false, Ordering::Release),
-                Err(fault) => self.fail(&fault, false),
+                Err((fault, writable)) => self.fail(&fault, writable),
             },
             Some(trouble) => {
                 let due = trouble.retry_at <= Instant::now();
@@ -172,14 +172,18 @@ impl Writer {
         self.sinks.send(mem::take(&mut self.chain.outbox));
     }
 
-    /// Writes what waits, and what was refused or lost meanwhile.
-    fn write_all(&mut self) -> Result<(), Fault> {
+    /// Writes what waits, and what was refused or lost meanwhile. A failure tells whether the file still takes
+    /// records.
+    fn write_all(&mut self) -> Result<(), (Fault, bool)> {
         self.note_missing();
         if self.waiting.is_empty() {
             return Ok(());
         }
-        self.write_waiting()?;
-        self.chain.rotate_if_due(self.clock.now())
+        self.write_waiting().map_err(|fault| (fault, false))?;
+        self.chain.rotate_if_due(self.clock.now()).map_err(|fault| {
+            let writable = matches!(fault, Fault::Io(_));
+            (fault, writable)
+        })
     }
 
     /// Has lines tell of requests and records that have none. Also where they cannot be written at once: they

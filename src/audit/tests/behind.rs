@@ -110,6 +110,34 @@ async fn a_change_is_recorded_whatever_becomes_of_the_checkpoint_before() {
     }
 }
 
+#[tokio::test]
+async fn requests_under_way_are_recorded_where_a_file_cannot_end() {
+    let folder = private_folder();
+    let options = Options { max_file_size: 1, ..options(folder.path()) };
+    let obstacle = folder.path().join("server-1/000001/.new.signing_keys");
+    let writer = server_of(folder.path(), &options, Work::run, |chain| {
+        let behind = chain.behind.as_ref().expect("one on its way");
+        until("it is there", || behind.is_done());
+        // No more keys can be saved.
+        fs::create_dir(&obstacle).unwrap();
+    });
+    let (queue, messages) = queue::queue(8);
+    let (change, answer) = change_of(2);
+    assert_eq!(queue.send(change), Ok(()));
+    let thread = writer.spawn(messages).unwrap();
+    assert_eq!(answer.await, Ok(Ok(())));
+    // The file of that was to end then.
+    let (change, answer) = change_of(3);
+    assert_eq!(queue.send(change), Ok(()));
+    assert_eq!(answer.await, Ok(Ok(())));
+    fs::remove_dir(&obstacle).unwrap();
+    assert_eq!(queue.send(Message::Close), Ok(()));
+    thread.join().unwrap();
+    let report = whole(folder.path());
+    assert_eq!(report.unsigned, 0, "{report:?}");
+    assert!(report.notes[0].contains("kept 0 records, lost 0"), "{report:?}");
+}
+
 #[test]
 fn records_wait_for_a_checkpoint_that_is_late_and_for_no_other() {
     let hour = Duration::from_secs(3_600);
