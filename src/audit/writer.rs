@@ -384,7 +384,7 @@ impl Writer {
 
 /// Whether a checkpoint is waited for that has been on its way for so long, with so many lines after it.
 pub(super) fn is_late(age: Duration, interval: Duration, unsigned: u64) -> bool {
-    age >= interval.saturating_mul(MAX_BEHIND) || unsigned >= MAX_UNSIGNED
+    age >= interval.saturating_mul(MAX_BEHIND).min(MAX_TIME_BEHIND) || unsigned >= MAX_UNSIGNED
 }
 
 /// Records that are written as one piece: about a megabyte.
@@ -402,6 +402,9 @@ const MAX_UNSIGNED: u64 = 10_000;
 /// Then records wait for the disk: one that is busy for a moment holds nothing back, and one that is stuck does not
 /// leave the log unsigned.
 const MAX_BEHIND: u32 = 3;
+
+/// The same, where intervals are long: far more than a disk takes that works.
+const MAX_TIME_BEHIND: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the disk has a checkpoint, where no records come.
 const BEHIND_POLL: Duration = Duration::from_millis(2);

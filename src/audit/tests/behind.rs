@@ -179,6 +179,8 @@ fn records_wait_for_a_checkpoint_that_is_late_and_for_no_other() {
     assert!(is_late(3 * second, second, 0));
     assert!(!is_late(3 * second - Duration::from_nanos(1), second, 9_999));
     assert!(is_late(Duration::ZERO, second, 10_000));
+    assert!(is_late(10 * second, hour, 0));
+    assert!(!is_late(10 * second - Duration::from_nanos(1), hour, 0));
 }
 
 #[tokio::test]
