@@ -17,7 +17,7 @@ use std::{fs, io, path::Path};
 
 use tracing::error;
 
-use self::end::{End, next_file_key, signed_end};
+use self::end::{End, next_file_key, signed_end, written};
 use super::{
     Error,
     chain::{Chain, Rotation},
@@ -131,6 +131,7 @@ pub(super) fn recover(
     let other = || broken(format!("{} is not what was written", name(&first_file)));
     let file_key = next_file_key(&first_file).map_err(refused(&first_file))?.ok_or_else(other)?;
     let mut end = End::new(file_key);
+    let had = head.synced.as_ref().map_or(head.length, |synced| synced.length);
     let (mut number, mut length, mut begun, mut cut) = (head.file, 0, head.begun, 0);
     // What is to go, and how much of it stays. Only once the chain is known to be whole: a broken one stays as it
     // is.
@@ -138,15 +139,16 @@ pub(super) fn recover(
     while let Some((at, path)) = next.next() {
         let is_first = at == head.file;
         let (start, text) = if is_first {
-            let had = head.synced.as_ref().map_or(head.length, |synced| synced.length);
             signed_end(&path, had).map_err(refused(&path))?.ok_or_else(other)?
         } else {
             (0, fs::read(&path).map_err(refused(&path))?)
         };
+        let found = text.len();
+        let text = if is_first { written(&text, start, had..head.length) } else { &text };
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         if whole == 0 && !is_first {
             // Never finished, and nothing refers to it.
-            cut += text.len();
+            cut += found;
             mends.push((path, None));
             continue;
         }
@@ -160,18 +162,18 @@ pub(super) fn recover(
         }
         if is_first
             && end.seq < head.seq
-            && !(end.is_power_cut(&head, start, &text)
+            && !(end.is_power_cut(&head, start + text.len() as u64)
                 && (end.has_signed(&head, &head_text)
                     // The checkpoint is gone that named the key.
                     || head.is_signed(&head_text, &keys.line.next.public())))
         {
             return Err(broken(format!("{} is not what was written", name(&path))));
         }
-        if whole < text.len() {
+        if whole < found {
             if next.peek().is_some() {
                 return Err(broken(format!("{} ends in the middle of a line", name(&path))));
             }
-            cut += text.len() - whole;
+            cut += found - whole;
             mends.push((path, Some(start + whole as u64)));
         }
         if !is_first {

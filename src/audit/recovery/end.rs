@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    ops::Range,
     path::Path,
 };
 
@@ -102,12 +103,10 @@ impl End {
     }
 
     /// Whether lines that `head` tells of are missing because the disk had not got them yet; otherwise they
-    /// were changed, or lost though they had been there. `text` is what the file has from `start` on.
-    pub(super) fn is_power_cut(&self, head: &Head, start: u64, text: &[u8]) -> bool {
-        // Of what was not written, there may be the length.
-        let written = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    /// were changed, or lost though they had been there. `written` is how much of the file was written.
+    pub(super) fn is_power_cut(&self, head: &Head, written: u64) -> bool {
         let had = head.synced.as_ref().is_some_and(|synced| synced.seq <= self.seq);
-        had && start + (written as u64) < head.length
+        had && written < head.length
     }
 
     /// What is to be told of this end.
@@ -183,6 +182,17 @@ pub(super) fn signed_end(path: &Path, length: u64) -> io::Result<Option<(u64, Ve
         }
         look *= 8;
     }
+}
+
+/// What was written of the text of a file from `start` on. Of the bytes `unsynced`, there may be the length alone,
+/// which reads as zeros: at the end, or before what the disk took earlier.
+pub(super) fn written(text: &[u8], start: u64, unsynced: Range<u64>) -> &[u8] {
+    let at = |length: u64| {
+        usize::try_from(length.saturating_sub(start)).unwrap_or(usize::MAX).min(text.len())
+    };
+    let (from, to) = (at(unsynced.start), at(unsynced.end));
+    let zero = text.get(from..to).and_then(|text| text.iter().position(|byte| *byte == 0));
+    zero.map_or(text, |zero| &text[..from + zero])
 }
 
 /// Where the line begins that comes before the last one that carries a signature, or that one where it is the

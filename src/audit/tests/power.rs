@@ -69,14 +69,45 @@ fn what_a_power_cut_takes_is_told_of_and_the_chain_goes_on() {
     }
 }
 
+/// Has zeros in the place of ten bytes.
+fn zero(path: &Path, at: u64) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 10], at).unwrap();
+}
+
+#[test]
+fn whole_lines_after_zeros_that_a_power_cut_left_go_with_those_before() {
+    let folder = private_folder();
+    let (chain, ends) = unsynced(folder.path());
+    for (at, first_lost) in [(ends[0], 4), (ends[0] + 10, 4), (ends[1] - 5, 4), (ends[1], 5)] {
+        let (next, before, _folder) = restarted(&chain, |path| zero(path, at));
+        assert!(before.broken.is_some());
+        assert_eq!(next.id, chain.id, "{at}");
+        let report = verify_chain(&next.folder, &[]);
+        assert_eq!((&report.broken, &report.unproved), (&None, &None));
+        let told = format!("lines {first_lost} to 6, which the disk had not got");
+        assert!(report.notes.iter().any(|note| note.contains(&told)), "{told}: {report:?}");
+    }
+}
+
 #[test]
 fn what_no_power_cut_does_begins_a_new_chain() {
     let folder = private_folder();
     let (chain, ends) = unsynced(folder.path());
-    let damages: [&dyn Fn(&Path); 4] = [
+    let damages: [&dyn Fn(&Path); 7] = [
         // The disk had that.
         &|path| set_length(path, ends[0] - 1),
         &|path| change(path, "OKMS.2", "OKMS.7"),
+        &|path| zero(path, ends[0] - 20),
+        // No line of this chain came after that.
+        &|path| {
+            let text = fs::read_to_string(path).unwrap();
+            fs::write(path, text + "\0\n").unwrap();
+        },
+        &|path| {
+            zero(path, ends[2]);
+            change(path, "OKMS.3", "OKMS.7");
+        },
         // A line that was changed and not lost.
         &|path| change(path, "OKMS.5", "OKMS.7"),
         &|path| {
@@ -90,15 +121,17 @@ fn what_no_power_cut_does_begins_a_new_chain() {
         assert_ne!(next.id, chain.id, "{number}");
     }
     // A `head` of somebody else's making explains nothing.
-    let (next, _, _folder) = restarted(&chain, |path| {
-        set_length(path, ends[1]);
-        let head = path.with_file_name("head");
-        change(&head, "\"synced\":{\"length\":", "\"synced\": {\"length\":");
-        let text = fs::read_to_string(&head).unwrap();
-        // The block keeps its length.
-        fs::write(&head, text.replacen(" \n", "\n", 1)).unwrap();
-    });
-    assert_ne!(next.id, chain.id);
+    for damage in [set_length, zero] {
+        let (next, _, _folder) = restarted(&chain, |path| {
+            damage(path, ends[1]);
+            let head = path.with_file_name("head");
+            change(&head, "\"synced\":{\"length\":", "\"synced\": {\"length\":");
+            let text = fs::read_to_string(&head).unwrap();
+            // The block keeps its length.
+            fs::write(&head, text.replacen(" \n", "\n", 1)).unwrap();
+        });
+        assert_ne!(next.id, chain.id);
+    }
 }
 
 #[test]
