@@ -3,8 +3,8 @@
 //! To wake a thread costs more than to write a record. So a record that finds the queue empty does not wake it at
 //! once: whoever brought it lets those requests come first that are ready besides, and wakes the thread for all of
 //! them, at the latest when there are [`ENOUGH`]. A batch then has ten records and more instead of one or two. What
-//! it costs: where that request's own worker is kept busy for a moment, such as by a handshake, those of the others
-//! wait so long too.
+//! it costs: where that request's own worker is kept busy for a moment, such as by a handshake, those of the
+//! others wait so long too.
 
 use std::{
     collections::VecDeque,

@@ -36,6 +36,7 @@ use super::{
     Limits,
     activity::{Activity, FAR, Overdue, Watched, WatchedBody},
     counts::{Counts, Failed},
+    handshakes,
     live::ListenerTls,
     peer::ConnectedPeer,
     places::Place,
@@ -121,6 +122,7 @@ impl Shared {
         let mut closing = false;
 
         let end = poll_fn(|cx| {
+            activity.turn();
             if !closing && drain.as_mut().poll(cx).is_ready() {
                 closing = true;
                 activity.closing();
@@ -165,7 +167,7 @@ impl Shared {
         peer_address: SocketAddr,
     ) -> Option<TlsStream<TcpStream>> {
         let acceptor = TlsAcceptor::from(self.tls.current());
-        let handshake = acceptor.accept(socket).into_fallible();
+        let handshake = handshakes::in_turn(acceptor.accept(socket).into_fallible());
         match timeout(self.limits.handshake_time, handshake).await {
             Ok(Ok(tls)) => {
                 self.tls.counts().done(tls.get_ref().1.handshake_kind());
@@ -242,6 +244,7 @@ where
         request.extensions_mut().insert(self.info.clone());
         let response = self.service.clone().oneshot(request);
         Box::pin(async move {
+            in_flight.turn().await;
             response.await.map(|response| response.map(|body| WatchedBody::new(body, in_flight)))
         })
     }

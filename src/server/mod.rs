@@ -25,6 +25,7 @@
 //! | `status` | when certificates and lists end, and the warnings of it |
 //! | `listener` | the accept loop, from start to drained |
 //! | `operations` | plain HTTP for monitoring, apart from the API |
+//! | `handshakes` | turns of handshakes |
 //! | `connection` | one connection: handshake, HTTP, end |
 //! | `places` | how many connections there may be, in all and of one client |
 //! | `counts` | what became of connections and handshakes |
@@ -39,6 +40,7 @@ mod error;
 mod external;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod handshakes;
 mod identity;
 mod limits;
 mod listener;

@@ -340,6 +340,8 @@ async fn slow_handshakes_of_one_address_leave_room_for_others() {
     let limits = Limits { max_handshakes: 4, max_handshakes_per_address: 2, ..long() };
     let server = Server::start(limits).await;
     let mut done = server.connect(server.client(None), "http/1.1").await.unwrap();
+    // The client's side of a handshake is done before the server's.
+    keep_alive_request(&mut done).await;
     let mut slow = Vec::new();
     for _ in 0..2 {
         slow.push(TcpStream::connect(server.address).await.unwrap());

@@ -8,6 +8,7 @@ mod limits;
 mod peer;
 mod tickets;
 mod trust;
+mod turns;
 
 use std::{
     convert::Infallible,

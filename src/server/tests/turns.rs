@@ -1,0 +1,143 @@
+//! Turns: what is much on one connection lets others come in between.
+
+use std::{
+    future::{pending, poll_fn},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf, repeat, sink},
+    sync::Semaphore,
+    task::yield_now,
+    time::timeout,
+};
+
+use super::super::{
+    Limits,
+    activity::{Activity, Watched},
+    handshakes::in_turn_of,
+    places::Places,
+};
+
+fn activity() -> Arc<Activity> {
+    let limits = Limits::default();
+    let place = Places::new(&limits).take([192, 0, 2, 1].into()).unwrap();
+    Activity::new(&limits, false, place)
+}
+
+/// How often somebody was woken.
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// How often something is ready in one turn, until its task is to come back later, for which it is woken once.
+fn ready_in_a_turn(activity: &Activity, mut poll: impl FnMut(&mut Context<'_>) -> bool) -> usize {
+    let woken = Arc::new(Woken(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    activity.turn();
+    let mut ready = 0;
+    while poll(&mut context) {
+        ready += 1;
+        assert!(ready < 10_000, "others never have their turn");
+    }
+    assert_eq!(woken.0.load(SeqCst), 1);
+    ready
+}
+
+#[test]
+fn a_connection_on_which_much_comes_reads_a_part_of_it_in_each_turn() {
+    let activity = activity();
+    let mut flood = Watched::new(repeat(b'x'), Arc::clone(&activity));
+    for (size, reads) in [(8, 64), (64, 64), (1_024, 4), (8 * 1_024, 1)] {
+        let mut read = |cx: &mut Context<'_>| {
+            let mut buffer = vec![0; size];
+            let mut buffer = ReadBuf::new(&mut buffer);
+            Pin::new(&mut flood).poll_read(cx, &mut buffer).is_ready()
+        };
+        for _ in 0..3 {
+            assert_eq!(ready_in_a_turn(&activity, &mut read), reads);
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_answers_much_writes_a_part_of_it_in_each_turn() {
+    let activity = activity();
+    let mut socket = Watched::new(sink(), Arc::clone(&activity));
+    for _ in 0..3 {
+        let write = |cx: &mut Context<'_>| {
+            matches!(
+                Pin::new(&mut socket).poll_write(cx, b"an acknowledgement"),
+                Poll::Ready(Ok(18))
+            )
+        };
+        assert_eq!(ready_in_a_turn(&activity, write), 64);
+    }
+    let vectored = |cx: &mut Context<'_>| {
+        let parts = [std::io::IoSlice::new(b"one"), std::io::IoSlice::new(b"two")];
+        Pin::new(&mut socket).poll_write_vectored(cx, &parts).is_ready()
+    };
+    assert_eq!(ready_in_a_turn(&activity, vectored), 64);
+}
+
+#[tokio::test]
+async fn of_many_requests_on_one_connection_a_few_begin_at_once() {
+    let activity = activity();
+    let requests: Vec<_> = (0..100).map(|_| activity.begin()).collect();
+    let at_once = requests.iter().filter(|request| request.turn().now_or_never().is_some());
+    assert_eq!(at_once.count(), 16);
+    // The others a few at a time, each after those who have waited for it.
+    for request in &requests {
+        request.turn().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn so_many_handshakes_go_on_at_a_time_and_no_more() {
+    let turns = Arc::new(Semaphore::new(2));
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let handshakes = (0..20).map(|_| {
+        let (turns, now, most) = (Arc::clone(&turns), Arc::clone(&now), Arc::clone(&most));
+        // Three steps, as a handshake has.
+        let mut steps = 0;
+        let handshake = poll_fn(move |cx| {
+            most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+            std::thread::sleep(Duration::from_millis(1));
+            now.fetch_sub(1, SeqCst);
+            steps += 1;
+            cx.waker().wake_by_ref();
+            if steps == 3 { Poll::Ready(steps) } else { Poll::Pending }
+        });
+        tokio::spawn(async move { in_turn_of(&turns, handshake).await })
+    });
+    for handshake in handshakes.collect::<Vec<_>>() {
+        assert_eq!(handshake.await.unwrap(), 3);
+    }
+    assert!((1..=2).contains(&most.load(SeqCst)), "{most:?}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_waits_for_its_client_is_in_nobodys_way() {
+    let turns = Arc::new(Semaphore::new(1));
+    let silent = (0..100).map(|_| {
+        let turns = Arc::clone(&turns);
+        tokio::spawn(async move { in_turn_of(&turns, pending::<()>()).await })
+    });
+    let silent: Vec<_> = silent.collect();
+    yield_now().await;
+    let done = timeout(Duration::from_secs(60), in_turn_of(&turns, yield_now())).await;
+    assert_eq!((done, turns.available_permits()), (Ok(()), 1));
+    silent.iter().for_each(|silent| silent.abort());
+}
