@@ -3,20 +3,22 @@
 //! Nothing here waits or retries. What fails leaves the chain as it was, ready for another try.
 
 mod checkpoint;
+mod disk;
 
 use std::{
+    collections::VecDeque,
     fmt,
     fs::{self, File},
     io::{self, BufRead, BufReader, Read},
     mem,
-    num::{NonZeroU32, NonZeroU64},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
+    num::NonZeroU32,
+    os::unix::fs::{DirBuilderExt, FileExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use rustix::{
-    fs::{Advice, FallocateFlags, fadvise, fallocate},
+    fs::{FallocateFlags, fallocate},
     io::Errno,
 };
 use tracing::{error, info};
@@ -101,7 +103,7 @@ pub(super) struct Chain {
     pub(super) handed_on: u64,
     /// What came after `length` could not be taken back yet.
     pub(super) torn: bool,
-    /// The disk failed to take lines of the file. Those before may be gone as well, and it would not say so again.
+    /// The disk failed to take lines of the file, and would not say so again: they are written once more.
     pub(super) unsynced: bool,
     /// A checkpoint of the file is among those lines.
     pub(super) doubtful: bool,
@@ -118,6 +120,8 @@ pub(super) struct Chain {
     pub(super) untold: Vec<Pending>,
     /// What the disk has for certain.
     pub(super) synced: Synced,
+    /// What comes after that in the file, piece by piece.
+    pub(super) kept: VecDeque<Vec<u8>>,
     /// A checkpoint that is on its way to the disk, with the keys that come after it.
     pub(super) behind: Option<Behind>,
     pub(super) head: HeadFile,
@@ -168,12 +172,14 @@ impl Chain {
             unsigned: 0,
             untold: Vec::new(),
             synced: Synced::default(),
+            kept: VecDeque::new(),
             behind: None,
             head,
             outbox: Vec::new(),
         };
         let line = chain.file_head(now, follows);
         chain.file.write_all_at(line.as_bytes(), 0)?;
+        chain.file.sync_all()?;
         chain.begun_file(1, now, &line)?;
         chain.head.sync()?;
         let finished = writer_folder.join(folder::chain_name(number));
@@ -211,12 +217,12 @@ impl Chain {
         };
         self.untold.iter().try_for_each(&mut add)?;
         entries.try_for_each(add)?;
-        self.write(lines.as_bytes(), sync)?;
+        self.write(lines.into_bytes(), sync)?;
         self.unsigned += seq - self.seq;
         (self.seq, self.prev) = (seq, prev);
         self.untold.clear();
         if sync {
-            self.synced = self.end();
+            self.disk_has(self.end());
         }
         self.write_head();
         // After a power cut, the one of before would tell of lines that are lost, and have others in their place.
@@ -238,9 +244,14 @@ impl Chain {
             Err(Fault::Leave(what, why)) => {
                 error!(why, "a file of the audit log is left as it is; it goes on in a new one");
                 let mut notices = vec![(what, why.clone())];
-                // Failed or not, the file is left; and what the disk did not take is told beside another reason.
-                if self.settle().is_err() && what != What::Unsynced {
-                    notices.push((What::Unsynced, self.why_unsynced()));
+                // Failed or not, the file is left, and nothing more is written to it.
+                if self.settle().is_err() || self.unsynced {
+                    let name = folder::file_name(self.number);
+                    let why = format!(
+                        "the disk did not take all of {name} after line {}",
+                        self.synced.seq
+                    );
+                    notices.push((What::Unsynced, why));
                 }
                 let before = (self.id.clone(), self.number);
                 let left = self.leave_file(&why, now, lock);
@@ -353,90 +364,6 @@ impl Chain {
         Synced { length, seq, hash: self.prev.clone() }
     }
 
-    fn write(&mut self, lines: &[u8], sync: bool) -> io::Result<()> {
-        if self.torn {
-            self.take_back()?;
-        }
-        // Noticed, and told by `short`; where the write itself succeeds, it counts.
-        let _full = self.reserve();
-        let written = self.file.write_all_at(lines, self.length);
-        let written = written.and_then(|()| match sync {
-            true => self.file.sync_data().inspect_err(|_| self.unsynced = true),
-            false => Ok(()),
-        });
-        if let Err(error) = written {
-            self.torn = true;
-            // Tried again before the next write.
-            let _torn = self.take_back();
-            return Err(error);
-        }
-        self.length += lines.len() as u64;
-        self.reserved = self.reserved.max(self.length);
-        match sync {
-            true => self.handed_on = self.length - self.length % PAGE,
-            false => self.hand_on(),
-        }
-        self.outbox.extend_from_slice(lines);
-        Ok(())
-    }
-
-    /// Has the disk begin with what was written: the sync of a checkpoint, for which all requests wait, then finds
-    /// little left to do. At 10,000 reads a second it took 7 ms each second; it takes 0.4 to 1 ms, mostly, and each of
-    /// the 30 calls of a second 0.2 ms.
-    fn hand_on(&mut self) {
-        // The page that the next lines go to would be written twice.
-        let whole = self.length - self.length % PAGE;
-        let length = whole.saturating_sub(self.handed_on);
-        if let Some(length) = NonZeroU64::new(length).filter(|length| length.get() >= HAND_ON) {
-            // Some file systems cannot; then the sync does all of it. An error of the disk is told by that too.
-            let _cannot = fadvise(&self.file, self.handed_on, Some(length), Advice::DontNeed);
-            self.handed_on = whole;
-        }
-    }
-
-    /// Cuts what a failed write may have left.
-    fn take_back(&mut self) -> io::Result<()> {
-        self.file.set_len(self.length)?;
-        self.reserved = self.length;
-        self.torn = false;
-        Ok(())
-    }
-
-    /// Checks that the file is still the one at its name, and ends where this process left it.
-    fn check_file(&mut self) -> Result<(), Fault> {
-        if self.torn {
-            self.take_back()?;
-        }
-        if self.unsynced {
-            // What was taken back must not come back, behind the lines of the next file.
-            self.file.sync_all()?;
-            return Err(Fault::Leave(What::Unsynced, self.why_unsynced()));
-        }
-        let name = folder::file_name(self.number);
-        let tampered = |why| Err(Fault::Leave(What::Tampered, why));
-        let own = self.file.metadata()?;
-        match fs::metadata(self.folder.join(&name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tampered(format!("{name} was removed"))
-            }
-            Err(error) => Err(error.into()),
-            Ok(named) if (named.dev(), named.ino()) != (own.dev(), own.ino()) => {
-                tampered(format!("{name} was replaced"))
-            }
-            Ok(named) if named.len() != self.length => {
-                let (found, expected) = (named.len(), self.length);
-                tampered(format!("{name} has {found} bytes instead of {expected}"))
-            }
-            Ok(_) => Ok(()),
-        }
-    }
-
-    /// What a line tells of a file that is `unsynced`.
-    fn why_unsynced(&self) -> String {
-        let name = folder::file_name(self.number);
-        format!("the disk did not take all of {name} after line {}", self.synced.seq)
-    }
-
     /// Begins the next file. The present one ends as it is.
     fn next_file(&mut self, now: Timestamp) -> Result<(), Fault> {
         // Where a checkpoint may not be on the disk, the key that signed it stays until the first line of the new
@@ -492,10 +419,10 @@ impl Chain {
         self.length = line.len() as u64;
         self.seq += 1;
         self.prev = hash(line.trim_end().as_bytes());
+        self.kept.clear();
+        self.synced = self.end();
         self.keys.advance_file()?;
         let saved = self.keys.save(&self.folder);
-        self.file.sync_all()?;
-        self.synced = self.end();
         self.write_head();
         saved
     }
@@ -543,12 +470,6 @@ pub(super) const KEPT_HEADS: &str = "removed_files";
 
 /// Bytes of the record of a read of a secret.
 const USUAL_LINE: usize = 800;
-
-/// Bytes after which the disk is told to begin: some hundred records, a write that is worth a disk's while.
-const HAND_ON: u64 = 256 * 1024;
-
-/// Bytes of a page of memory; where they are larger, one is written twice.
-const PAGE: u64 = 4_096;
 
 /// Bytes that are reserved ahead: some thousand records, more than requests are usually under way.
 const RESERVED: u64 = 4 * 1024 * 1024;

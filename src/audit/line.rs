@@ -77,7 +77,7 @@ pub(super) enum What {
     Cut,
     /// The file was removed, replaced or changed while it was written.
     Tampered,
-    /// The disk failed to take lines of a file for certain: they may be gone after a power cut.
+    /// The disk failed to take lines of a file that was left for another reason: they may be gone after a power cut.
     Unsynced,
     /// The log could not be written for a time.
     Resumed,

@@ -13,7 +13,7 @@
 
 mod end;
 
-use std::{fs, io, path::Path};
+use std::{collections::VecDeque, fs, io, path::Path};
 
 use tracing::error;
 
@@ -214,6 +214,7 @@ pub(super) fn recover(
         unsigned: end.seq - end.signed,
         untold: end.notices(&head, ends, cut, now),
         synced: Synced::default(),
+        kept: VecDeque::new(),
         behind: None,
         head: folder::open(&head_path).and_then(HeadFile::new).map_err(refused(&head_path))?,
         id: head.chain,

@@ -218,7 +218,7 @@ impl Writer {
         self.chain.append_or_leave(entries, sync, now, &mut self.lock)?;
         self.finish_waiting();
         self.checkpoint_at.get_or_insert_with(|| Instant::now() + self.interval);
-        if self.chain.unsigned >= MAX_UNSIGNED {
+        if self.chain.unsigned >= MAX_UNSIGNED || self.chain.kept_bytes() >= MAX_KEPT {
             self.checkpoint_at = Some(Instant::now());
         }
         Ok(())
@@ -254,7 +254,8 @@ impl Writer {
         let signed = match &self.chain.behind {
             Some(behind)
                 if behind.is_done()
-                    || is_late(behind.age(), self.interval, self.chain.unsigned) =>
+                    || is_late(behind.age(), self.interval, self.chain.unsigned)
+                    || self.chain.kept_bytes() >= MAX_KEPT =>
             {
                 self.chain.save_keys()
             }
@@ -397,6 +398,10 @@ const MAX_WAITING: usize = 65_536;
 /// Lines after which they are signed, however short a time it took; where a checkpoint is still on its way, it is
 /// waited for.
 const MAX_UNSIGNED: u64 = 10_000;
+
+/// Bytes that are kept until the disk has them, after which they are signed as well: twice what as many usual lines
+/// take.
+const MAX_KEPT: u64 = 16 * 1024 * 1024;
 
 /// Intervals for which a checkpoint may be on its way, while nothing else is signed and its key is not destroyed.
 /// Then records wait for the disk: one that is busy for a moment holds nothing back, and one that is stuck does not

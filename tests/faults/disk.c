@@ -7,7 +7,8 @@
  *
  * For each database, log of it, and file of lines that it writes in DISK_FOLDER, the folder DISK_SHADOW gets a
  * file that has what was synced, under the path with '%' for '/'. As on Linux, a sync that fails leaves pages
- * that count as clean: a later one that succeeds does not bring them to the disk, unless they were written again. */
+ * that count as clean: a later one that succeeds does not bring them to the disk, unless they were written again.
+ * And each descriptor that was open then is told of it once, by its next sync, which takes what was written since. */
 #define _GNU_SOURCE
 #define _LARGEFILE64_SOURCE
 #include <dlfcn.h>
@@ -24,6 +25,7 @@
 
 #define PAGE 4096
 #define FILES 64
+#define DESCRIPTORS 4096
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
@@ -37,8 +39,12 @@ struct file {
   int shadow;
   unsigned char *dirty;
   size_t pages;
+  unsigned failures;
 };
 static struct file files[FILES];
+
+/* The failures of its file that a descriptor was told of, or that came before it. */
+static unsigned told[DESCRIPTORS];
 
 static int in_folder(const char *path) {
   const char *folder = getenv("DISK_FOLDER");
@@ -167,7 +173,14 @@ static int sync_with(long call, int fd) {
   int error = told_to_fail("sync", path);
   /* The pages are on a disk that this process shares with its test: only the shadow depends on it. */
   if (!error && file) synced(file, fd);
-  if (file) memset(file->dirty, 0, file->pages);
+  if (file) {
+    if (file->pages) memset(file->dirty, 0, file->pages);
+    if (error) file->failures++;
+    if (told[fd % DESCRIPTORS] != file->failures) {
+      told[fd % DESCRIPTORS] = file->failures;
+      if (!error) error = EIO;
+    }
+  }
   pthread_mutex_unlock(&mutex);
   if (error) errno = error;
   return error ? -1 : 0;
@@ -203,7 +216,15 @@ static int open_with(const char *path, int flags, int mode) {
       return -1;
     }
   }
-  return real_open(path, flags, mode);
+  int fd = real_open(path, flags, mode);
+  char name[1024];
+  if (fd >= 0 && path_of(fd, name, sizeof name)) {
+    pthread_mutex_lock(&mutex);
+    struct file *file = file_of(name, fd);
+    told[fd % DESCRIPTORS] = file ? file->failures : 0;
+    pthread_mutex_unlock(&mutex);
+  }
+  return fd;
 }
 
 #define MODE(flags, mode)              \

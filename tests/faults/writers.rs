@@ -120,8 +120,10 @@ impl Writers {
                 })
             })
             .collect();
+        let reads = tokio::spawn(read(site.client(), config, Arc::clone(&self.common)));
         end(site).await;
         self.common.stop.store(true, Ordering::Relaxed);
+        reads.await.expect("reads");
         self.each = join_all(tasks).await.into_iter().map(|task| task.expect("a writer")).collect();
     }
 
@@ -190,6 +192,16 @@ impl Writers {
         let violations = join_all(judged).await.into_iter().flatten().collect();
         *self.common.shared.lock().expect("a lock") = histories;
         violations
+    }
+}
+
+/// Reads meanwhile: no sync waits for the records of that, which come between those of writes.
+async fn read(client: Client, target: String, common: Arc<Common>) {
+    while !common.stop.load(Ordering::Relaxed) {
+        if client.try_send(Method::GET, &target, &[], Default::default()).await.is_err() {
+            // There may be nobody; the end is near.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 

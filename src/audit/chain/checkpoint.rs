@@ -8,7 +8,6 @@ use super::{
     super::{
         behind::{Behind, NotDone, Work},
         folder,
-        head::Synced,
         line::{Entry, LINE_DOMAIN, Pending, What, hash, sign},
     },
     Chain, Fault,
@@ -26,7 +25,7 @@ impl Chain {
             return Ok(());
         }
         self.write_checkpoint(now, true)?;
-        self.synced = self.end();
+        self.disk_has(self.end());
         self.keys.advance_line()?;
         let saved = self.keys.save(&self.folder);
         self.write_head();
@@ -71,6 +70,7 @@ impl Chain {
                     self.doubtful = true;
                 })?;
                 self.disk_has(self.end());
+                self.write_head();
                 self.save_keys()
             }
         }
@@ -93,16 +93,10 @@ impl Chain {
                 return Err(error.into());
             }
         }
-        self.disk_has(end);
-        Ok(())
-    }
-
-    fn disk_has(&mut self, end: Synced) {
-        // It may have more.
-        if end.seq > self.synced.seq {
-            self.synced = end;
+        if self.disk_has(end) {
             self.write_head();
         }
+        Ok(())
     }
 
     /// Writes the keys, if the folder is still that of this chain.
@@ -117,7 +111,7 @@ impl Chain {
         let object =
             Pending::new(now, &Entry::Checkpoint { next_key }).render(self.seq, &self.prev);
         let line = sign(&object, LINE_DOMAIN, &self.id, &self.keys.line.current);
-        self.write(format!("{line}\n").as_bytes(), sync)?;
+        self.write(format!("{line}\n").into_bytes(), sync)?;
         self.seq += 1;
         self.prev = hash(line.as_bytes());
         self.unsigned = 0;
