@@ -244,14 +244,10 @@ impl Chain {
             Err(Fault::Leave(what, why)) => {
                 error!(why, "a file of the audit log is left as it is; it goes on in a new one");
                 let mut notices = vec![(what, why.clone())];
-                // Failed or not, the file is left, and nothing more is written to it.
-                if self.settle().is_err() || self.unsynced {
-                    let name = folder::file_name(self.number);
-                    let why = format!(
-                        "the disk did not take all of {name} after line {}",
-                        self.synced.seq
-                    );
-                    notices.push((What::Unsynced, why));
+                // Failed or not, the file is left; and what the disk did not take is told beside another reason.
+                let _settled = self.settle();
+                if what != What::Unsynced && self.unsynced && self.kept_bytes() > 0 {
+                    notices.push((What::Unsynced, self.why_unsynced()));
                 }
                 let before = (self.id.clone(), self.number);
                 let left = self.leave_file(&why, now, lock);

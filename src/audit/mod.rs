@@ -40,8 +40,8 @@
 //! requests under way. Where their records cannot be written all the same, they are kept in memory and
 //! written with `late` when there is room; their callers got a 503. What remains: such records are lost
 //! if the process is killed before that, and a process that is killed between a change and its record
-//! leaves a change without one. What the disk fails to take is written once more when it takes lines again:
-//! what it does not have for certain is kept in memory so long.
+//! leaves a change without one. What the disk fails to take is written once more, by this process or by the
+//! next: what it does not have for certain is kept so long.
 //!
 //! | file | what it owns |
 //! |---|---|

@@ -13,7 +13,7 @@
 
 mod end;
 
-use std::{collections::VecDeque, fs, io, path::Path};
+use std::{collections::VecDeque, fs, io, os::unix::fs::FileExt, path::Path};
 
 use tracing::error;
 
@@ -133,8 +133,8 @@ pub(super) fn recover(
     let mut end = End::new(file_key);
     let had = head.synced.as_ref().map_or(head.length, |synced| synced.length);
     let (mut number, mut length, mut begun, mut cut) = (head.file, 0, head.begun, 0);
-    // What is to go, and how much of it stays. Only once the chain is known to be whole: a broken one stays as it
-    // is.
+    // What is to go, and what of it stays that the disk may not have: a process that was killed can have been told so,
+    // and nobody is told again. Only once the chain is known to be whole: a broken one stays as it is.
     let mut mends = Vec::new();
     while let Some((at, path)) = next.next() {
         let is_first = at == head.file;
@@ -174,8 +174,10 @@ pub(super) fn recover(
                 return Err(broken(format!("{} ends in the middle of a line", name(&path))));
             }
             cut += found - whole;
-            mends.push((path, Some(start + whole as u64)));
         }
+        let has = if is_first { had.saturating_sub(start) } else { 0 };
+        let has = usize::try_from(has).unwrap_or(whole).min(whole);
+        mends.push((path, Some((start + has as u64, text[has..whole].to_owned()))));
         if !is_first {
             begun = now.as_millis();
         }
@@ -185,13 +187,14 @@ pub(super) fn recover(
         .map_err(refused(&keys_path))?
         .then_some(())
         .ok_or_else(|| broken("its signing keys are not those that its last lines name"))?;
-    for (path, length) in mends {
-        let mended = match length {
-            Some(length) => folder::open(&path).and_then(|file| file.set_len(length)),
+    for (path, lines) in mends {
+        let mended = match lines {
+            Some((at, lines)) => write_again(&path, at, &lines),
             None => fs::remove_file(&path),
         };
         mended.map_err(refused(&path))?;
     }
+    // The key is destroyed that has signed what the disk has now.
     keys.save(folder).map_err(refused(&keys_path))?;
     let path = folder.join(folder::file_name(number));
     let mut chain = Chain {
@@ -220,10 +223,16 @@ pub(super) fn recover(
         id: head.chain,
         outbox: Vec::new(),
     };
-    // A killed process may have left what the disk has not got yet.
-    chain.file.sync_all().map_err(refused(&path))?;
     chain.synced = chain.end();
     Ok(chain)
+}
+
+/// Writes lines that end a file to where they are.
+fn write_again(path: &Path, at: u64, lines: &[u8]) -> io::Result<()> {
+    let file = folder::open(path)?;
+    file.write_all_at(lines, at)?;
+    file.set_len(at + lines.len() as u64)?;
+    file.sync_all()
 }
 
 /// Brings the keys to where the chain ends; false where they do not belong to it.

@@ -255,7 +255,7 @@ impl Writer {
             Some(behind)
                 if behind.is_done()
                     || is_late(behind.age(), self.interval, self.chain.unsigned)
-                    || self.chain.kept_bytes() >= MAX_KEPT =>
+                    || self.chain.kept_bytes() >= 2 * MAX_KEPT =>
             {
                 self.chain.save_keys()
             }
@@ -357,7 +357,7 @@ impl Writer {
     }
 
     fn end(&mut self) {
-        // Where it fails, a line in a new file tells.
+        // What it fails to take is written once more below.
         let _settled = self.chain.settle();
         if self.trouble.is_some() {
             self.resume();
@@ -400,8 +400,8 @@ const MAX_WAITING: usize = 65_536;
 const MAX_UNSIGNED: u64 = 10_000;
 
 /// Bytes that are kept until the disk has them, after which they are signed as well: twice what as many usual lines
-/// take.
-const MAX_KEPT: u64 = 16 * 1024 * 1024;
+/// take. At twice that, a checkpoint that is on its way is waited for.
+pub(super) const MAX_KEPT: u64 = 16 * 1024 * 1024;
 
 /// Intervals for which a checkpoint may be on its way, while nothing else is signed and its key is not destroyed.
 /// Then records wait for the disk: one that is busy for a moment holds nothing back, and one that is stuck does not

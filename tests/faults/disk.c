@@ -6,7 +6,7 @@
  * the path ends in, `*` any in DISK_FOLDER; TIMES is how often, -1 always. Each time is told by a letter in the file DISK_RULE.hits.
  *
  * For each database, log of it, and file of lines that it writes in DISK_FOLDER, the folder DISK_SHADOW gets a
- * file that has what was synced, under the path with '%' for '/'. As on Linux, a sync that fails leaves pages
+ * file that has what was synced, under the path with '%' for '/'. Of lines, it outlives the program. As on Linux, a sync that fails leaves pages
  * that count as clean: a later one that succeeds does not bring them to the disk, unless they were written again.
  * And each descriptor that was open then is told of it once, by its next sync, which takes what was written since. */
 #define _GNU_SOURCE
@@ -128,6 +128,8 @@ static struct file *file_of(const char *path, int fd) {
       name[length++] = *letter == '/' ? '%' : *letter;
     name[length] = 0;
     snprintf(file->path, sizeof file->path, "%s", path);
+    file->shadow = ends_in(path, ".jsonl") ? real_open(name, O_RDWR | O_CLOEXEC, 0600) : -1;
+    if (file->shadow >= 0) return file;
     file->shadow = real_open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (!fstat64(fd, &now))
       for (off64_t at = 0; at < now.st_size; at += PAGE) copy(fd, file->shadow, at, PAGE);
@@ -216,14 +218,14 @@ static int open_with(const char *path, int flags, int mode) {
       return -1;
     }
   }
-  int fd = real_open(path, flags, mode);
+  pthread_mutex_lock(&mutex);
   char name[1024];
+  int fd = real_open(path, flags, mode);
   if (fd >= 0 && path_of(fd, name, sizeof name)) {
-    pthread_mutex_lock(&mutex);
     struct file *file = file_of(name, fd);
     told[fd % DESCRIPTORS] = file ? file->failures : 0;
-    pthread_mutex_unlock(&mutex);
   }
+  pthread_mutex_unlock(&mutex);
   return fd;
 }
 

@@ -31,7 +31,7 @@ impl Trial {
     }
 
     /// Has writers meet a fault for a time, and holds what they were told against what is there: at once, after a
-    /// kill, or after a power cut.
+    /// kill, or after a power cut, which may come when another server has gone on.
     async fn survive(&mut self, fault: Fault, end: End) {
         let (disk, before, progress) = (&self.disk, self.writers.counts, self.writers.progress());
         let Fault { call, name, error, times, .. } = fault;
@@ -39,22 +39,29 @@ impl Trial {
             progress.made(SOME).await;
             disk.fail(call, name, error.map_or(1, Errno::raw_os_error), times);
             disk.until_hit().await;
-            tokio::time::sleep(MOMENT).await;
-            disk.mend();
+            if let End::KillAndPowerCut = end {
+                site.kill();
+                disk.mend();
+                site.start();
+            } else {
+                tokio::time::sleep(MOMENT).await;
+                disk.mend();
+            }
             // By itself.
             site.until_ready();
             progress.made(SOME).await;
-            if let End::Kill | End::PowerCut = end {
+            if !matches!(end, End::Mended) {
                 site.kill();
             }
         };
         self.writers.write(&mut self.site, fail).await;
-        if let End::PowerCut = end {
+        if let End::PowerCut | End::KillAndPowerCut = end {
             self.disk.cut_power(&self.site, &mut self.random);
             // Records of reads may be gone, and others come in their place: it is read anew.
             self.trail = AuditTrail::default();
+            self.writers.forget_reads();
         }
-        if let End::Kill | End::PowerCut = end {
+        if !matches!(end, End::Mended) {
             self.site.start();
         }
         let after = format!("{fault:?}, {end:?}");
@@ -86,6 +93,7 @@ enum End {
     Mended,
     Kill,
     PowerCut,
+    KillAndPowerCut,
 }
 
 const fn fault(call: &'static str, name: &'static str, error: Errno, times: i32) -> Fault {
@@ -109,13 +117,14 @@ async fn no_fault_of_a_disk_loses_what_was_acknowledged() {
         once("okmsd.db-wal"),
         unnoticed(fault("sync", "okmsd.db", Errno::IO, 1)),
         once(".jsonl"),
+        fault("sync", ".jsonl", Errno::IO, -1),
         fault("sync", "okmsd.db-wal", Errno::IO, -1),
         // A disk that takes less than it was given.
         unnoticed(Fault { error: None, ..fault("short", "*", Errno::IO, -1) }),
         // Mounted read-only, as a file system does by itself on errors.
         fault("any", "*", Errno::ROFS, -1),
     ] {
-        for end in [End::Mended, End::Kill, End::PowerCut, End::PowerCut] {
+        for end in [End::Mended, End::Kill, End::PowerCut, End::PowerCut, End::KillAndPowerCut] {
             trial.survive(fault, end).await;
         }
     }

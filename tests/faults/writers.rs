@@ -27,6 +27,8 @@ pub struct Writers {
     /// What the number in the defaults of the domain can be.
     config: BTreeSet<u64>,
     pub counts: Counts,
+    /// The ids of reads that succeeded.
+    reads: Vec<String>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -94,7 +96,8 @@ impl Writers {
             violations: Vec::new(),
         });
         let (each, config) = (each.collect(), BTreeSet::from([0]));
-        Self { each, common: Arc::new(common), config, counts: Counts::default() }
+        let counts = Counts::default();
+        Self { each, common: Arc::new(common), config, counts, reads: Vec::new() }
     }
 
     /// Lets all write until `end` is over, which ends the server in whatever way, or not.
@@ -123,8 +126,13 @@ impl Writers {
         let reads = tokio::spawn(read(site.client(), config, Arc::clone(&self.common)));
         end(site).await;
         self.common.stop.store(true, Ordering::Relaxed);
-        reads.await.expect("reads");
+        self.reads.append(&mut reads.await.expect("reads"));
         self.each = join_all(tasks).await.into_iter().map(|task| task.expect("a writer")).collect();
+    }
+
+    /// Records of reads may be gone with the power.
+    pub fn forget_reads(&mut self) {
+        self.reads.clear();
     }
 
     /// What tells how far they are.
@@ -173,6 +181,7 @@ impl Writers {
         let round = self.common.round.load(Ordering::Relaxed);
         // Those of the last round are looked at once more: what was seen stays.
         violations.extend(self.judge_shared(&reader, round.saturating_sub(1)).await);
+        succeeded.append(&mut self.reads);
         (violations, succeeded)
     }
 
@@ -195,14 +204,21 @@ impl Writers {
     }
 }
 
-/// Reads meanwhile: no sync waits for the records of that, which come between those of writes.
-async fn read(client: Client, target: String, common: Arc<Common>) {
+/// Reads meanwhile: no sync waits for the records of that, which come between those of writes. Gives the ids of those
+/// that succeeded.
+async fn read(client: Client, target: String, common: Arc<Common>) -> Vec<String> {
+    let mut succeeded = Vec::new();
     while !common.stop.load(Ordering::Relaxed) {
-        if client.try_send(Method::GET, &target, &[], Default::default()).await.is_err() {
+        let sent = client.try_send(Method::GET, &target, &[], Default::default());
+        match tokio::time::timeout(NO_ANSWER, sent).await.expect("an answer in time") {
+            Ok(answer) if answer.status == 200 => {
+                succeeded.push(answer.header("x-request-id").expect("an id").to_owned());
+            }
             // There may be nobody; the end is near.
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            _ => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
+    succeeded
 }
 
 /// How far writers are.

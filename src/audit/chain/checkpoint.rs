@@ -84,11 +84,13 @@ impl Chain {
             Err(NotDone::Saved(error)) => {
                 warn!(%error, "a key of the audit log is destroyed later, not behind its checkpoint");
             }
+            // It was written once more meanwhile, and taken.
+            Err(NotDone::Synced(_)) if end.seq <= self.synced.seq => {}
             Err(NotDone::Synced(error)) => {
                 self.unsynced = true;
                 self.doubtful = true;
                 // The thread was told of it, and this descriptor is told once more: the next sync would take that for
-                // another failure. No test has a disk that does so.
+                // another failure.
                 let _told = self.file.sync_all();
                 return Err(error.into());
             }

@@ -2,7 +2,8 @@
 //!
 //! A disk that fails to take what was written says so once; the system then counts it as taken, and the next sync
 //! succeeds without it. So what the disk does not have for certain is kept, and written once more after such a
-//! failure: records of reads, for which nothing waits, and a checkpoint that is on its way.
+//! failure: records of reads, for which nothing waits, and a checkpoint that is on its way. Where that fails as well,
+//! the file is left: a disk may be bad in one place.
 
 use std::{
     fs, io,
@@ -93,10 +94,19 @@ impl Chain {
             }
             Ok(_) => {}
         }
-        if self.unsynced {
-            self.write_again()?;
+        if !self.unsynced {
+            return Ok(());
         }
-        Ok(())
+        self.write_again().map_err(|error| {
+            warn!(%error, "the disk fails to take lines of the audit log once more");
+            Fault::Leave(What::Unsynced, self.why_unsynced())
+        })
+    }
+
+    /// What a line tells of a file that is left with lines that the disk may not have.
+    pub(super) fn why_unsynced(&self) -> String {
+        let name = folder::file_name(self.number);
+        format!("the disk did not take all of {name} after line {}", self.synced.seq)
     }
 
     /// Writes once more what the disk failed to take.
@@ -118,8 +128,9 @@ impl Chain {
         }
         self.unsynced = false;
         self.doubtful = false;
-        self.disk_has(self.end());
-        self.write_head();
+        if self.disk_has(self.end()) {
+            self.write_head();
+        }
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use super::{
         behind::{NotDone, Work},
         log::{Message, Reply, State},
         queue,
-        writer::{Writer, is_late},
+        writer::{MAX_KEPT, Writer, is_late},
     },
     power::{restarted, set_length, unsynced},
     refusals::until,
@@ -141,11 +141,16 @@ async fn requests_under_way_are_recorded_where_a_file_cannot_end() {
 #[test]
 fn records_wait_for_a_checkpoint_that_is_late_and_for_no_other() {
     let hour = Duration::from_secs(3_600);
-    for (checkpoint_interval, unsigned, waits) in
-        [(Duration::ZERO, 0, true), (hour, 10_000, true), (hour, 0, false)]
-    {
+    for (checkpoint_interval, unsigned, kept, waits) in [
+        (Duration::ZERO, 0, 0, true),
+        (hour, 10_000, 0, true),
+        (hour, 0, 2 * MAX_KEPT, true),
+        (hour, 0, MAX_KEPT, false),
+    ] {
         let folder = private_folder();
-        let options = Options { checkpoint_interval, ..options(folder.path()) };
+        // Nothing else is synced.
+        let sync = Sync::Interval;
+        let options = Options { checkpoint_interval, sync, ..options(folder.path()) };
         let (go, may_go) = mpsc::channel();
         let (tell, told) = mpsc::channel();
         let done = move |work: Work| {
@@ -159,7 +164,14 @@ fn records_wait_for_a_checkpoint_that_is_late_and_for_no_other() {
             tell.send(is_there()).unwrap();
             work.run()
         };
-        let writer = server_of(folder.path(), &options, done, |chain| chain.unsigned = unsigned);
+        let writer = server_of(folder.path(), &options, done, |chain| {
+            while chain.kept_bytes() < kept {
+                let detail = Some("x".repeat(MAX_LINE - 1_000));
+                let notice = Entry::Notice(Notice { what: What::Started, detail });
+                chain.append(&[Pending::new(SystemClock.now(), &notice)], false).unwrap();
+            }
+            chain.unsigned += unsigned;
+        });
         let (queue, messages) = queue::queue(8);
         let (first, answer) = change_of(2);
         assert_eq!(queue.send(first), Ok(()));
@@ -168,7 +180,7 @@ fn records_wait_for_a_checkpoint_that_is_late_and_for_no_other() {
         let (second, answer) = change_of(3);
         assert_eq!(queue.send(second), Ok(()));
         go.send(()).unwrap();
-        assert_eq!(told.recv(), Ok(!waits), "{checkpoint_interval:?} {unsigned}");
+        assert_eq!(told.recv(), Ok(!waits), "{checkpoint_interval:?} {unsigned} {kept}");
         assert_eq!(answer.blocking_recv(), Ok(Ok(())));
         assert_eq!(queue.send(Message::Close), Ok(()));
         thread.join().unwrap();
@@ -358,6 +370,67 @@ fn what_no_disk_took_is_written_once_more() {
     assert_eq!((keys_of(&chain.folder), chain.number), (after.to_string(), 1));
     let report = verify_chain(&chain.folder, &[]);
     assert_eq!((&report.broken, report.unsigned, report.told.lost), (&None, 0, 0));
+}
+
+#[test]
+fn a_file_of_which_the_disk_takes_nothing_is_left() {
+    let folder = private_folder();
+    let (mut chain, ends) = unsynced(folder.path());
+    let now = SystemClock.now();
+    let mut lock = folder::Lock::take(&folder.path().join("w")).unwrap().expect("the lock");
+    let before = keys_of(&chain.folder);
+    chain.checkpoint_by(now, by(no_disk)).unwrap();
+    append(&mut chain, now, 6);
+    assert!(chain.checkpoint_behind(now).is_err());
+    chain.file = fs::File::open(chain.folder.join("000001.jsonl")).unwrap();
+    let obstacle = chain.folder.join("000002.jsonl");
+    fs::create_dir(&obstacle).unwrap();
+    let entry = || [Pending::new(now, &Entry::Request(Box::new(record(7))))];
+    assert!(chain.append_or_leave(&entry(), true, now, &mut lock).is_err());
+    fs::remove_dir(&obstacle).unwrap();
+    // The checkpoint may not be on the disk, so its key stays.
+    assert_eq!(keys_of(&chain.folder), before);
+    for length in ends.into_iter().chain([chain.length]) {
+        let (next, _, _folder) = restarted(&chain, |path| set_length(path, length));
+        assert_eq!(next.id, chain.id, "{length}");
+        assert_eq!(verify_chain(&next.folder, &[]).broken, None);
+    }
+
+    chain.append_or_leave(&entry(), true, now, &mut lock).unwrap();
+    let after = chain.keys.text();
+    assert_eq!(keys_of(&chain.folder), *after);
+    // Killed before they were saved, or after.
+    for keys in [&before, &*after] {
+        let (next, _, _folder) = restarted(&chain, |path| {
+            fs::write(path.with_file_name(keys::FILE), keys).unwrap();
+        });
+        assert_eq!(next.id, chain.id);
+        assert_eq!(verify_chain(&next.folder, &[]).broken, None);
+    }
+    chain.checkpoint_behind(now).unwrap();
+    append(&mut chain, now, 8);
+    chain.checkpoint(now).unwrap();
+    assert_eq!(chain.number, 2);
+    let report = verify_chain(&chain.folder, &[]);
+    assert_eq!((&report.broken, report.unsigned, report.told.lost), (&None, 0, 1));
+    let told = "the disk did not take all of 000001.jsonl after line 3";
+    assert!(report.notes.iter().any(|note| note.ends_with(told)), "{report:?}");
+}
+
+#[test]
+fn a_failure_that_is_told_when_all_was_written_again_is_none() {
+    let folder = private_folder();
+    let (mut chain, _) = unsynced(folder.path());
+    let now = SystemClock.now();
+    chain.checkpoint_by(now, by(no_disk)).unwrap();
+    chain.unsynced = true;
+    append(&mut chain, now, 6);
+    let after = chain.keys.text();
+    chain.save_keys().unwrap();
+    assert_eq!((keys_of(&chain.folder), chain.unsynced), (after.to_string(), false));
+    chain.checkpoint(now).unwrap();
+    let report = verify_chain(&chain.folder, &[]);
+    assert_eq!((&report.broken, report.unsigned, chain.number), (&None, 0, 1));
 }
 
 #[test]

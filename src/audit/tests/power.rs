@@ -161,6 +161,12 @@ fn a_start_that_is_killed_or_finds_no_room_leaves_what_it_found_to_be_told() {
             assert!(next.append(&[], true).is_err());
             assert_eq!(fs::read(place.join("head")).unwrap(), head);
             fs::rename(&aside, &file).unwrap();
+            // As if it took what had been there, and then nothing more.
+            next.unsynced = true;
+            let what = Notice { what: What::Resumed, detail: Some("x".repeat(MAX_LINE)) };
+            assert!(next.append(&[Pending::new(now, &Entry::Notice(what))], true).is_err());
+            assert!(!next.unsynced);
+            assert_eq!(fs::read(place.join("head")).unwrap(), head);
             append(&mut next, now, 9);
             next.checkpoint(now).unwrap();
         }
