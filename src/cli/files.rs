@@ -63,7 +63,10 @@ pub(super) fn open_own(path: &Path) -> Result<File, Failure> {
     } else if found.nlink() != 1 {
         "it has another name too"
     } else {
-        return Ok(file);
+        // A name that a power cut takes away would take what is written with it.
+        let synced = sync_folder(path).map(|()| file);
+        return synced
+            .map_err(|error| Failure::because(format!("cannot use {}", path.display()), &error));
     };
     Err(Failure::new(format!("cannot use {}: {why}", path.display())))
 }
