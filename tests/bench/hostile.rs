@@ -1,7 +1,8 @@
 //! What healthy clients notice of hostile ones: times of reads at a fixed rate, alone and while each attack goes on.
 //!
-//! The attackers are of this machine, too, in threads that run where no other wants to: what they take of its time to
-//! attack, they would take elsewhere. What the server takes for them is seen.
+//! All are of this machine, and would be elsewhere: attackers are threads that run where no other wants to, and
+//! healthy clients come before the server, so that they wait for what it does and not for a core. What the server takes
+//! for attackers is seen.
 
 #[path = "../support/attacks.rs"]
 mod attacks;
@@ -10,6 +11,7 @@ mod support;
 use std::{
     process::Command,
     sync::{Arc, atomic::Ordering},
+    thread,
 };
 
 use attacks::Attack;
@@ -28,7 +30,12 @@ fn main() {
 
 async fn bench(options: &Options, report: &mut Report) {
     let secrets = options.choose(10_000, 100);
-    let okmsd = Okmsd::start();
+    // A process begins with the priority of the thread that starts it.
+    let start = || {
+        of_this_thread("renice", &["-n", "10", "-p"]);
+        Okmsd::start()
+    };
+    let okmsd = thread::spawn(start).join().expect("a server");
     okmsd.fill(secrets).await;
     let base = okmsd.v2("secret");
     let victim = attacks::Target {
@@ -90,7 +97,12 @@ const RATE: f64 = 1_000.0;
 
 /// From now on, this thread runs where no other wants to.
 fn give_way() {
+    of_this_thread("chrt", &["--idle", "--pid", "0"]);
+}
+
+/// Runs a tool of util-linux on this thread.
+fn of_this_thread(tool: &str, arguments: &[&str]) {
     let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
-    let done = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status();
-    assert!(done.expect("chrt of util-linux").success());
+    let output = Command::new(tool).args(arguments).arg(thread).output().expect(tool);
+    assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
 }
