@@ -246,8 +246,10 @@ impl Chain {
                 let mut notices = vec![(what, why.clone())];
                 // Failed or not, the file is left; and what the disk did not take is told beside another reason.
                 let _settled = self.settle();
-                if what != What::Unsynced && self.unsynced && self.kept_bytes() > 0 {
-                    notices.push((What::Unsynced, self.why_unsynced()));
+                if self.unsynced && self.kept_bytes() > 0 {
+                    let (name, seq) = (folder::file_name(self.number), self.synced.seq);
+                    let why = format!("the disk did not take all of {name} after line {seq}");
+                    notices.push((What::Unsynced, why));
                 }
                 let before = (self.id.clone(), self.number);
                 let left = self.leave_file(&why, now, lock);
@@ -419,7 +421,9 @@ impl Chain {
         self.synced = self.end();
         self.keys.advance_file()?;
         let saved = self.keys.save(&self.folder);
-        self.write_head();
+        if self.untold.is_empty() {
+            self.write_head();
+        }
         saved
     }
 

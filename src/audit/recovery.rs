@@ -230,9 +230,13 @@ pub(super) fn recover(
 /// Writes lines that end a file to where they are.
 fn write_again(path: &Path, at: u64, lines: &[u8]) -> io::Result<()> {
     let file = folder::open(path)?;
-    file.write_all_at(lines, at)?;
-    file.set_len(at + lines.len() as u64)?;
-    file.sync_all()
+    let write = || {
+        file.write_all_at(lines, at)?;
+        file.set_len(at + lines.len() as u64)?;
+        file.sync_all()
+    };
+    // A failure of before that nobody was told of is told to whoever comes first.
+    write().or_else(|_| write())
 }
 
 /// Brings the keys to where the chain ends; false where they do not belong to it.

@@ -42,11 +42,10 @@ impl Trial {
             if let End::KillAndPowerCut = end {
                 site.kill();
                 disk.mend();
-                site.start();
-            } else {
-                tokio::time::sleep(MOMENT).await;
-                disk.mend();
+                return;
             }
+            tokio::time::sleep(MOMENT).await;
+            disk.mend();
             // By itself.
             site.until_ready();
             progress.made(SOME).await;
@@ -55,6 +54,14 @@ impl Trial {
             }
         };
         self.writers.write(&mut self.site, fail).await;
+        if let End::KillAndPowerCut = end {
+            self.site.start();
+            let kill = async |site: &mut Site| {
+                progress.made(SOME).await;
+                site.kill();
+            };
+            self.writers.write(&mut self.site, kill).await;
+        }
         if let End::PowerCut | End::KillAndPowerCut = end {
             self.disk.cut_power(&self.site, &mut self.random);
             // Records of reads may be gone, and others come in their place: it is read anew.

@@ -123,10 +123,13 @@ impl Writers {
                 })
             })
             .collect();
-        let reads = tokio::spawn(read(site.client(), config, Arc::clone(&self.common)));
+        let read = |_| tokio::spawn(read(site.client(), config.clone(), Arc::clone(&self.common)));
+        let reads: Vec<_> = (0..READERS).map(read).collect();
         end(site).await;
         self.common.stop.store(true, Ordering::Relaxed);
-        self.reads.append(&mut reads.await.expect("reads"));
+        for reads in reads {
+            self.reads.append(&mut reads.await.expect("reads"));
+        }
         self.each = join_all(tasks).await.into_iter().map(|task| task.expect("a writer")).collect();
     }
 
@@ -562,6 +565,8 @@ fn common(round: u64, number: usize) -> String {
 
 /// Versions that a secret of one writer keeps: so few that some are pruned all the time.
 const KEEP: u32 = 4;
+/// A quarter of those who write.
+const READERS: usize = 8;
 /// Secrets of many writers in a round.
 const SHARED: usize = 4;
 /// Reads of a secret at a time; all secrets are read at the same time.

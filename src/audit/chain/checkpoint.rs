@@ -84,8 +84,10 @@ impl Chain {
             Err(NotDone::Saved(error)) => {
                 warn!(%error, "a key of the audit log is destroyed later, not behind its checkpoint");
             }
-            // It was written once more meanwhile, and taken.
-            Err(NotDone::Synced(_)) if end.seq <= self.synced.seq => {}
+            // It was written once more meanwhile, and taken. What came after it, this descriptor is told of.
+            Err(NotDone::Synced(_)) if end.seq <= self.synced.seq => {
+                self.unsynced |= self.file.sync_all().is_err();
+            }
             Err(NotDone::Synced(error)) => {
                 self.unsynced = true;
                 self.doubtful = true;

@@ -2,8 +2,8 @@
 //!
 //! A disk that fails to take what was written says so once; the system then counts it as taken, and the next sync
 //! succeeds without it. So what the disk does not have for certain is kept, and written once more after such a
-//! failure: records of reads, for which nothing waits, and a checkpoint that is on its way. Where that fails as well,
-//! the file is left: a disk may be bad in one place.
+//! failure: records of reads, for which nothing waits, and a checkpoint that is on its way. Nothing else is written
+//! before the disk has taken that.
 
 use std::{
     fs, io,
@@ -94,19 +94,10 @@ impl Chain {
             }
             Ok(_) => {}
         }
-        if !self.unsynced {
-            return Ok(());
+        if self.unsynced {
+            self.write_again()?;
         }
-        self.write_again().map_err(|error| {
-            warn!(%error, "the disk fails to take lines of the audit log once more");
-            Fault::Leave(What::Unsynced, self.why_unsynced())
-        })
-    }
-
-    /// What a line tells of a file that is left with lines that the disk may not have.
-    pub(super) fn why_unsynced(&self) -> String {
-        let name = folder::file_name(self.number);
-        format!("the disk did not take all of {name} after line {}", self.synced.seq)
+        Ok(())
     }
 
     /// Writes once more what the disk failed to take.
