@@ -1,15 +1,13 @@
 //! What a busy service asks: 95 % reads, 4 % writes and 1 % pages of a list, over all secrets, against the floor
-//! that answers every one of them what okmsd answers a read.
+//! that answers every one of them what okmsd answers a read: an upper bound.
 
 mod support;
-
-use std::sync::Arc;
 
 use support::{
     Options, Report, client,
     compare::against_floor,
-    http::{Ask, Protocol, Question},
-    okmsd::{Okmsd, new_version, path},
+    http::Protocol,
+    okmsd::{Okmsd, mixed},
 };
 
 fn main() {
@@ -20,15 +18,7 @@ async fn bench(options: &Options, report: &mut Report) {
     let secrets = options.choose(100_000, 200);
     let okmsd = Okmsd::start();
     okmsd.fill(secrets).await;
-    let base = okmsd.v2("secret");
-    let ask: Ask = Arc::new(move |random| {
-        let path = path(random.below(secrets));
-        match random.below(100) {
-            ..95 => Question::get(format!("{base}/{path}?includeData=true")),
-            95..99 => Question::post(format!("{base}/{path}/version"), new_version()),
-            _ => Question::get(base.clone()).with("x-pagination-size", "100"),
-        }
-    });
+    let ask = mixed(okmsd.v2("secret"), secrets);
     for (case, protocol) in [
         ("mixed, HTTP/1.1, 32", Protocol::Http1 { connections: 32 }),
         ("mixed, HTTP/2, 4 x 16", Protocol::Http2 { connections: 4, streams: 16 }),

@@ -103,7 +103,8 @@ fn distinct(okmsd: &Okmsd, secrets: u64) -> Ask {
     let base = okmsd.v2("secret");
     let asked = AtomicU64::new(0);
     Arc::new(move |_| {
-        let path = path(asked.fetch_add(1, Ordering::Relaxed) % secrets);
+        // Another secret each time, until all had their turn; those of a group are no neighbours.
+        let path = path(asked.fetch_add(STRIDE, Ordering::Relaxed) % secrets);
         Question::post(format!("{base}/{path}/version"), new_version())
     })
 }
@@ -184,6 +185,9 @@ impl Worker for Appender {
 }
 
 const ONE_COMMIT: &str = "one commit";
+
+/// A prime number that does not divide the number of secrets.
+const STRIDE: u64 = 7_919;
 
 /// What one secret is given of versions: fewer than the 24,000 that it can have.
 const VERSIONS_OF_HOT: u64 = 20_000;

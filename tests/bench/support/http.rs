@@ -70,8 +70,10 @@ impl Target {
     /// Workers on connections that are open.
     pub async fn workers(&self, protocol: Protocol, ask: &Ask) -> Vec<Box<dyn Worker>> {
         let mut workers: Vec<Box<dyn Worker>> = Vec::new();
+        // Others than those of before: what they ask is not what was asked just now.
+        let first = WORKERS.fetch_add(1 << 16, Ordering::Relaxed);
         let mut add = |sender| {
-            let random = Random::new(workers.len() as u64);
+            let random = Random::new(first + workers.len() as u64);
             let base = format!("https://{NAME}:{}", self.address.port());
             workers.push(Box::new(HttpWorker { sender, base, random, ask: ask.clone() }));
         };
@@ -188,6 +190,9 @@ impl Worker for HttpWorker {
         })
     }
 }
+
+/// How many workers there were, and room for those of one server.
+static WORKERS: AtomicU64 = AtomicU64::new(0);
 
 /// What the certificates of our servers are for.
 const NAME: &str = "localhost";

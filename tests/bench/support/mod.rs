@@ -32,6 +32,10 @@ pub mod report;
 
 use std::{env, path::PathBuf};
 
+/// That of okmsd: what it is compared with in this program is to have no other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub use self::{
     client::{Answer, Client, tls_config},
     options::Options,

@@ -3,24 +3,27 @@
 use std::{
     fs,
     path::PathBuf,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::{Value, json};
+
 use super::{
     client::{Answer, Client, tls_config},
     harness::{Server, Trial, okmsd},
-    http::{Question, Target, repeat},
+    http::{Ask, Question, Target, repeat},
 };
 
 /// The program on a disk, with what `okmsd dev` makes: encrypted, audited, each write on the disk before its
-/// answer.
+/// answer. Those who ask are a user with policies.
 pub struct Okmsd {
     trial: Trial,
     server: Option<Server>,
     arguments: Vec<String>,
-    /// How long the last start took.
-    pub started_in: Duration,
 }
 
 impl Okmsd {
@@ -39,14 +42,93 @@ impl Okmsd {
         }
         trial.stop();
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let started_in = Duration::ZERO;
-        let mut started = Self { trial, server: None, arguments, started_in };
+        let mut started = Self { trial, server: None, arguments };
         started.restart();
+        started.make_user();
         started
+    }
+
+    /// Makes the user that asks: what it may do, a policy of its group says, and others what it and others may not.
+    fn make_user(&self) {
+        let (cwd, config) = (self.trial.cwd.path(), self.file("okmsd.toml"));
+        let run = |arguments: &[&str]| {
+            let mut command = okmsd(cwd, arguments);
+            command.arg("--config").arg(&config);
+            if let [_, database] = &self.arguments[..] {
+                command.env("OKMSD_DATABASE", database);
+            }
+            let output = command.output().expect("the binary runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        let domain = self.trial.variable("OKMS_ID");
+        let folder = self.file(USER);
+        let out = folder.to_str().expect("UTF-8");
+        run(&[
+            "credential",
+            "create",
+            "--domain",
+            domain,
+            "--name",
+            USER,
+            "--identity",
+            USER_URN,
+            "--out-dir",
+            out,
+        ]);
+        run(&["group", "add", GROUP_URN, USER_URN]);
+        let resource = format!("urn:v1:eu:resource:okms:{domain}");
+        let all = json!([{ "action": "okms:apikms:*" }]);
+        let policy = |name: &str, identity: &str, resource: String, permissions: Value| {
+            json!({
+                "name": name, "identities": [identity], "resources": [{ "urn": resource }],
+                "permissions": permissions,
+            })
+        };
+        let policies = json!([
+            policy("may", GROUP_URN, resource.clone(), json!({ "allow": all })),
+            policy(
+                "may-not",
+                USER_URN,
+                format!("{resource}/secret/prod/*"),
+                json!({ "deny": all })
+            ),
+            policy(
+                "others",
+                OTHER_URN,
+                format!("{resource}/secret/bench/*"),
+                json!({ "deny": all })
+            ),
+        ]);
+        let file = self.file("policies.json");
+        fs::write(&file, policies.to_string()).expect("to write");
+        run(&["policy", "apply", "--file", file.to_str().expect("UTF-8")]);
     }
 
     /// Ends it, if it runs, and starts it as `okmsd serve`.
     pub fn restart(&mut self) {
+        let log = self.file(LOG);
+        self.start_until(|| fs::read_to_string(&log).is_ok_and(|log| log.contains(" serving ")));
+    }
+
+    /// Starts it anew: how long that takes until somebody has an answer.
+    pub async fn answers_in(&mut self) -> Duration {
+        self.stop();
+        let started = Instant::now();
+        self.start_until(|| true);
+        let path = self.v2("secretConfig");
+        loop {
+            let sent = self.client().try_send(Method::GET, &path, &[], Bytes::new()).await;
+            match sent {
+                Ok(answer) => {
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    return started.elapsed();
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+
+    fn start_until(&mut self, is_ready: impl Fn() -> bool) {
         self.stop();
         let config = self.file("okmsd.toml");
         let mut arguments = vec!["serve", "--config", config.to_str().expect("UTF-8")];
@@ -56,10 +138,7 @@ impl Okmsd {
         for limit in ["OKMSD_REQUESTS_PER_ADDRESS", "OKMSD_REQUESTS_PER_CREDENTIAL"] {
             command.env(limit, u32::MAX.to_string());
         }
-        let started = Instant::now();
-        let says_so = || fs::read_to_string(&log).is_ok_and(|log| log.contains(" serving "));
-        self.server = Some(Server::start(command, &log, says_so));
-        self.started_in = started.elapsed();
+        self.server = Some(Server::start(command, &log, is_ready));
     }
 
     /// Ends it, if it runs.
@@ -78,12 +157,17 @@ impl Okmsd {
         self.trial.data(name)
     }
 
-    /// Where it is, with the certificate of the root account.
+    /// Where it is, with the certificate of the user.
     pub fn target(&self) -> Target {
         let endpoint = self.trial.variable("OKMS_ENDPOINT");
         let port = endpoint.rsplit_once(':').expect("a port").1;
         let read = |name| fs::read_to_string(self.trial.variable(name)).expect("a file");
-        let (certificate, key) = (read("OKMS_CERT"), read("OKMS_KEY"));
+        let [certificate, key] = ["_certificate.pem", "_privatekey.pem"].map(|end| {
+            let entries = fs::read_dir(self.file(USER)).expect("a folder");
+            let mut paths = entries.map(|entry| entry.expect("an entry").path());
+            let path = paths.find(|path| path.to_string_lossy().ends_with(end));
+            fs::read_to_string(path.expect("a file")).expect("text")
+        });
         let tls = tls_config(&read("OKMS_CA"), Some((&certificate, &key)));
         Target { address: format!("127.0.0.1:{port}").parse().expect("an address"), tls }
     }
@@ -152,6 +236,11 @@ impl Drop for Okmsd {
     }
 }
 
+const USER: &str = "bench";
+const USER_URN: &str = "urn:v1:eu:identity:user:bench/reader";
+const GROUP_URN: &str = "urn:v1:eu:identity:group:bench/readers";
+const OTHER_URN: &str = "urn:v1:eu:identity:user:bench/other";
+
 /// The log of the server, in its folder.
 const LOG: &str = "serve.log";
 /// How much of it is shown where a benchmark fails.
@@ -165,6 +254,18 @@ pub fn path(number: u64) -> String {
 /// The body that makes a new version through the v2 API; through the KV2 API too.
 pub fn new_version() -> String {
     format!(r#"{{"data":{DATA}}}"#)
+}
+
+/// What a busy service asks of `secrets` secrets at `base`: 95 % reads, 4 % writes and 1 % pages of a list.
+pub fn mixed(base: String, secrets: u64) -> Ask {
+    Arc::new(move |random| {
+        let path = path(random.below(secrets));
+        match random.below(100) {
+            ..95 => Question::get(format!("{base}/{path}?includeData=true")),
+            95..99 => Question::post(format!("{base}/{path}/version"), new_version()),
+            _ => Question::get(base.clone()).with("x-pagination-size", "100"),
+        }
+    })
 }
 
 /// The file of the store, in the folder of the server.

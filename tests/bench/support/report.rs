@@ -103,10 +103,11 @@ impl Report {
         Some(spread(row.rounds.iter().map(|round| round.quantity(quantity)).collect()).1)
     }
 
-    /// The worst of what was measured at the closed pace.
+    /// The worst of what was measured, at either pace.
     pub fn worst(&self, case: &str, subject: &str, quantity: Quantity) -> Option<f64> {
-        let row = self.rows.iter().find(|row| row.is(case, subject, CLOSED))?;
-        Some(spread(row.rounds.iter().map(|round| round.quantity(quantity)).collect()).2)
+        let rows = self.rows.iter().filter(|row| row.case == case && row.subject == subject);
+        let found = rows.flat_map(|row| &row.rounds).map(|round| round.quantity(quantity));
+        found.max_by(f64::total_cmp)
     }
 
     /// Says how one row stands to another: the median, over the rounds, of their ratio.
@@ -159,10 +160,10 @@ impl Report {
         }));
     }
 
-    /// Prints the table of a case: medians, and from which to which round rates went.
+    /// Prints the table of a case: medians, and from which to which round rates and the 99th percentile went.
     pub fn print(&self, case: &str) {
         println!(
-            "\n{:<34} {:<12} {:<6} {:>9} {:>19} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8}",
+            "\n{:<34} {:<12} {:<6} {:>9} {:>19} {:>9} {:>9} {:>17} {:>9} {:>9} {:>8} {:>8}",
             "case",
             "subject",
             "pace",
@@ -170,6 +171,7 @@ impl Report {
             "(lowest-highest)",
             "p50 ms",
             "p99 ms",
+            "(lowest-highest)",
             "p99.9 ms",
             "max ms",
             "cpu us",
@@ -182,15 +184,17 @@ impl Report {
                 if values.is_empty() { "-".to_owned() } else { format!("{:.0}", spread(values).1) }
             };
             let (low, rate, high) = of(|round| round.rate);
+            let (low99, p99, high99) = of(|round| round.p99);
             println!(
-                "{:<34} {:<12} {:<6} {:>9.0} {:>19} {:>9.3} {:>9.3} {:>9.3} {:>9.3} {:>8} {:>8}",
+                "{:<34} {:<12} {:<6} {:>9.0} {:>19} {:>9.3} {:>9.3} {:>17} {:>9.3} {:>9.3} {:>8} {:>8}",
                 row.case,
                 row.subject,
                 row.pace,
                 rate,
                 format!("({low:.0}-{high:.0})"),
                 of(|round| round.p50).1,
-                of(|round| round.p99).1,
+                p99,
+                format!("({low99:.1}-{high99:.1})"),
                 of(|round| round.p999).1,
                 of(|round| round.max).2,
                 of_some(|round| round.processor),
@@ -221,7 +225,15 @@ impl Row {
 
     fn to_json(&self) -> Value {
         let rounds: Vec<_> = self.rounds.iter().map(Round::to_json).collect();
-        json!({ "case": self.case, "subject": self.subject, "pace": self.pace, "rounds": rounds })
+        let of = |get: fn(&Round) -> f64| {
+            let (low, median, high) = spread(self.rounds.iter().map(get).collect());
+            json!({ "low": low, "median": median, "high": high })
+        };
+        json!({
+            "case": self.case, "subject": self.subject, "pace": self.pace, "rounds": rounds,
+            "per_second": of(|round| round.rate), "p50_ms": of(|round| round.p50),
+            "p99_ms": of(|round| round.p99), "p999_ms": of(|round| round.p999),
+        })
     }
 }
 
