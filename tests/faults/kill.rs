@@ -88,9 +88,8 @@ async fn live(
     let mut trail = AuditTrail::default();
     let mut left = kills;
     // While it makes its store.
-    for _ in 0..EARLY_KILLS.min(left) {
+    for _ in 0..EARLY_KILLS {
         kill_early(&mut site, random, 150).await;
-        left -= 1;
     }
     settle(cluster.as_deref()).await;
     record.starts.push(site.start());
@@ -100,7 +99,6 @@ async fn live(
         if left == 0 {
             break;
         }
-        left -= 1;
         // At times at once; else by what they have done, since the machine may be slow.
         let (some, delay) = match random.below(4) {
             0 => (0, Duration::from_millis(random.below(100))),
@@ -130,10 +128,10 @@ async fn live(
             site.kill();
         };
         writers.write(&mut site, kill).await;
-        if left > 0 && random.below(6) == 0 {
+        left -= 1;
+        if random.below(6) == 0 {
             // While it recovers.
             kill_early(&mut site, random, 300).await;
-            left -= 1;
         }
         settle(cluster.as_deref()).await;
         record.starts.push(site.start());
