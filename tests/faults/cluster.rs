@@ -42,22 +42,38 @@ impl Cluster {
     /// Starts it after it was killed, and waits until it has recovered.
     pub async fn restart(&mut self) {
         assert!(self.server.is_none(), "it runs");
+        self.server = Some(self.spawn());
+        let deadline = Instant::now() + WAIT;
+        while self.connect().await.is_err() {
+            assert!(Instant::now() < deadline, "PostgreSQL did not start: {}", self.last_words());
+            let ended = self.server.as_mut().and_then(|server| server.try_wait().expect("a child"));
+            // It may have found something of those that were killed, which are not gone at once.
+            if ended.is_some() {
+                self.server = Some(self.spawn());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn spawn(&self) -> Child {
         let mut command = self.command("postgres");
         command.arg("-k").arg(self.folder.path());
         command.args(["-c", "listen_addresses=", "-c", "fsync=on", "-c", "full_page_writes=on"]);
-        self.server = Some(command.spawn().expect("postgres"));
-        let deadline = Instant::now() + WAIT;
-        while self.connect().await.is_err() {
-            assert!(Instant::now() < deadline, "PostgreSQL did not start");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        command.spawn().expect("postgres")
+    }
+
+    fn last_words(&self) -> String {
+        let log = fs::read_to_string(self.folder.path().join("postgres.log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
     /// Kills all its processes, as a power cut would.
     pub fn kill(&mut self) {
         let Some(mut server) = self.server.take() else { return };
         let file = self.data().join("postmaster.pid");
-        let text = fs::read_to_string(&file).expect("the process id of the postmaster");
+        // It is not there where it ended by itself.
+        let Ok(text) = fs::read_to_string(&file) else { return };
         let postmaster = text.lines().next().and_then(|line| line.parse().ok()).expect("a number");
         // So that it starts none anew, nor tidies up.
         signal(postmaster, Signal::STOP);
