@@ -178,8 +178,9 @@ impl Okmsd {
         tls_config(&ca, None)
     }
 
+    /// A client with the certificate of the user.
     pub fn client(&self) -> Client {
-        self.trial.client()
+        Client::new(self.trial.variable("OKMS_ENDPOINT"), self.target().tls)
     }
 
     /// What is at a path of the v2 API.
