@@ -125,9 +125,9 @@ impl Chain {
         Ok(())
     }
 
-    /// Has the disk begin with what was written: the sync of a checkpoint, for which all requests wait, then finds
-    /// little left to do. At 10,000 reads a second it took 7 ms each second; it takes 0.4 to 1 ms, mostly, and each of
-    /// the 30 calls of a second 0.2 ms.
+    /// Has the disk begin with what was written: the next sync then finds little left to do, that of a change, for which
+    /// its requests wait, or of a checkpoint. At 10,000 reads a second that of a checkpoint took 7 ms each second; it
+    /// takes 0.4 to 1 ms, mostly, and each of the 30 calls of a second 0.2 ms.
     fn hand_on(&mut self) {
         // The page that the next lines go to would be written twice.
         let whole = self.length - self.length % PAGE;
