@@ -72,8 +72,12 @@ impl Cluster {
     pub fn kill(&mut self) {
         let Some(mut server) = self.server.take() else { return };
         let file = self.data().join("postmaster.pid");
-        // It is not there where it ended by itself.
-        let Ok(text) = fs::read_to_string(&file) else { return };
+        let Ok(text) = fs::read_to_string(&file) else {
+            // It ended by itself, or has hardly begun.
+            let _ended = server.kill();
+            server.wait().expect("a child");
+            return;
+        };
         let postmaster = text.lines().next().and_then(|line| line.parse().ok()).expect("a number");
         // So that it starts none anew, nor tidies up.
         signal(postmaster, Signal::STOP);

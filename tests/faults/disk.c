@@ -6,8 +6,9 @@
  * the path ends in, `*` any in DISK_FOLDER; TIMES is how often, -1 always. Each time is told by a letter in the file DISK_RULE.hits.
  *
  * For each database, log of it, and file of lines that it writes in DISK_FOLDER, the folder DISK_SHADOW gets a
- * file that has what was synced, under the path with '%' for '/'. Of lines, it outlives the program. As on Linux, a sync that fails leaves pages
- * that count as clean: a later one that succeeds does not bring them to the disk, unless they were written again.
+ * file that has what was synced, under the path with '%' for '/'. Of lines, it outlives the program. As on Linux, a
+ * sync that fails leaves pages that count as clean: a later one that succeeds does not bring them to the disk, unless
+ * they were written again.
  * And each descriptor that was open then is told of it once, by its next sync, which takes what was written since. */
 #define _GNU_SOURCE
 #define _LARGEFILE64_SOURCE
