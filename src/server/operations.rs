@@ -3,7 +3,7 @@
 //! It knows no caller and reaches no secret. Where it listens is the operator's choice, loopback as a
 //! rule; it has limits of its own, so that nobody keeps monitoring out by holding connections open.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use hyper::{
@@ -17,11 +17,12 @@ use hyper_util::{
 };
 use tokio::{
     net::TcpListener,
-    sync::Semaphore,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
+
+use super::{Limits, places::Places};
 
 /// Serves `service` over plain HTTP/1.1 on `listener` for as long as this is polled. What is under way
 /// when it is dropped is cut: nobody waits for a measurement of a server that ends.
@@ -35,13 +36,20 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::new(&Limits {
+        max_connections: MAX_CONNECTIONS,
+        max_connections_per_address: MAX_CONNECTIONS_PER_ADDRESS,
+        // There are no handshakes here.
+        max_handshakes: u32::MAX,
+        max_handshakes_per_address: u32::MAX,
+        ..Limits::default()
+    });
     let mut connections = JoinSet::new();
     loop {
         // Those that have ended; nothing waits here.
         while connections.try_join_next().is_some() {}
-        let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
+        let (socket, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "connections for operations can't be accepted");
                 sleep(ACCEPT_PAUSE).await;
@@ -49,7 +57,7 @@ where
             }
         };
         // Beyond the limit a connection is closed at once: a scraper comes again.
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let Ok(place) = places.take(peer.ip()) else { continue };
         let service = TowerToHyperService::new(service.clone());
         connections.spawn(async move {
             let _place = place;
@@ -67,9 +75,13 @@ where
 }
 
 /// Scrapers and probes are few; each holds one connection.
-const MAX_CONNECTIONS: usize = 32;
-/// For the head of a request to arrive, also the longest pause between two requests.
-const HEADER_TIME: Duration = Duration::from_secs(90);
+const MAX_CONNECTIONS: u32 = 32;
+/// Of these, those of one network, so that one machine cannot keep the others out.
+const MAX_CONNECTIONS_PER_ADDRESS: u32 = 16;
+/// For the head of a request to arrive, also the longest pause between two requests: a place that is not used is
+/// soon free. Longer than 15 seconds, an interval of many scrapers; who asks less often connects again, which costs
+/// next to nothing here.
+const HEADER_TIME: Duration = Duration::from_secs(20);
 /// How long one connection may last, whatever happens on it; scrapers connect again.
 const CONNECTION_TIME: Duration = Duration::from_secs(600);
 /// hyper's least.

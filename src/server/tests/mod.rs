@@ -5,6 +5,7 @@ mod drain;
 mod handshake;
 mod identity;
 mod limits;
+mod operations;
 mod peer;
 mod tickets;
 mod trust;
