@@ -22,7 +22,6 @@ use super::{
     connection::{execute, fetch_optional},
     error::is_disconnect,
     joined_reads::JoinedReads,
-    line::DEFAULT_QUEUE_LENGTH,
     row_cache::RowCache,
     secrets::FIND_SECRET,
     shelf::Shelf,
@@ -141,10 +140,13 @@ impl Engine {
         }
     }
 
-    /// From now on, so much work may wait: for the writer of SQLite, or for a connection to PostgreSQL.
+    /// From now on, so much work may wait: for a connection, and on SQLite as much besides for its writer.
     pub(super) fn limit_queue(&self, length: usize) {
         match self {
-            Self::Sqlite { writer, .. } => writer.limit_queue(length),
+            Self::Sqlite { readers, writer, .. } => {
+                readers.line().limit(length);
+                writer.limit_queue(length);
+            }
             Self::Postgres(connections) => connections.line().limit(length),
         }
     }
@@ -342,7 +344,6 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError>
         })
         .connect_lazy_with(options);
     let connections = Shelf::new(pool);
-    connections.line().limit(DEFAULT_QUEUE_LENGTH);
     Ok(Engine::Postgres(connections))
 }
 

@@ -1,6 +1,6 @@
 //! How many may wait for the database, so that memory stays flat and who would wait for long is told at once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::StoreError;
 use crate::domain::Error;
@@ -9,6 +9,7 @@ use crate::domain::Error;
 pub(super) struct Line {
     limit: AtomicUsize,
     length: AtomicUsize,
+    refused: AtomicU64,
 }
 
 /// A place in the line, which ends with this value.
@@ -24,15 +25,29 @@ impl Line {
     pub(super) fn enter(&self) -> Option<InLine<'_>> {
         let place = InLine(self);
         let before = self.length.fetch_add(1, Ordering::Relaxed);
-        // Where it is full, the place is given back at once.
-        (before < self.limit.load(Ordering::Relaxed)).then_some(place)
+        if before >= self.limit.load(Ordering::Relaxed) {
+            // The place is given back at once.
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(place)
+    }
+
+    /// How many wait.
+    pub(super) fn length(&self) -> u64 {
+        self.length.load(Ordering::Relaxed) as u64
+    }
+
+    /// How many were given no place, since the start.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 }
 
 impl Default for Line {
-    /// Without a limit.
     fn default() -> Self {
-        Self { limit: AtomicUsize::new(usize::MAX), length: AtomicUsize::new(0) }
+        let limit = AtomicUsize::new(DEFAULT_QUEUE_LENGTH);
+        Self { limit, length: AtomicUsize::new(0), refused: AtomicU64::new(0) }
     }
 }
 
@@ -42,7 +57,7 @@ impl Drop for InLine<'_> {
     }
 }
 
-/// Those who may wait for the writer of SQLite, or for a connection to PostgreSQL: at some thousand pieces of work a
+/// Those who may wait for a connection to the database, or for the writer of SQLite: at some thousand pieces of work a
 /// second, more would wait for seconds.
 pub(super) const DEFAULT_QUEUE_LENGTH: usize = 4_096;
 /// What can be set for that.

@@ -25,6 +25,10 @@ pub struct Connections {
     pub idle: u32,
     /// Those in use.
     pub used: u32,
+    /// Pieces of work that wait for one.
+    pub waiting: u64,
+    /// Pieces of work that were refused because too many waited, since the start.
+    pub refused: u64,
 }
 
 /// The writer of SQLite at one moment.
@@ -32,6 +36,8 @@ pub struct Connections {
 pub struct WriterMeasures {
     /// Units of work that wait for it.
     pub waiting: u64,
+    /// Units that were refused because too many waited, since the start.
+    pub refused: u64,
     /// How many units of work were in all groups since the start.
     pub units: u64,
     /// How many groups there were: for each bound, those of at most as many units that do not fit the bound
@@ -67,25 +73,28 @@ impl GroupSizes {
         }
     }
 
-    pub(super) fn measures(&self, waiting: usize) -> WriterMeasures {
+    pub(super) fn measures(&self, waiting: usize, refused: u64) -> WriterMeasures {
         let mut groups = GROUP_BOUNDS.map(|bound| (bound, 0));
         for ((_, sum), count) in groups.iter_mut().zip(&self.groups) {
             *sum = count.load(Ordering::Relaxed);
         }
         let units = self.units.load(Ordering::Relaxed);
-        WriterMeasures { waiting: waiting as u64, units, groups }
+        WriterMeasures { waiting: waiting as u64, refused, units, groups }
     }
 }
 
 impl Store {
     /// What can be told without asking the database.
     pub fn measures(&self) -> StoreMeasures {
-        let ((size, idle), writer) = match &*self.engine {
-            Engine::Sqlite { readers, writer, .. } => (readers.sizes(), Some(writer.measures())),
-            Engine::Postgres(connections) => (connections.sizes(), None),
+        let ((size, idle), line, writer) = match &*self.engine {
+            Engine::Sqlite { readers, writer, .. } => {
+                (readers.sizes(), readers.line(), Some(writer.measures()))
+            }
+            Engine::Postgres(connections) => (connections.sizes(), connections.line(), None),
         };
         let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
-        StoreMeasures { connections: Connections { idle, used: size - idle }, writer }
+        let (used, waiting, refused) = (size - idle, line.length(), line.refused());
+        StoreMeasures { connections: Connections { idle, used, waiting, refused }, writer }
     }
 
     /// What was found in memory of rows since the start, and what was not, where rows are kept.
@@ -154,8 +163,8 @@ mod tests {
         for units in [1, 1, 2, 3, 4, 5, 256] {
             sizes.add(units);
         }
-        let measures = sizes.measures(7);
-        assert_eq!((measures.waiting, measures.units), (7, 272));
+        let measures = sizes.measures(7, 2);
+        assert_eq!((measures.waiting, measures.refused, measures.units), (7, 2, 272));
         let counted: Vec<_> =
             measures.groups.into_iter().filter(|(_, groups)| *groups > 0).collect();
         assert_eq!(counted, [(1, 2), (2, 1), (4, 2), (8, 1), (256, 1)]);

@@ -20,7 +20,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -61,6 +61,8 @@ pub(super) struct Writer {
     /// Units that may wait in it.
     queue_length: AtomicUsize,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    /// Units for which it was full, since the start.
+    refused: AtomicU64,
     groups: Arc<GroupSizes>,
     /// The writer itself, where there is no queue.
     each: tokio::sync::Mutex<Option<Box<Writing>>>,
@@ -85,7 +87,7 @@ impl Writer {
         };
         let queue_length = AtomicUsize::new(DEFAULT_QUEUE_LENGTH);
         let (queue, task, each) = (Mutex::new(queue), task.into(), each.into());
-        Self { queue, queue_length, task, groups, each }
+        Self { queue, queue_length, refused: AtomicU64::new(0), task, groups, each }
     }
 
     /// From now on, so many units may wait, up to [`LONGEST_QUEUE`].
@@ -96,7 +98,8 @@ impl Writer {
     /// What it has done, and what waits for it.
     pub(super) fn measures(&self) -> WriterMeasures {
         let queue = self.queue.lock().ok().and_then(|queue| queue.clone());
-        self.groups.measures(queue.as_ref().map_or(0, waiting))
+        let refused = self.refused.load(Ordering::Relaxed);
+        self.groups.measures(queue.as_ref().map_or(0, waiting), refused)
     }
 
     /// Queues a unit of work and waits until it is committed, or refused: at once where the queue is full.
@@ -114,13 +117,18 @@ impl Writer {
             return answered.await.map_err(|_| closed())?;
         };
         if waiting(&queue) >= self.queue_length.load(Ordering::Relaxed) {
-            return Err(full().into());
+            return Err(self.refuse());
         }
         match queue.try_send(job) {
             Ok(()) => answered.await.map_err(|_| closed())?,
-            Err(mpsc::error::TrySendError::Full(_)) => Err(full().into()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(self.refuse()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(closed()),
         }
+    }
+
+    fn refuse(&self) -> Error {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        full().into()
     }
 
     /// Lets the writer finish what is queued, and waits for that.

@@ -219,7 +219,24 @@ fn store(page: &mut Page<'_>, store: &StoreObserved) -> fmt::Result {
         [("idle", connections.idle), ("used", connections.used)]
             .map(|(state, number)| ([("state", state)], number.into())),
     )?;
-    if let Some(writer) = &store.present.writer {
+    let writer = store.present.writer.as_ref();
+    let queues = [
+        Some(("connections", connections.waiting, connections.refused)),
+        writer.map(|writer| ("writer", writer.waiting, writer.refused)),
+    ];
+    let queues = queues.into_iter().flatten();
+    page.gauges(
+        "database_queue_length",
+        "Work that waits for a connection to the database, and on SQLite for its writer",
+        None,
+        queues.clone().map(|(queue, waiting, _)| ([("queue", queue)], waiting as i64)),
+    )?;
+    page.counters(
+        "database_refusals",
+        "Work that was refused because too much waited",
+        queues.map(|(queue, _, refused)| ([("queue", queue)], refused)),
+    )?;
+    if let Some(writer) = writer {
         write_groups(page, writer)?;
     }
     if let Some(bytes) = store.database_bytes {
@@ -245,8 +262,6 @@ fn store(page: &mut Page<'_>, store: &StoreObserved) -> fmt::Result {
 }
 
 fn write_groups(page: &mut Page<'_>, writer: &WriterMeasures) -> fmt::Result {
-    let help = "Units of work that wait for the writer of SQLite";
-    page.gauge("write_queue_length", help, None, writer.waiting as i64)?;
     let help = "Units of work that the writer of SQLite put into one transaction";
     let histogram = page.0.encode_descriptor("write_group_size", help, None, MetricType::Histogram);
     let bounds = writer.groups.iter().map(|(bound, groups)| (f64::from(*bound), *groups));
@@ -411,8 +426,8 @@ mod tests {
             store: StoreObserved {
                 store_key_is_current: Some(false),
                 present: StoreMeasures {
-                    connections: Connections { idle: 3, used: 1 },
-                    writer: Some(WriterMeasures { waiting: 2, units: 273, groups }),
+                    connections: Connections { idle: 3, used: 1, waiting: 8, refused: 9 },
+                    writer: Some(WriterMeasures { waiting: 2, refused: 10, units: 273, groups }),
                 },
                 database_bytes: Some(1 << 40),
                 keys: Some(KeyMeasures { most_uses: 65_536, newest: 10, old: 1 }),
@@ -455,7 +470,10 @@ mod tests {
             "okmsd_database_connections{state=\"idle\"} 3",
             "okmsd_database_connections{state=\"used\"} 1",
             "okmsd_database_size_bytes 1099511627776",
-            "okmsd_write_queue_length 2",
+            "okmsd_database_queue_length{queue=\"connections\"} 8",
+            "okmsd_database_queue_length{queue=\"writer\"} 2",
+            "okmsd_database_refusals_total{queue=\"connections\"} 9",
+            "okmsd_database_refusals_total{queue=\"writer\"} 10",
             "okmsd_write_group_size_sum 273.0",
             "okmsd_write_group_size_count 9",
             "okmsd_write_group_size_bucket{le=\"1.0\"} 5",
@@ -506,9 +524,10 @@ mod tests {
         measurements.store.keys = None;
         let text = encode(measurements).unwrap();
         assert!(!text.contains("operation=\"x\""), "{text}");
-        for name in ["write_queue", "write_group", "database_size", "domain_key"] {
+        for name in ["write_group", "database_size", "domain_key"] {
             assert!(!text.contains(&format!("okmsd_{name}")), "{text}");
         }
+        assert!(!text.contains("queue=\"writer\""), "{text}");
         assert!(text.contains("okmsd_database_connections"));
     }
 }

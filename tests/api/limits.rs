@@ -8,7 +8,7 @@ use okmsd::{api::ApiLimits, server::Limits};
 
 use crate::{
     codes::*,
-    operations::Operations,
+    operations::{Operations, value},
     support::{Answer, Client, Domain, Engine, Server, postgres_is_at_hand, send_raw},
     tokens::root_token,
     write_lock::WriteLock,
@@ -278,7 +278,7 @@ async fn secrets_that_are_made_at_once_are_no_more_than_the_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_finds_a_full_queue_of_the_database_is_told_at_once_and_nothing_else_is_lost() {
-    const WRITERS: usize = 80;
+    const WRITERS: u32 = 80;
     for server in on_both_engines(ApiLimits { database_queue: 4, ..NO_RATES }).await {
         let domain = server.domain().await;
         post(&domain, "first").await.ok();
@@ -289,8 +289,7 @@ async fn who_finds_a_full_queue_of_the_database_is_told_at_once_and_nothing_else
             async move { post(domain, &path).await }
         });
         let mut writing: FuturesUnordered<_> = writing.collect();
-        let mut refused = 0;
-        let mut written = 0;
+        let (mut refused, mut written) = (0_u32, 0);
         while refused < WRITERS / 2 {
             // They come while nothing can be written.
             let answer = writing.next().await.expect("half of them at the least");
@@ -309,6 +308,14 @@ async fn who_finds_a_full_queue_of_the_database_is_told_at_once_and_nothing_else
             }
         }
         assert!(written >= 4, "{written} were written, {refused} refused");
+        let operations = Operations::of(&server).await;
+        let mut counted = 0.0;
+        for queue in ["connections", "writer"] {
+            let series = format!("okmsd_database_refusals_total{{queue=\"{queue}\"}}");
+            counted += value(&operations, &series).await.unwrap_or_default();
+        }
+        // One that was refused may have read for others, too, and who shares a read may have asked again.
+        assert!(counted >= 1.0, "{counted} of {refused}");
         assert_eq!(server.database.number("SELECT COUNT(*) FROM secrets").await, written + 1);
     }
 }

@@ -204,7 +204,7 @@ async fn a_server_that_ends_is_not_ready(mut server: Server) {
 }
 
 /// The value of a series, where it is there.
-async fn value(operations: &Operations, series: &str) -> Option<f64> {
+pub async fn value(operations: &Operations, series: &str) -> Option<f64> {
     let (status, _, text) = operations.get("/metrics").await;
     assert_eq!(status, 200);
     let mut lines = text.lines().filter_map(|line| line.rsplit_once(' '));
@@ -242,12 +242,14 @@ async fn what_a_server_does_is_measured(server: Server) {
     let connections =
         connections.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap());
     assert!(connections.sum::<u32>() >= 1, "{text}");
+    assert_eq!(read("database_queue_length{queue=\"connections\"}").await, Some(0.0));
+    assert_eq!(read("database_refusals_total{queue=\"connections\"}").await, Some(0.0));
     let groups = read("write_group_size_count").await;
     match server.engine {
         Engine::Sqlite => {
             // The writes of a client that waits for each, and those that made domain and credential.
             assert!(groups.unwrap() >= 22.0, "{groups:?}");
-            assert_eq!(read("write_queue_length").await, Some(0.0));
+            assert_eq!(read("database_queue_length{queue=\"writer\"}").await, Some(0.0));
         }
         Engine::Postgres => assert_eq!(groups, None),
     }
