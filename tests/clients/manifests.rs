@@ -14,13 +14,20 @@ fn the_manifests_are_valid() {
         return;
     }
     let made = venv("conformance", "conformance/requirements.txt");
-    let (venv, bundle) = match made.and_then(|venv| Ok((venv, resource_definitions()?))) {
+    let files = [SECRETS_OPERATOR, PROMETHEUS_OPERATOR].into_iter().map(module_file);
+    let files: Result<Vec<_>, _> = files.collect();
+    let (venv, definitions) = match made.and_then(|venv| Ok((venv, files?))) {
         Ok(made) => made,
         Err(why) => return leave_out(&why),
     };
+    let folder = tempfile::tempdir().expect("a folder");
+    let built = folder.path().join("built.yaml");
+    let mut build = Command::new("go");
+    build.current_dir(suite("kustomize")).args(["run", KUSTOMIZE, "build", "--output"]);
+    succeed(build.arg(&built).arg(manifests()));
     let mut check = Command::new(venv.join("bin/python"));
-    check.arg("-B").arg(suite("conformance/manifests.py")).args([manifests().as_ref(), &*bundle]);
-    succeed(&mut check);
+    check.arg("-B").arg(suite("conformance/manifests.py")).arg(manifests()).arg(built);
+    succeed(check.args(definitions));
 }
 
 #[test]
@@ -54,19 +61,18 @@ fn the_configuration_of_the_manifests_is_taken() {
     succeed(Command::new(OKMSD).args(["config", "check", "--config"]).arg(path("okmsd.toml")));
 }
 
-/// The definitions of the External Secrets Operator's resources, from its Go module.
-fn resource_definitions() -> Result<std::path::PathBuf, String> {
+/// A file of a Go module: its definitions of resources.
+fn module_file((module, hash, file): (&str, &str, &str)) -> Result<std::path::PathBuf, String> {
     let mut go = Command::new("go");
-    go.args(["mod", "download", "-json", OPERATOR]).current_dir(env!("CARGO_TARGET_TMPDIR"));
+    go.args(["mod", "download", "-json", module]).current_dir(env!("CARGO_TARGET_TMPDIR"));
     let output = go.output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
     let found: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    if found["Sum"] != OPERATOR_HASH {
-        return Err(format!("{OPERATOR}: {text}"));
+    if found["Sum"] != hash {
+        return Err(format!("{module}: {text}"));
     }
-    let module = Path::new(found["Dir"].as_str().unwrap_or_default());
-    Ok(module.join("deploy/crds/bundle.yaml"))
+    Ok(Path::new(found["Dir"].as_str().unwrap_or_default()).join(file))
 }
 
 fn manifests() -> std::path::PathBuf {
@@ -81,6 +87,16 @@ fn succeed(command: &mut Command) {
     assert!(output.status.success(), "{command:?}:\n{out}\n{err}");
 }
 
-/// The last version that Go's proxy has.
-const OPERATOR: &str = "github.com/external-secrets/external-secrets@v1.3.2";
-const OPERATOR_HASH: &str = "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=";
+/// As `tests/clients/kustomize/go.mod` has it.
+const KUSTOMIZE: &str = "sigs.k8s.io/kustomize/kustomize/v5";
+/// The last versions that Go's proxy has.
+const SECRETS_OPERATOR: (&str, &str, &str) = (
+    "github.com/external-secrets/external-secrets@v1.3.2",
+    "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
+    "deploy/crds/bundle.yaml",
+);
+const PROMETHEUS_OPERATOR: (&str, &str, &str) = (
+    "github.com/prometheus-operator/prometheus-operator@v0.85.0",
+    "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
+    "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+);

@@ -203,8 +203,9 @@ impl Report {
         }
     }
 
-    /// Writes the JSON.
-    pub fn finish(self) {
+    /// Writes the JSON; whether every number is what it is to be.
+    pub fn finish(self) -> bool {
+        let met = self.claims.iter().all(|claim| claim["met"] == true);
         let rows: Vec<_> = self.rows.iter().map(Row::to_json).collect();
         let found = json!({
             "about": self.about, "rows": rows, "claims": self.claims, "facts": self.facts,
@@ -215,6 +216,7 @@ impl Report {
         let file = folder.join(format!("{}.json", self.name));
         fs::write(&file, serde_json::to_vec_pretty(&found).expect("JSON")).expect("a file");
         println!("\n{} is written", file.display());
+        met
     }
 }
 

@@ -1,7 +1,9 @@
-"""Checks the Kubernetes manifests: against the schemas of Kubernetes and of the External Secrets Operator, and
-against each other. Arguments: the folder of the manifests, and the operator's bundle of resource definitions."""
+"""Checks the Kubernetes manifests: against the schemas of Kubernetes, of the External Secrets Operator and of the
+Prometheus operator, and against each other; and what kustomize makes of them. Arguments: the folder of the manifests,
+what kustomize has made, and the two operators' resource definitions."""
 
 import pathlib
+import re
 import sys
 import tomllib
 
@@ -57,14 +59,15 @@ def closed(schema):
     return schema
 
 
-def operator_schemas(bundle):
-    """The schemas of the operator's resources in their present version, by kind."""
+def operator_schemas(files):
+    """The schemas of the operators' resources in their present version, by kind."""
     schemas = {}
-    for definition in yaml.safe_load_all(bundle.read_text()):
-        for version in definition["spec"]["versions"]:
-            if version["name"] == "v1":
-                schema = version["schema"]["openAPIV3Schema"]
-                schemas[definition["spec"]["names"]["kind"]] = schema
+    for file in files:
+        for definition in yaml.safe_load_all(file.read_text()):
+            for version in definition["spec"]["versions"]:
+                if version["name"] == "v1":
+                    schema = version["schema"]["openAPIV3Schema"]
+                    schemas[definition["spec"]["names"]["kind"]] = schema
     provider = schemas["SecretStore"]["properties"]["spec"]["properties"]["provider"]["properties"]
     provider["ovh"] = OVH
     metadata = {"type": "object", "properties": {"name": {"type": "string"}}}
@@ -73,19 +76,35 @@ def operator_schemas(bundle):
     return {kind: closed(schema) for kind, schema in schemas.items()}
 
 
-def check(folder, bundle):
+def check_built(file):
+    """Checks what is applied: each object lies in the namespace, and the pods use the configuration as it is now."""
+    documents = [document for document in yaml.safe_load_all(file.read_text())]
+    for document in documents:
+        kubernetes_validate.validate(document, VERSION, strict=True)
+        metadata = document["metadata"]
+        assert document["kind"] == "Namespace" or metadata["namespace"] == "okmsd", metadata
+    [name] = [d["metadata"]["name"] for d in documents if d["kind"] == "ConfigMap"]
+    assert re.fullmatch("okmsd-[0-9a-z]{10}", name), name
+    [pods] = [d["spec"]["template"]["spec"] for d in documents if d["kind"] == "StatefulSet"]
+    used = [volume["configMap"]["name"] for volume in pods["volumes"] if "configMap" in volume]
+    assert used == [name], used
+    print(f"kustomize: {len(documents)} valid")
+
+
+def check(folder, definitions):
     documents = {}
     for file in sorted(folder.rglob("*.yaml")):
         for document in yaml.safe_load_all(file.read_text()):
             key = (document["kind"], document.get("metadata", {}).get("name"))
             assert key not in documents, f"{key} is there twice"
             documents[key] = document
-    operator = operator_schemas(bundle)
+    operator = operator_schemas(definitions)
     for (kind, name), document in documents.items():
         match document["apiVersion"]:
-            case "external-secrets.io/v1":
+            case "external-secrets.io/v1" | "monitoring.coreos.com/v1":
                 jsonschema.validate(document, operator[kind])
-            case "monitoring.coreos.com/v1" | "kustomize.config.k8s.io/v1beta1":
+            case "kustomize.config.k8s.io/v1beta1":
+                # kustomize has read it.
                 pass
             case _:
                 kubernetes_validate.validate(document, VERSION, strict=True)
@@ -146,4 +165,6 @@ VERSION = "1.34"
 # Seconds that the server gives its database to close, after the requests have ended.
 CLOSING_TIME = 15
 
-check(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+folder, built, *definitions = map(pathlib.Path, sys.argv[1:])
+check(folder, definitions)
+check_built(built)
