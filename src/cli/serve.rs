@@ -323,7 +323,68 @@ pub(super) const LOCALHOST: &str = "localhost";
 
 #[cfg(test)]
 mod tests {
+    use std::{num::NonZeroU32, path::Path};
+
     use super::*;
+
+    #[test]
+    fn each_limit_of_the_configuration_is_one_of_the_server() {
+        let mut config = Config::defaults(Path::new("/etc/okmsd"));
+        let set = &mut config.limits;
+        let numbers = [
+            &mut set.connections,
+            &mut set.handshakes,
+            &mut set.streams,
+            &mut set.header_kib,
+            &mut set.body_kib,
+            &mut set.database_queue,
+        ];
+        for (slot, number) in numbers.into_iter().zip(10..) {
+            *slot = NonZeroU32::new(number).unwrap();
+        }
+        let limits_or_none = [
+            &mut set.connections_per_address,
+            &mut set.handshakes_per_address,
+            &mut set.requests_per_address,
+            &mut set.requests_per_credential,
+            &mut set.secrets_per_domain,
+        ];
+        for (slot, number) in limits_or_none.into_iter().zip(20..) {
+            slot.0 = number;
+        }
+        let times = [
+            &mut set.handshake_timeout,
+            &mut set.header_timeout,
+            &mut set.idle_timeout,
+            &mut set.shutdown_timeout,
+            &mut set.body_timeout,
+        ];
+        for (slot, number) in times.into_iter().zip(30..) {
+            *slot = Duration::from_secs(number);
+        }
+        let server = Limits {
+            max_connections: 10,
+            max_handshakes: 11,
+            max_concurrent_streams: 12,
+            max_header_bytes: 13 * 1_024,
+            max_connections_per_address: 20,
+            max_handshakes_per_address: 21,
+            handshake_time: Duration::from_secs(30),
+            header_time: Duration::from_secs(31),
+            idle_time: Duration::from_secs(32),
+            drain_time: Duration::from_secs(33),
+        };
+        let api = ApiLimits {
+            body_kib: 14,
+            database_queue: 15,
+            requests_per_address: 22,
+            requests_per_credential: 23,
+            secrets_per_domain: 24,
+            body_time: Duration::from_secs(34),
+        };
+        assert_eq!(limits(&config), server);
+        assert_eq!(api_limits(&config), api);
+    }
 
     #[test]
     fn the_server_is_known_by_localhost_or_its_own_address() {

@@ -15,6 +15,7 @@ use rustls::HandshakeKind;
 use crate::{
     authorities::{bind, client, counts, counts_on, date, external, refuses},
     codes::UNAUTHENTICATED,
+    operations::Operations,
     reload::connect,
     support::{Ca, Domain, Server, both_engines},
 };
@@ -31,6 +32,7 @@ both_engines!(
     a_late_publisher_does_not_keep_out_what_the_others_revoke,
     lists_of_authorities_of_one_name_are_told_apart,
     our_own_authority_can_have_a_list,
+    monitoring_is_told_when_a_list_was_made_and_when_it_ends,
 );
 
 const USER: &str = "urn:v1:eu:identity:user:ab12345-ovh/alice";
@@ -392,6 +394,24 @@ pub fn lists(server: &Server, contents: &[Vec<u8>]) -> Result<bool, String> {
 }
 
 /// Whether a server starts with what the running one has.
+async fn monitoring_is_told_when_a_list_was_made_and_when_it_ends(server: Server) {
+    let (domain, ca) = (server.domain().await, Ca::root("Example root"));
+    bind(&server, domain.okms_id, &ca.pem).unwrap();
+    let operations = Operations::of(&server).await;
+    let read = async |what: &str| {
+        let (_, _, text) = operations.get("/metrics").await;
+        let name = format!("okmsd_certificate_{what}_timestamp_seconds{{kind=\"revocation_list\",");
+        let value = text.lines().find(|line| line.starts_with(&name))?.rsplit(' ').next();
+        value?.parse::<i64>().ok()
+    };
+    assert_eq!(read("expiry").await, None);
+    lists(&server, &[fresh(&server, &ca, &[])]).unwrap();
+    let now = server.clock.now().as_millis() / 1_000;
+    assert_eq!((read("begin").await, read("expiry").await), (Some(now - 60), Some(now + 3_600)));
+    lists(&server, &[]).unwrap();
+    assert_eq!(read("expiry").await, None);
+}
+
 fn starts(server: &Server) -> Result<(), String> {
     let mut present = None;
     server.reload(|material| present = Some(material.clone()))?;

@@ -10,11 +10,16 @@ mod support;
 
 use std::{
     process::Command,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
+    time::Duration,
 };
 
 use attacks::Attack;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{
     Options, Report, client,
     http::{Ask, Protocol, Question},
@@ -30,6 +35,8 @@ fn main() {
 
 async fn bench(options: &Options, report: &mut Report) {
     let secrets = options.choose(10_000, 100);
+    let idle = options.choose(5_000, 20);
+    raise_open_files();
     // A process begins with the priority of the thread that starts it.
     let start = || {
         of_this_thread("renice", &["-n", "10", "-p"]);
@@ -58,22 +65,36 @@ async fn bench(options: &Options, report: &mut Report) {
         let workers = okmsd.target().workers(Protocol::Http1 { connections: 16 }, &ask).await;
         load::run(workers, pace, options.warm_up, options.time, Some(okmsd.process())).await
     };
-    for attack in Attack::ALL {
-        let case = format!("{attack:?}");
+    let attacks = Attack::ALL.into_iter().map(Some);
+    for attack in attacks.chain([None]) {
+        let case = attack.map_or("Idle".to_owned(), |attack| format!("{attack:?}"));
         if !options.wants(&case) {
             continue;
         }
         let mut ratios = Vec::new();
         for _ in 0..options.rounds {
             let alone = measure().await;
+            let begun = Arc::new(AtomicBool::new(false));
             let waves = attackers.spawn({
-                let victim = victim.clone();
+                let (victim, has_begun) = (victim.clone(), Arc::clone(&begun));
                 async move {
-                    loop {
-                        attack.wave(&victim).await;
+                    // All of these are there before anything is measured.
+                    let _idle = match attack {
+                        None => connect_idle(&victim, idle).await,
+                        Some(_) => Vec::new(),
+                    };
+                    has_begun.store(true, Ordering::Relaxed);
+                    match attack {
+                        None => std::future::pending::<()>().await,
+                        Some(attack) => loop {
+                            attack.wave(&victim).await;
+                        },
                     }
                 }
             });
+            while !begun.load(Ordering::Relaxed) && !waves.is_finished() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             let attacked = measure().await;
             assert!(!waves.is_finished(), "the attack went on all the time");
             waves.abort();
@@ -94,6 +115,23 @@ async fn bench(options: &Options, report: &mut Report) {
 
 /// Reads a second: what a busy service asks, and a small part of what a machine can do.
 const RATE: f64 = 1_000.0;
+
+/// Connections that say nothing, of ten addresses.
+async fn connect_idle(victim: &attacks::Target, count: usize) -> Vec<impl Sized + use<>> {
+    let mut idle = Vec::with_capacity(count);
+    for last in (3..13).cycle().take(count) {
+        let connection = victim.connect_from(last, &victim.caller, "h2").await;
+        idle.push(connection.expect("a connection"));
+    }
+    idle
+}
+
+/// For the connections of this process; the server raises its own.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).expect("to raise the limit of open files");
+}
 
 /// From now on, this thread runs where no other wants to.
 fn give_way() {

@@ -84,8 +84,12 @@ impl Attack {
 impl Target {
     /// A TCP connection from another address than that of healthy clients.
     async fn socket(&self) -> io::Result<TcpStream> {
+        self.socket_from(2).await
+    }
+
+    async fn socket_from(&self, last: u8) -> io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::from(([127, 0, 0, 2], 0)))?;
+        socket.bind(SocketAddr::from(([127, 0, 0, last], 0)))?;
         socket.connect(self.address).await
     }
 
@@ -95,10 +99,21 @@ impl Target {
         tls: &ClientConfig,
         alpn: &str,
     ) -> io::Result<TlsStream<TcpStream>> {
+        self.connect_from(2, tls, alpn).await
+    }
+
+    /// One from the address 127.0.0.`last`.
+    pub async fn connect_from(
+        &self,
+        last: u8,
+        tls: &ClientConfig,
+        alpn: &str,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let socket = self.socket_from(last).await?;
         let mut tls = tls.clone();
         tls.alpn_protocols = vec![alpn.as_bytes().to_vec()];
         let name = ServerName::try_from("localhost").expect("a name");
-        let connection = TlsConnector::from(Arc::new(tls)).connect(name, self.socket().await?);
+        let connection = TlsConnector::from(Arc::new(tls)).connect(name, socket);
         connection.await.inspect(|_| _ = self.connected.fetch_add(1, Ordering::Relaxed))
     }
 

@@ -184,14 +184,20 @@ impl Progress {
     }
 
     fn version(&mut self, secret: &SourceSecret) {
-        self.versions += 1;
-        if self.told.elapsed() >= BETWEEN_PROGRESS {
-            self.told = Instant::now();
-            output::tell(&format!(
-                "{} secrets, {} versions so far; at {}",
-                self.secrets, self.versions, secret.path
-            ));
+        if let Some(line) = self.count(secret.path.as_str(), Instant::now()) {
+            output::tell(&line);
         }
+    }
+
+    /// Counts a version; what is to be told of it, which is not too often.
+    fn count(&mut self, path: &str, now: Instant) -> Option<String> {
+        self.versions += 1;
+        if now.duration_since(self.told) < BETWEEN_PROGRESS {
+            return None;
+        }
+        self.told = now;
+        let Self { secrets, versions, .. } = self;
+        Some(format!("{secrets} secrets, {versions} versions so far; at {path}"))
     }
 }
 
@@ -201,3 +207,23 @@ fn subtree(text: &str) -> Result<String, String> {
 }
 
 const BETWEEN_PROGRESS: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_told_every_few_seconds() {
+        let mut progress = Progress::new();
+        let begun = progress.told;
+        let mut told = Vec::new();
+        for tenth in 0..=100 {
+            progress.secrets = tenth / 2;
+            let now = begun + Duration::from_millis(tenth * 100);
+            told.extend(progress.count("a/b", now).map(|line| (tenth, line)));
+        }
+        let line =
+            |secrets, versions| format!("{secrets} secrets, {versions} versions so far; at a/b");
+        assert_eq!(told, [(50, line(25, 51)), (100, line(50, 101))]);
+    }
+}
