@@ -16,6 +16,27 @@ use hyper_util::{
 };
 use serde_json::{Value, json};
 
+/// ChromeDriver and its port; nothing where it ends at once.
+fn start_driver(home: &Path) -> Option<(Child, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .env("HOME", home)
+        .env_remove("XDG_CONFIG_HOME")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("chromedriver");
+    let output = BufReader::new(driver.stdout.take().expect("a pipe"));
+    let port = output.lines().map_while(Result::ok).find_map(|line| {
+        let (_, port) = line.split_once("successfully on port ")?;
+        port.trim_end_matches('.').parse::<u16>().ok()
+    });
+    if port.is_none() {
+        driver.wait().expect("its end");
+    }
+    Some((driver, port?))
+}
+
 /// Headless Chromium under ChromeDriver.
 pub struct Browser {
     driver: Child,
@@ -26,20 +47,9 @@ pub struct Browser {
 impl Browser {
     /// Starts a browser whose certificate store and profile are under `home`.
     pub async fn start(home: &Path) -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .env("HOME", home)
-            .env_remove("XDG_CONFIG_HOME")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver");
-        let output = BufReader::new(driver.stdout.take().expect("a pipe"));
-        let port = output.lines().map_while(Result::ok).find_map(|line| {
-            let (_, port) = line.split_once("successfully on port ")?;
-            port.trim_end_matches('.').parse::<u16>().ok()
-        });
-        let address = format!("http://127.0.0.1:{}", port.expect("ChromeDriver's port"));
+        // The port that the system gives it on one loopback address may be taken on the other; then it ends.
+        let (driver, port) = (0..5).find_map(|_| start_driver(home)).expect("ChromeDriver's port");
+        let address = format!("http://127.0.0.1:{port}");
         let http = Client::builder(TokioExecutor::new()).build_http();
         let mut browser = Self { driver, session: String::new(), http };
         let profile = format!("--user-data-dir={}", home.join("profile").display());
