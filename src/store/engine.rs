@@ -227,7 +227,7 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> 
 
 async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
     sqlite_file::create_private(&path).map_err(|error| sqlite_file::unavailable(&path, &error))?;
-    let options = sqlite_options(&path).pragma("cache_size", SQLITE_WRITER_CACHE);
+    let options = sqlite_options(&path);
     let mut connection = options.connect().await.map_err(StoreError::Sql)?;
     upgrade::migrate(&mut connection, &path, &migrations(&SQLITE_MIGRATIONS)).await?;
     assert_durable(&mut connection).await?;
@@ -236,7 +236,7 @@ async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .connect_lazy_with(
-            sqlite_options(&path).row_buffer_size(SQLITE_ROW_BUFFER).pragma("query_only", "ON"),
+            options.clone().row_buffer_size(SQLITE_ROW_BUFFER).pragma("query_only", "ON"),
         );
     let cleaning = Cleaning::start(&mut connection).await.map_err(StoreError::Sql)?;
     let cache = Arc::new(RowCache::open(&path)?);
@@ -257,7 +257,6 @@ pub(super) fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         // What is deleted is overwritten, so that a deleted version is gone from the file.
         .pragma("secure_delete", "ON")
-        .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES)
         .busy_timeout(SQLITE_BUSY_TIMEOUT)
         .disable_statement_logging()
 }
@@ -568,14 +567,6 @@ const SQLITE_READERS: u32 = 4;
 const SQLITE_ROW_BUFFER: usize = 1_024;
 /// How long a write waits for the command line, which may write beside a running server.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pages of the log (WAL) that a commit moves into the file: 1 MiB. Whoever waits for that commit waits for this too,
-/// so with SQLite's own 1,000 p99 of 64 writers at once was 26 ms instead of 16 (`write`, 2026-11-29). Not done by a
-/// connection beside the writer, though that waits for nobody: SQLite syncs the file only where it has moved all of
-/// the log, and a page that the disk failed to take before that sync would not be moved again.
-const SQLITE_CHECKPOINT_PAGES: &str = "250";
-/// Pages that the writer keeps in memory: 16 MiB. With SQLite's 2 MiB, changes of any of 10,000 secrets read most of
-/// their pages anew.
-const SQLITE_WRITER_CACHE: &str = "-16384";
 /// PostgreSQL starts a process for each; its own default maximum of 100 leaves room for replicas.
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// How long a request waits for a free connection before it is answered with 503.
