@@ -562,7 +562,7 @@ pub(super) const POSTGRES_MIGRATIONS: [(i64, &str, &str); 10] = [
 
 /// Readers of SQLite do not wait for each other; each costs a thread and a page cache. Four are
 /// enough to keep two to eight cores busy with reads of microseconds.
-const SQLITE_READERS: u32 = 4;
+pub(super) const SQLITE_READERS: u32 = 4;
 /// Rows of a read that wait to be taken from SQLite's thread: a whole page, which then never stops that thread.
 const SQLITE_ROW_BUFFER: usize = 1_024;
 /// How long a write waits for the command line, which may write beside a running server.

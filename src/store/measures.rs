@@ -155,7 +155,30 @@ const GROUP_BOUNDS: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::poll_immediate;
+
     use super::*;
+    use crate::store::{DatabaseUrl, engine::SQLITE_READERS};
+
+    #[tokio::test]
+    async fn reads_on_sqlite_wait_in_a_queue_with_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::sqlite_file(folder.path().join("x.sqlite"));
+        let store = Store::open(&url).await.unwrap().with_queue_length(1);
+        let Engine::Sqlite { readers, .. } = &*store.engine else { panic!("of SQLite") };
+        let mut held = Vec::new();
+        for _ in 0..SQLITE_READERS {
+            held.push(readers.take().await.unwrap());
+        }
+        let mut waiting = Box::pin(store.key_measures());
+        assert!(poll_immediate(&mut waiting).await.is_none());
+        let refused = poll_immediate(Box::pin(store.key_measures())).await;
+        assert!(matches!(refused, Some(Err(Error::Unavailable(_)))), "{refused:?}");
+        let connections = store.measures().connections;
+        assert_eq!((connections.waiting, connections.refused), (1, 1));
+        held.clear();
+        waiting.await.unwrap();
+    }
 
     #[test]
     fn groups_are_counted_by_their_size() {

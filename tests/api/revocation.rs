@@ -393,7 +393,6 @@ pub fn lists(server: &Server, contents: &[Vec<u8>]) -> Result<bool, String> {
     })
 }
 
-/// Whether a server starts with what the running one has.
 async fn monitoring_is_told_when_a_list_was_made_and_when_it_ends(server: Server) {
     let (domain, ca) = (server.domain().await, Ca::root("Example root"));
     bind(&server, domain.okms_id, &ca.pem).unwrap();
@@ -412,6 +411,7 @@ async fn monitoring_is_told_when_a_list_was_made_and_when_it_ends(server: Server
     assert_eq!(read("expiry").await, None);
 }
 
+/// Whether a server starts with what the running one has.
 fn starts(server: &Server) -> Result<(), String> {
     let mut present = None;
     server.reload(|material| present = Some(material.clone()))?;

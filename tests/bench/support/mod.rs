@@ -42,7 +42,7 @@ pub use self::{
     report::Report,
 };
 
-/// Runs a benchmark, or the server that it has started itself anew for. How fast a machine is makes it fail never.
+/// Runs a benchmark, or the server that it has started itself anew for. It does not fail on a slow machine.
 pub fn main(name: &str, bench: impl AsyncFnOnce(&Options, &mut Report)) {
     run(name, bench);
 }

@@ -78,7 +78,7 @@ def operator_schemas(files):
 
 def check_built(file):
     """Checks what is applied: each object lies in the namespace, and the pods use the configuration as it is now."""
-    documents = [document for document in yaml.safe_load_all(file.read_text())]
+    documents = list(yaml.safe_load_all(file.read_text()))
     for document in documents:
         kubernetes_validate.validate(document, VERSION, strict=True)
         metadata = document["metadata"]
