@@ -2,7 +2,7 @@
 //!
 //! A caller that traces says so in the header `traceparent`, and its trace is continued. Whatever is no such header, or
 //! is there twice, starts a new trace, as the specification demands. Nothing of `tracestate` is used: it is meant for
-//! the next service on the way, and this one asks none.
+//! the next service on the way, and a server asks none.
 
 use std::fmt;
 

@@ -1,13 +1,13 @@
 //! What the program writes about requests: never what is in them.
 
-use std::fs;
+use std::{collections::HashSet, fs};
 
 use hyper::Method;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    harness::{Trial, files_below},
+    harness::{Trial, files_below, okmsd},
     postgres::{Schema, postgres_is_at_hand},
 };
 
@@ -35,6 +35,41 @@ async fn reads_that_succeed_are_in_the_log_at_the_level_debug_alone() {
         assert_eq!(count("GET", "unseen", 404), 1, "{log}");
         assert_eq!(count("GET", "seen", 200), reads, "{log}");
     }
+}
+
+#[tokio::test]
+async fn all_requests_of_an_export_or_import_are_a_part_of_one_trace() {
+    let mut trial = Trial::start_with(&["--log-level", "info,okmsd::access=debug"]);
+    let (client, secrets) = (trial.client(), trial.secrets());
+    for path in ["a", "b"] {
+        client.post(&secrets, json!({ "path": path, "version": { "data": {} } })).await.ok();
+    }
+    let theirs = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traceparent = format!("00-{theirs}-00f067aa0ba902b7-01");
+    let variables = ["OKMS_ENDPOINT", "OKMS_ID", "OKMS_CA", "OKMS_CERT", "OKMS_KEY"];
+    let commands: [&[&str]; 4] = [
+        &["export", "--out", "one"],
+        &["export", "--out", "two"],
+        &["import", "file", "one", "--to", "c"],
+        &["export", "--out", "three"],
+    ];
+    let given = ["", &traceparent, "", "no-traceparent"];
+    for (arguments, given) in commands.into_iter().zip(given) {
+        let mut command = okmsd(trial.cwd.path(), arguments);
+        command.envs(variables.map(|name| (name, trial.variable(name)))).env("TRACEPARENT", given);
+        let output = command.output().expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    trial.stop();
+    let log = trial.printed();
+    let lines = log.lines().filter(|line| line.contains("okmsd::access"));
+    let trace = |line: &str| line.split_once("trace.id=").expect("a trace").1[..32].to_owned();
+    // Those that made the secrets are not of a command.
+    let mut traces: Vec<_> = lines.map(trace).skip(2).collect();
+    assert!(traces.len() >= 16, "{log}");
+    traces.dedup();
+    assert_eq!((traces.len(), &*traces[1]), (4, theirs), "{log}");
+    assert_eq!(traces.iter().collect::<HashSet<_>>().len(), 4, "{log}");
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use hyper::header::{HeaderName, HeaderValue};
 
 use self::{
     place::Place,
@@ -121,7 +122,7 @@ struct ImportOptions {
 
 impl Export {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
-        let domain = self.place.open(environment)?;
+        let domain = self.place.open(environment, remote::traceparent(environment))?;
         let note = self.open_deactivated.as_deref();
         block_on(export::run(domain, self.path.unwrap_or_default(), &self.out, note))
     }
@@ -140,19 +141,21 @@ impl FileImport {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let reader = file::Reader::open(&self.file)?;
         let (root, id) = (reader.header().path.clone(), reader.header().id.clone());
-        self.options.run(environment, Source::File(Box::new(reader)), &root, &id)
+        let trace = remote::traceparent(environment);
+        self.options.run(environment, trace, Source::File(Box::new(reader)), &root, &id)
     }
 }
 
 impl VaultImport {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let root = self.path.as_deref().unwrap_or_default().trim_matches('/');
-        let mut vault = self.vault.open(environment, root)?;
+        let trace = remote::traceparent(environment);
+        let mut vault = self.vault.open(environment, trace.clone(), root)?;
         if let Some(note) = &self.open_deleted {
             vault.open_deleted(note)?;
         }
         let id = vault.id().to_owned();
-        self.options.run(environment, Source::Vault(Box::new(vault)), root, &id)
+        self.options.run(environment, trace, Source::Vault(Box::new(vault)), root, &id)
     }
 }
 
@@ -161,11 +164,12 @@ impl ImportOptions {
     fn run(
         self,
         environment: &Environment,
+        trace: Option<(HeaderName, HeaderValue)>,
         source: Source,
         root: &str,
         id: &str,
     ) -> Result<(), Failure> {
-        let target = self.place.open(environment)?;
+        let target = self.place.open(environment, trace)?;
         let mapping = Mapping { from: root.to_owned(), to: self.to };
         block_on(import::Import::new(target, source, mapping, id, self.dry_run).run())
     }

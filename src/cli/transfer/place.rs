@@ -40,8 +40,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// A client of it, which asks nothing yet.
-    pub(super) fn open(&self, environment: &Environment) -> Result<Domain, Failure> {
+    /// A client of it, which asks nothing yet, and then as a part of that trace.
+    pub(super) fn open(
+        &self,
+        environment: &Environment,
+        trace: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<Domain, Failure> {
         let url = given(self.url.clone(), "--url", environment, "OKMS_ENDPOINT")?;
         let okms_id = match self.okms_id {
             Some(id) => id,
@@ -63,7 +67,7 @@ impl Place {
             ca: &ca,
             identity: identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path())),
         };
-        let mut headers = Vec::new();
+        let mut headers: Vec<_> = trace.into_iter().collect();
         if let Some(token) = token {
             headers
                 .push(secret_header(AUTHORIZATION, &Zeroizing::new(format!("Bearer {}", *token)))?);

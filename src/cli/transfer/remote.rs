@@ -17,9 +17,11 @@ use rustls::{
 };
 use tokio::{net::TcpStream, time};
 use tokio_rustls::TlsConnector;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::super::{Failure, output};
+use crate::{config::Environment, domain::Trace};
 
 /// A server, and what the caller shows to it.
 pub(super) struct Remote {
@@ -288,6 +290,18 @@ impl Answer {
     }
 }
 
+/// The header that has all requests of a command in one trace: that of whoever started it, or a new one.
+pub(super) fn traceparent(environment: &Environment) -> Option<(HeaderName, HeaderValue)> {
+    let given = environment.variable(TRACEPARENT_VARIABLE);
+    let given = given.as_ref().map(|value| value.as_str());
+    let trace =
+        Trace::of_request(given.into_iter().map(str::as_bytes), Uuid::new_v4().into_bytes());
+    // Nothing is told of the command itself, so what its caller is at is what requests are a part of.
+    let value = given.filter(|_| trace.parent().is_some());
+    let value = value.map_or_else(|| trace.to_string(), str::to_owned);
+    HeaderValue::try_from(value).ok().map(|value| (TRACEPARENT, value))
+}
+
 /// How long to wait: as the server asks, but never less than it is our own turn to.
 fn pause_of(asked: Option<Duration>, own: Duration) -> Duration {
     asked.unwrap_or_default().max(own).min(LONGEST_PAUSE)
@@ -324,6 +338,9 @@ impl TlsPaths<'_> {
     }
 }
 
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What OpenTelemetry defines for whoever starts a program as a part of a trace.
+const TRACEPARENT_VARIABLE: &str = "TRACEPARENT";
 /// A connection that failed, a 429 and a 5xx are tried this often: with the pauses below, for a good minute.
 const ATTEMPTS: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);

@@ -72,8 +72,14 @@ pub(super) struct Vault {
 }
 
 impl VaultPlace {
-    /// A reader of the secret at `path` and all below it, or of everything; it asks nothing yet.
-    pub(super) fn open(&self, environment: &Environment, path: &str) -> Result<Vault, Failure> {
+    /// A reader of the secret at `path` and all below it, or of everything; it asks nothing yet, and then as a part
+    /// of that trace.
+    pub(super) fn open(
+        &self,
+        environment: &Environment,
+        trace: Option<(HeaderName, HeaderValue)>,
+        path: &str,
+    ) -> Result<Vault, Failure> {
         let url = given(self.vault_url.clone(), "--vault-url", environment, "VAULT_ADDR")?;
         let ca = given(file(&self.vault_ca)?, "--vault-ca", environment, "VAULT_CACERT")?;
         let token = token(self.vault_token_file.as_deref(), environment, "VAULT_TOKEN")?;
@@ -93,6 +99,7 @@ impl VaultPlace {
                 .map_err(|_| Failure::usage("the namespace has letters that none has"))?;
             headers.push((VAULT_NAMESPACE, value));
         }
+        headers.extend(trace);
         if let Some(token) = &token {
             headers.push(secret_header(VAULT_TOKEN, token)?);
         }
