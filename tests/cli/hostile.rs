@@ -29,8 +29,10 @@ async fn healthy_clients_get_right_answers_while_others_attack() {
         ("OKMSD_BODY_TIMEOUT", "1s"),
     ];
     let scene = Scene::start(&short).await;
+    // For all of them, so that memory which each takes a little of does not go unseen.
+    let Measured { resident_kib, .. } = scene.measure();
     for attack in Attack::ALL {
-        let before = scene.measure();
+        let before = Measured { resident_kib, ..scene.measure() };
         let (went, enough) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let waves = tokio::spawn({
             let (target, went, enough) =

@@ -9,14 +9,33 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{client::Client, site::Site, tools::at_hand};
+use crate::{
+    client::Client,
+    postgres::{Schema, postgres_is_at_hand},
+    site::Site,
+    tools::at_hand,
+};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_set_a_year_ahead_and_back_is_logged_and_closes_nothing_for_good() {
+async fn a_clock_that_is_set_a_year_ahead_and_back_is_logged_and_closes_nothing_for_good_on_sqlite()
+{
+    set_a_year_ahead_and_back(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_a_year_ahead_and_back_is_logged_and_closes_nothing_for_good_on_postgres()
+ {
+    if postgres_is_at_hand() {
+        let schema = Schema::create().await;
+        set_a_year_ahead_and_back(Some(schema.url())).await;
+    }
+}
+
+async fn set_a_year_ahead_and_back(database: Option<String>) {
     if !at_hand(&["cc"]) {
         return;
     }
-    let mut site = Site::init(None);
+    let mut site = Site::init(database);
     site.make_domain();
     let offset = below(&mut site);
     site.start();
