@@ -6,8 +6,8 @@
 //! it costs: where that request's own worker is kept busy for a moment, such as by a handshake, those of the
 //! others wait so long too.
 //!
-//! Hot reads at 32 connections (`cargo bench --bench read`): 105 us of processor each before and 48 after, with records
-//! that requests render and fewer layers of routes in the same change.
+//! Hot reads at 32 connections (`cargo bench --bench read`, a busy machine): 105 us of processor each before and 48
+//! after, with records that requests render and fewer layers of routes in the same change.
 
 use std::{
     collections::VecDeque,

@@ -4,8 +4,8 @@
 //! Nothing is kept, and a read begins after it was asked for. Whoever asks waits for a connection, and reads with it
 //! for all those who wait then; so each of them has its row from the first connection that is free.
 //!
-//! Reads of any of 100,000 secrets at 32 connections (`cargo bench --bench read`): 9,700 a second and 102 us of processor
-//! each before, 11,800 and 92 with it.
+//! Reads of any of 100,000 secrets at 32 connections (`cargo bench --bench read`, a busy machine): 9,700 a second and
+//! 102 us of processor each before, 11,800 and 92 with it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -3,8 +3,8 @@
 //! The statements are the same that run alone, joined by semicolons, each with parameters of its own. SQLite
 //! prepares and runs them one after another, and stops at the first that fails.
 //!
-//! New versions of distinct secrets at 64 connections (`cargo bench --bench write`): 2,301 a second and 293 us of
-//! processor each before, 3,301 and 179 with it.
+//! New versions of distinct secrets at 64 connections (`cargo bench --bench write`, a busy machine): 2,301 a second
+//! and 293 us of processor each before, 3,301 and 179 with it.
 
 use futures_util::TryStreamExt;
 use sqlx::{

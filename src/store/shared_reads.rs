@@ -4,8 +4,8 @@
 //! every commit that was acknowledged before. While one read is under way, those who come wait for its end and
 //! share the next one.
 //!
-//! Reads on PostgreSQL at 32 connections (`cargo bench --bench postgres`): 2,600 a second, 160 us of processor here and
-//! 105 in PostgreSQL each before, 4,000, 115 and 58 with it.
+//! Reads on PostgreSQL at 32 connections (`cargo bench --bench postgres`, a busy machine): 2,600 a second, 160 us of
+//! processor here and 105 in PostgreSQL each before, 4,000, 115 and 58 with it.
 
 use std::{
     collections::HashMap,

@@ -9,8 +9,8 @@
 //! laid back. The other is not given up. Connections that are made take longer than a piece of work, so those given up
 //! would be so many that a PostgreSQL takes no more.
 //!
-//! Reads on PostgreSQL at 32 connections (`cargo bench --bench postgres`): 2,750 a second and 220 us of processor each
-//! before, 3,500 and 170 with it.
+//! Reads on PostgreSQL at 32 connections (`cargo bench --bench postgres`, a busy machine): 2,750 a second and 220 us
+//! of processor each before, 3,500 and 170 with it.
 
 use std::{
     collections::VecDeque,

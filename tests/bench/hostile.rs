@@ -18,8 +18,7 @@ use std::{
     time::Duration,
 };
 
-use attacks::Attack;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use attacks::{Attack, raise_open_files};
 use support::{
     Options, Report, client,
     http::{Ask, Protocol, Question},
@@ -124,13 +123,6 @@ async fn connect_idle(victim: &attacks::Target, count: usize) -> Vec<impl Sized 
         idle.push(connection.expect("a connection"));
     }
     idle
-}
-
-/// For the connections of this process; the server raises its own.
-fn raise_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    setrlimit(Resource::Nofile, raised).expect("to raise the limit of open files");
 }
 
 /// From now on, this thread runs where no other wants to.

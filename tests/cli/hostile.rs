@@ -12,10 +12,9 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    attacks::{Attack, Target},
+    attacks::{Attack, Target, raise_open_files},
     client::{Client, tls_config},
     harness::{Server, Trial, okmsd, read},
     metrics::get,
@@ -193,13 +192,6 @@ fn resident_kib(server: &Server) -> u64 {
     let status = read(format!("/proc/{}/status", server.process_id()).as_ref());
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
-/// For the connections of this process.
-fn raise_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    setrlimit(Resource::Nofile, raised).expect("to raise the limit of open files");
 }
 
 /// Right answers during an attack, at least.

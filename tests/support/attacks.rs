@@ -13,6 +13,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, split},
@@ -79,6 +80,13 @@ impl Attack {
             Self::ZeroWindow => join(10, |_| zero_window(target)).await,
         }
     }
+}
+
+/// For the connections of this process; a server raises its own.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).expect("to raise the limit of open files");
 }
 
 impl Target {

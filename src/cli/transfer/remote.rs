@@ -339,7 +339,7 @@ impl TlsPaths<'_> {
 }
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// What OpenTelemetry defines for whoever starts a program as a part of a trace.
+/// For whoever starts a program as a part of a trace; of a release candidate of OpenTelemetry's specification.
 const TRACEPARENT_VARIABLE: &str = "TRACEPARENT";
 /// A connection that failed, a 429 and a 5xx are tried this often: with the pauses below, for a good minute.
 const ATTEMPTS: u32 = 10;
