@@ -18,6 +18,7 @@ use sqlx::{
 
 use super::{
     Connection, Store, StoreError,
+    checkpoints::WRITER_PAGES,
     cleaning::Cleaning,
     connection::{execute, fetch_optional},
     error::is_disconnect,
@@ -228,20 +229,19 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> 
 async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
     sqlite_file::create_private(&path).map_err(|error| sqlite_file::unavailable(&path, &error))?;
     let options = sqlite_options(&path);
-    let mut connection = options.connect().await.map_err(StoreError::Sql)?;
+    let to_write = options.clone().pragma("wal_autocheckpoint", WRITER_PAGES);
+    let mut connection = to_write.connect().await.map_err(StoreError::Sql)?;
     upgrade::migrate(&mut connection, &path, &migrations(&SQLITE_MIGRATIONS)).await?;
     assert_durable(&mut connection).await?;
     let readers = SqlitePoolOptions::new()
         .max_connections(SQLITE_READERS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
-        .connect_lazy_with(
-            options.clone().row_buffer_size(SQLITE_ROW_BUFFER).pragma("query_only", "ON"),
-        );
+        .connect_lazy_with(options.row_buffer_size(SQLITE_ROW_BUFFER).pragma("query_only", "ON"));
     let cleaning = Cleaning::start(&mut connection).await.map_err(StoreError::Sql)?;
     let cache = Arc::new(RowCache::open(&path)?);
     try_out(&cache, &mut connection).await;
-    let writer = Writer::start(connection, options, cleaning, Arc::clone(&cache), commits);
+    let writer = Writer::start(connection, to_write, cleaning, Arc::clone(&cache), commits);
     let (readers, secrets) = (Shelf::new(readers), JoinedReads::new(FIND_SECRET));
     Ok(Engine::Sqlite { readers, secrets, writer, cache })
 }

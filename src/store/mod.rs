@@ -24,6 +24,7 @@
 //! | `upgrade` | on SQLite: an older schema is copied before it is brought up to date |
 //! | `tables`, `snapshot`, `restoration` | the whole store, copied row by row |
 //! | `long_transaction` | transactions for that |
+//! | `checkpoints` | on SQLite: pages go from the log into the file beside the writer |
 //! | `cleaning` | on SQLite: destroyed data leaves the files too |
 //! | `measures` | what monitoring is told |
 //! | `error` | errors of the engines in the words of the domain |
@@ -35,6 +36,7 @@
 //! | `secret_counts` | how many secrets a domain has |
 //! | `domains`, `keys`, `root_keys`, `credentials`, `tokens`, `token_keys`, `policies`, `secrets`, `secret_changes` | statements, one file per resource |
 
+mod checkpoints;
 mod cleaning;
 mod connection;
 mod credentials;

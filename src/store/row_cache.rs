@@ -198,6 +198,11 @@ impl RowCache {
         Some(())
     }
 
+    /// How many frames are in the log.
+    pub(super) fn frames(&self) -> Option<u32> {
+        self.index.header().map(|header| header.frames())
+    }
+
     /// To be called inside a transaction, before its commit.
     pub(super) fn commit(&self) -> Commit<'_> {
         self.committing.store(true, Ordering::Release);

@@ -83,6 +83,11 @@ impl Header {
         self.number(COMMITS_AT) == earlier.number(COMMITS_AT).wrapping_add(1)
     }
 
+    /// How many frames, each a page, are in the log.
+    pub(super) fn frames(&self) -> u32 {
+        self.number(FRAMES_AT)
+    }
+
     /// SQLite writes them in the byte order of the machine.
     fn number(&self, at: usize) -> u32 {
         let bytes = self.0.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
@@ -101,6 +106,7 @@ const FORMAT_AT: usize = 0;
 const FORMAT: u32 = 3_007_000;
 const COMMITS_AT: usize = 8;
 const INITIALIZED_AT: usize = 12;
+const FRAMES_AT: usize = 16;
 
 #[cfg(test)]
 mod tests {

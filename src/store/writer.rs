@@ -34,6 +34,7 @@ use tokio::{
 
 use super::{
     Connection, StoreError,
+    checkpoints::Checkpoints,
     cleaning::Cleaning,
     connection::execute,
     error::is_busy,
@@ -76,8 +77,16 @@ impl Writer {
         cache: Arc<RowCache>,
         commits: Commits,
     ) -> Self {
-        let groups = Arc::new(GroupSizes::default());
-        let writing = Writing { connection, options, cleaning, cache, groups: Arc::clone(&groups) };
+        let checkpoints = Checkpoints::start(options.clone());
+        let groups = Arc::default();
+        let writing = Writing {
+            connection,
+            options,
+            cleaning,
+            checkpoints,
+            cache,
+            groups: Arc::clone(&groups),
+        };
         let (queue, task, each) = match commits {
             Commits::Grouped => {
                 let (queue, jobs) = mpsc::channel(LONGEST_QUEUE);
@@ -223,6 +232,7 @@ struct Writing {
     connection: SqliteConnection,
     options: SqliteConnectOptions,
     cleaning: Cleaning,
+    checkpoints: Checkpoints,
     cache: Arc<RowCache>,
     groups: Arc<GroupSizes>,
 }
@@ -251,6 +261,7 @@ impl Writing {
     }
 
     async fn end(mut self) {
+        self.checkpoints.end().await;
         if self.cleaning.is_due() {
             self.cleaning.run_all(&mut self.connection).await;
         }
@@ -316,6 +327,9 @@ impl Writing {
                 if committed.is_ok() {
                     commit.done(changed);
                     self.groups.add(batch.len());
+                    if let Some(frames) = cache.frames() {
+                        self.checkpoints.committed(frames);
+                    }
                 }
                 if committed.is_err() {
                     self.roll_back().await;

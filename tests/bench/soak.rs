@@ -153,7 +153,7 @@ impl State {
     }
 }
 
-/// The log begins anew at 4 MiB, or later where somebody reads for long.
-const MOST_WAL: f64 = 16_777_216.0;
+/// The log begins anew at 16 MiB, or later where somebody reads for long.
+const MOST_WAL: f64 = 33_554_432.0;
 /// Requests a second: far less than any machine takes, so that an hour tells of time and not of load.
 const RATE: f64 = 300.0;
