@@ -47,16 +47,27 @@ async fn all_requests_of_an_export_or_import_are_a_part_of_one_trace() {
     let theirs = "4bf92f3577b34da6a3ce929d0e0e4736";
     let traceparent = format!("00-{theirs}-00f067aa0ba902b7-01");
     let variables = ["OKMS_ENDPOINT", "OKMS_ID", "OKMS_CA", "OKMS_CERT", "OKMS_KEY"];
-    let commands: [&[&str]; 4] = [
+    let commands: [&[&str]; 5] = [
         &["export", "--out", "one"],
         &["export", "--out", "two"],
         &["import", "file", "one", "--to", "c"],
         &["export", "--out", "three"],
+        &["import", "vault", "a", "--to", "d"],
     ];
-    let given = ["", &traceparent, "", "no-traceparent"];
+    let given = ["", &traceparent, "", "no-traceparent", ""];
+    let [endpoint, okms_id, ca, cert, key] = variables.map(|name| trial.variable(name));
+    // The server is the Vault, too.
+    let address = format!("{endpoint}/api/{okms_id}");
+    let vault = [
+        ("VAULT_ADDR", &*address),
+        ("VAULT_CACERT", ca),
+        ("VAULT_CLIENT_CERT", cert),
+        ("VAULT_CLIENT_KEY", key),
+    ];
     for (arguments, given) in commands.into_iter().zip(given) {
         let mut command = okmsd(trial.cwd.path(), arguments);
-        command.envs(variables.map(|name| (name, trial.variable(name)))).env("TRACEPARENT", given);
+        command.envs(variables.map(|name| (name, trial.variable(name)))).envs(vault);
+        command.env("TRACEPARENT", given);
         let output = command.output().expect("the binary runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -68,8 +79,12 @@ async fn all_requests_of_an_export_or_import_are_a_part_of_one_trace() {
     let mut traces: Vec<_> = lines.map(trace).skip(2).collect();
     assert!(traces.len() >= 16, "{log}");
     traces.dedup();
-    assert_eq!((traces.len(), &*traces[1]), (4, theirs), "{log}");
-    assert_eq!(traces.iter().collect::<HashSet<_>>().len(), 4, "{log}");
+    assert_eq!((traces.len(), &*traces[1]), (5, theirs), "{log}");
+    assert_eq!(traces.iter().collect::<HashSet<_>>().len(), 5, "{log}");
+    let of_vault: Vec<_> = log.lines().filter(|line| line.contains(&traces[4])).collect();
+    for part in ["/v1/auth/cert/login", "/v1/secret/", "/v2/secret"] {
+        assert!(of_vault.iter().any(|line| line.contains(part)), "{part}: {log}");
+    }
 }
 
 #[tokio::test]
