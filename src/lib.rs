@@ -17,6 +17,7 @@
 //! | [`audit`] | the record of all that was asked and done, chained and signed |
 //! | [`pki`] | certificates: made, not stored |
 //! | [`app`] | joins the parts into a running server |
+//! | [`buckets`] | rates of many callers |
 //! | [`clock`] | the time of the system |
 //! | [`measure`] | what happens often, counted |
 //! | [`telemetry`] | logs and measurements |
@@ -29,6 +30,7 @@
 pub mod api;
 pub mod app;
 pub mod audit;
+pub mod buckets;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -6,18 +6,19 @@
 use std::{fs, path::Path};
 
 /// A layer and what it may use beside itself.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("crypto", &["domain"]),
     ("iam", &["domain"]),
     ("measure", &[]),
+    ("buckets", &["domain"]),
     ("audit", &["domain", "measure"]),
     ("clock", &["domain"]),
     ("pki", &["domain"]),
     ("store", &["crypto", "domain", "iam", "measure"]),
     ("service", &["audit", "crypto", "domain", "iam", "measure", "pki", "store"]),
-    ("api", &["audit", "domain", "measure", "service"]),
-    ("server", &["domain"]),
+    ("api", &["audit", "buckets", "domain", "measure", "service"]),
+    ("server", &["buckets", "domain"]),
     ("app", &["api", "audit", "domain", "measure", "server", "service", "store"]),
 ];
 

@@ -8,7 +8,7 @@
 //!
 //! | file | what happens |
 //! |---|---|
-//! | `rates`, `buckets` | requests beyond the rate of their caller are refused |
+//! | `rates` | requests beyond the rate of their caller are refused |
 //! | `target` | the raw path is split into secret path and suffix, before anything is decoded |
 //! | `envelope` | request id, access log, audit record, panics, security headers, errors in the API's form |
 //! | `operations` | the operation that a record names |
@@ -28,7 +28,6 @@
 mod authentication;
 mod body;
 mod browser;
-mod buckets;
 mod counts;
 mod docs;
 mod drain;

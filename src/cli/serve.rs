@@ -279,6 +279,7 @@ fn limits(config: &Config) -> Limits {
         max_connections_per_address: limits.connections_per_address.or_max(),
         max_handshakes: limits.handshakes.get(),
         max_handshakes_per_address: limits.handshakes_per_address.or_max(),
+        handshake_rate_per_address: limits.handshake_rate_per_address.0,
         max_header_bytes: limits.header_kib.get() * 1_024,
         max_concurrent_streams: limits.streams.get(),
         handshake_time: limits.handshake_timeout,
@@ -348,6 +349,7 @@ mod tests {
             &mut set.requests_per_address,
             &mut set.requests_per_credential,
             &mut set.secrets_per_domain,
+            &mut set.handshake_rate_per_address,
         ];
         for (slot, number) in limits_or_none.into_iter().zip(20..) {
             slot.0 = number;
@@ -369,6 +371,7 @@ mod tests {
             max_header_bytes: 13 * 1_024,
             max_connections_per_address: 20,
             max_handshakes_per_address: 21,
+            handshake_rate_per_address: 25,
             handshake_time: Duration::from_secs(30),
             header_time: Duration::from_secs(31),
             idle_time: Duration::from_secs(32),

@@ -19,6 +19,8 @@ pub struct Limits {
     pub handshakes: NonZeroU32,
     /// Of these, those of one IPv4 address or IPv6 /64.
     pub handshakes_per_address: OrNone,
+    /// How many handshakes of one IPv4 address or IPv6 /64 may begin in a second.
+    pub handshake_rate_per_address: OrNone,
     /// HTTP/2 requests at a time on one connection.
     pub streams: NonZeroU32,
     /// Requests in a second of one IPv4 address or IPv6 /64.
@@ -89,6 +91,11 @@ impl Limits {
                 &mut self.handshakes_per_address,
             ),
             (
+                "limits.handshake_rate_per_address",
+                "OKMSD_HANDSHAKE_RATE_PER_ADDRESS",
+                &mut self.handshake_rate_per_address,
+            ),
+            (
                 "limits.requests_per_address",
                 "OKMSD_REQUESTS_PER_ADDRESS",
                 &mut self.requests_per_address,
@@ -139,6 +146,7 @@ impl Default for Limits {
             connections_per_address: OrNone(1_000),
             handshakes: DEFAULT_HANDSHAKES,
             handshakes_per_address: OrNone(250),
+            handshake_rate_per_address: OrNone(100),
             streams: DEFAULT_STREAMS,
             requests_per_address: OrNone(20_000),
             requests_per_credential: OrNone(10_000),

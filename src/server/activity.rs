@@ -16,8 +16,9 @@ use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::SemaphorePermit,
     task::yield_now,
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{Limits, places::Place};
@@ -31,9 +32,9 @@ pub(super) struct Activity {
     header_time: Duration,
     idle_time: Duration,
     http1: bool,
-    /// What the connection's task has done in this turn.
-    spent: AtomicUsize,
-    _place: Place,
+    /// What the connection's task may still do in this turn, in bytes that it reads.
+    left: AtomicUsize,
+    place: Place,
 }
 
 struct State {
@@ -74,8 +75,8 @@ impl Activity {
             header_time: limits.header_time,
             idle_time: limits.idle_time,
             http1,
-            spent: AtomicUsize::new(0),
-            _place: place,
+            left: AtomicUsize::new(0),
+            place,
         })
     }
 
@@ -124,17 +125,24 @@ impl Activity {
 
     /// A turn of the connection's task has begun.
     pub(super) fn turn(&self) {
-        self.spent.store(0, Ordering::Relaxed);
+        let is_quiet = self.state().in_flight == 0;
+        let turn = if is_quiet && !self.http1 { QUIET_TURN } else { TURN };
+        self.left.store(turn, Ordering::Relaxed);
     }
 
     /// Whether the task may go on in this turn. Otherwise it is woken for the next one, which comes after what was ready
     /// before, and after what has come from outside.
     fn may_go_on(&self, cx: &mut Context<'_>) -> bool {
-        self.spent.load(Ordering::Relaxed) < TURN || pin!(yield_now()).poll(cx).is_ready()
+        self.left() > 0 || pin!(yield_now()).poll(cx).is_ready()
+    }
+
+    fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
     }
 
     fn spend(&self, work: usize) {
-        self.spent.fetch_add(work, Ordering::Relaxed);
+        // One task spends it.
+        self.left.store(self.left().saturating_sub(work), Ordering::Relaxed);
     }
 
     fn received(&self, bytes: usize) {
@@ -165,12 +173,18 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Waits until it is this request's turn: of a hundred that come at once on one connection, a few run before
-    /// those of others, and then a few more.
-    pub(super) async fn turn(&self) {
-        for _ in 0..self.before.saturating_sub(ABREAST - 1).div_ceil(A_FEW) {
-            yield_now().await;
+    /// Waits until it is this request's turn, which lasts until what this gives is dropped: of a thousand that come at
+    /// once on a few connections of one client, some run before those of others, and one more when one is done. One that
+    /// is alone on its connection never waits.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if self.before == 0 {
+            return None;
         }
+        let abreast = self.activity.place.abreast();
+        if let Ok(turn) = abreast.try_acquire() {
+            return Some(turn);
+        }
+        timeout(PATIENCE, abreast.acquire()).await.ok()?.ok()
     }
 }
 
@@ -210,8 +224,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         if !self.activity.may_go_on(cx) {
             return Poll::Pending;
         }
-        // No more than a turn's at once.
-        let most = buffer.remaining().min(TURN);
+        let most = buffer.remaining().min(self.activity.left());
         let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
         ready!(Pin::new(&mut self.socket).poll_read(cx, &mut part))?;
         let received = part.filled().len();
@@ -336,18 +349,24 @@ fn later(instant: Instant, duration: Duration) -> Instant {
 /// its way and for some round trips, too short to be worth having.
 const LEAVE_TIME: Duration = Duration::from_secs(2);
 
-/// What a connection does before others have their turn, in bytes that it reads: of a flood of small frames that is less
-/// than half a millisecond, and the largest body takes some hundred turns.
+/// What a connection does before others have their turn, in bytes that it reads: the largest body takes some hundred
+/// turns.
 const TURN: usize = 4 * 1024;
 
-/// Requests of a connection that begin together: as many as clients that share one connection commonly have.
-const ABREAST: usize = 16;
-
-/// How many of those beyond begin together, each time that others had their turn.
-const A_FEW: usize = 4;
+/// The same on HTTP/2 without a request: that may be a flood of frames of a few bytes, each of which is answered, and a
+/// request that begins has some ten to hundreds.
+const QUIET_TURN: usize = 256;
 
 /// What a read or a write of a few bytes is, in bytes that are read: it takes so much longer.
 const CALL: usize = TURN / 64;
+
+/// Requests of one network at a time, beside one on each of its connections: as many as `cargo bench --bench read --
+/// HTTP/2` has, with which a turn costs nothing that can be measured. With half of it, a tenth fewer reads were done
+/// there; see `cargo bench --bench hostile -- ZeroWindow` for what others notice of a thousand.
+pub(super) const ABREAST: usize = 64;
+
+/// How long a request waits for others of its client at the most: some of them may wait for their bodies.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Bytes of a body handed over at once.
 const CHUNK_LEN: usize = 16 * 1024;

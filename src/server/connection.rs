@@ -24,7 +24,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
-    time::{sleep_until, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceExt;
@@ -36,16 +36,17 @@ use super::{
     Limits,
     activity::{Activity, FAR, Overdue, Watched, WatchedBody},
     counts::{Counts, Failed},
-    handshakes,
+    handshakes::{self, Pace},
     live::ListenerTls,
     peer::ConnectedPeer,
-    places::Place,
+    places::{Full, Place},
 };
 
 /// What all connections of a listener have in common.
 pub(super) struct Shared {
     tls: ListenerTls,
     limits: Limits,
+    pace: Pace,
     http1: auto::Builder<TokioExecutor>,
     http2: auto::Builder<TokioExecutor>,
 }
@@ -70,7 +71,9 @@ impl Shared {
             .initial_stream_window_size(HTTP2_STREAM_WINDOW)
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .max_send_buf_size(HTTP2_SEND_BUFFER);
-        Self { tls, limits, http1: builder.clone().http1_only(), http2: builder.http2_only() }
+        let pace = Pace::new(limits.handshake_rate_per_address);
+        let (http1, http2) = (builder.clone().http1_only(), builder.http2_only());
+        Self { tls, limits, pace, http1, http2 }
     }
 
     /// Where the connections are counted.
@@ -166,6 +169,16 @@ impl Shared {
         socket: TcpStream,
         peer_address: SocketAddr,
     ) -> Option<TlsStream<TcpStream>> {
+        let Some(wait) = self.pace.wait(peer_address.ip(), self.limits.handshake_time) else {
+            self.tls.counts().refused(Full::HandshakeRateOfAddress);
+            debug!(peer.address = %peer_address, "TLS handshake refused: its address makes too many");
+            return None;
+        };
+        if !wait.is_zero() {
+            self.tls.counts().waits();
+            debug!(peer.address = %peer_address, ?wait, "TLS handshake waits: its address makes many");
+            sleep(wait).await;
+        }
         let acceptor = TlsAcceptor::from(self.tls.current());
         let handshake = handshakes::in_turn(acceptor.accept(socket).into_fallible());
         match timeout(self.limits.handshake_time, handshake).await {
@@ -244,8 +257,10 @@ where
         request.extensions_mut().insert(self.info.clone());
         let response = self.service.clone().oneshot(request);
         Box::pin(async move {
-            in_flight.turn().await;
-            response.await.map(|response| response.map(|body| WatchedBody::new(body, in_flight)))
+            let turn = in_flight.turn().await;
+            let response = response.await;
+            drop(turn);
+            response.map(|response| response.map(|body| WatchedBody::new(body, in_flight)))
         })
     }
 }

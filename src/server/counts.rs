@@ -15,6 +15,7 @@ pub(super) struct Counts {
     open: AtomicU64,
     full: AtomicU64,
     resumed: AtomicU64,
+    waited: AtomicU64,
     failed: [AtomicU64; REASONS.len()],
     refused: [AtomicU64; LIMITS.len()],
 }
@@ -28,6 +29,8 @@ pub struct ConnectionCounts {
     pub full_handshakes: u64,
     /// Handshakes that resumed an earlier session.
     pub resumed_handshakes: u64,
+    /// Handshakes that waited, as there were more of their address than its rate allows.
+    pub waited_handshakes: u64,
     /// Handshakes that failed, by the word for the reason.
     pub failed_handshakes: [(&'static str, u64); REASONS.len()],
     /// Connections that were closed at once, by the setting that left no place for them.
@@ -74,6 +77,10 @@ impl Counts {
         add(if kind == Some(HandshakeKind::Resumed) { &self.resumed } else { &self.full });
     }
 
+    pub(super) fn waits(&self) {
+        add(&self.waited);
+    }
+
     pub(super) fn failed(&self, why: Failed) {
         if let Some(count) = self.failed.get(why as usize) {
             add(count);
@@ -101,6 +108,7 @@ impl Counts {
             open: number(&self.open),
             full_handshakes: number(&self.full),
             resumed_handshakes: number(&self.resumed),
+            waited_handshakes: number(&self.waited),
             failed_handshakes,
             refused,
         }
@@ -151,11 +159,12 @@ fn add(count: &AtomicU64) {
 }
 
 /// The setting behind each limit.
-const LIMITS: [(Full, &str); 4] = [
+const LIMITS: [(Full, &str); 5] = [
     (Full::Connections, "connections"),
     (Full::ConnectionsOfAddress, "connections_per_address"),
     (Full::Handshakes, "handshakes"),
     (Full::HandshakesOfAddress, "handshakes_per_address"),
+    (Full::HandshakeRateOfAddress, "handshake_rate_per_address"),
 ];
 
 /// The word for each reason.

@@ -17,7 +17,11 @@ pub struct Limits {
     /// Of these, those of one network. Without it, the limit of all would be a weapon: whoever holds that many
     /// slow handshakes would keep all others out. Default: 250.
     pub max_handshakes_per_address: u32,
-    /// From accepted to a finished TLS handshake. Generous for a bad mobile line, short for someone
+    /// Handshakes of one network that begin in a second, as many of which may begin at once; more wait, for as long as
+    /// a handshake may take, or are closed at once where that is not enough. 0 is no limit. So many take a
+    /// twentieth of one core, which requests of others hardly notice, and a thousand connections that were lost are back in nine seconds. Default: 100.
+    pub handshake_rate_per_address: u32,
+    /// From accepted, and what it waits for the rate, to a finished TLS handshake. Generous for a bad mobile line, short for someone
     /// who opens connections and says nothing. Default: 10 s.
     pub handshake_time: Duration,
     /// For the head of a request to arrive: on HTTP/1.1 from its first byte, on either version from
@@ -49,6 +53,7 @@ impl Default for Limits {
             max_connections_per_address: 1_000,
             max_handshakes: 1_000,
             max_handshakes_per_address: 250,
+            handshake_rate_per_address: 100,
             handshake_time: Duration::from_secs(10),
             header_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),

@@ -25,7 +25,7 @@
 //! | `status` | when certificates and lists end, and the warnings of it |
 //! | `listener` | the accept loop, from start to drained |
 //! | `operations` | plain HTTP for monitoring, apart from the API |
-//! | `handshakes` | turns of handshakes |
+//! | `handshakes` | turns of handshakes, and the rate of those of one client |
 //! | `connection` | one connection: handshake, HTTP, end |
 //! | `places` | how many connections there may be, in all and of one client |
 //! | `counts` | what became of connections and handshakes |

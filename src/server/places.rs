@@ -11,9 +11,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::Limits;
+use super::{Limits, activity::ABREAST};
 use crate::domain::network;
 
 /// The places of a listener. What it keeps of a client ends with its last connection, so there is never more
@@ -37,9 +37,9 @@ struct Taken {
 }
 
 /// The connections of one network.
-#[derive(Default)]
 struct Own {
     open: usize,
+    abreast: Arc<Semaphore>,
     /// Those whose handshake is not done, by their numbers. Where the sender is dropped before that, the place is
     /// given up.
     handshakes: BTreeMap<u64, oneshot::Sender<()>>,
@@ -55,12 +55,14 @@ pub(super) enum Full {
     ConnectionsOfAddress,
     Handshakes,
     HandshakesOfAddress,
+    HandshakeRateOfAddress,
 }
 
 /// A connection's place, which is free again when this is dropped.
 pub(super) struct Place {
     places: Arc<Places>,
     network: IpAddr,
+    abreast: Arc<Semaphore>,
     handshake: u64,
     given_up: oneshot::Receiver<()>,
 }
@@ -102,11 +104,12 @@ impl Places {
         taken.begun += 1;
         let handshake = taken.begun;
         let (gives_up, given_up) = oneshot::channel();
-        taken.change(network, |own| {
+        let abreast = taken.change(network, |own| {
             own.open += 1;
-            own.handshakes.insert(handshake, gives_up)
+            own.handshakes.insert(handshake, gives_up);
+            Arc::clone(&own.abreast)
         });
-        Ok(Place { places: Arc::clone(self), network, handshake, given_up })
+        Ok(Place { places: Arc::clone(self), network, abreast, handshake, given_up })
     }
 
     /// Waits until all places are free.
@@ -149,6 +152,13 @@ impl Taken {
     }
 }
 
+impl Default for Own {
+    fn default() -> Self {
+        let abreast = Arc::new(Semaphore::new(ABREAST));
+        Self { open: 0, abreast, handshakes: BTreeMap::new() }
+    }
+}
+
 impl Own {
     fn crowd(&self, network: IpAddr) -> Option<Crowd> {
         let (oldest, _) = self.handshakes.first_key_value()?;
@@ -161,6 +171,11 @@ impl Place {
     pub(super) async fn given_up(&mut self) {
         // Nothing is ever sent.
         let _ = (&mut self.given_up).await;
+    }
+
+    /// The turns of requests of the same network that run beside each other.
+    pub(super) fn abreast(&self) -> &Semaphore {
+        &self.abreast
     }
 
     /// The handshake is done.

@@ -199,6 +199,13 @@ fn connections(page: &mut Page<'_>, listeners: &[(&'static str, ConnectionCounts
         }),
     )?;
     page.counters(
+        "handshake_waits",
+        "TLS handshakes that waited, as there were more of their address than its rate allows",
+        listeners
+            .iter()
+            .map(|(listener, counts)| ([("listener", *listener)], counts.waited_handshakes)),
+    )?;
+    page.counters(
         "handshake_failures",
         "TLS handshakes that failed, by reason",
         listeners.iter().flat_map(|(listener, counts)| {
@@ -409,13 +416,14 @@ mod tests {
             open: 9,
             full_handshakes: 8,
             resumed_handshakes: 7,
+            waited_handshakes: 6,
             failed_handshakes: "timeout b c d e f g h i j k l"
                 .split(' ')
                 .zip(1..)
                 .collect::<Vec<_>>()
                 .try_into()
                 .unwrap(),
-            refused: [("connections", 1), ("b", 2), ("c", 3), ("d", 4)],
+            refused: [("connections", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5)],
         };
         let groups =
             [(1, 5), (2, 0), (4, 3), (8, 0), (16, 0), (32, 0), (64, 0), (128, 0), (256, 1)];
@@ -466,6 +474,7 @@ mod tests {
             "okmsd_connection_refusals_total{listener=\"api\",limit=\"connections\"} 1",
             "okmsd_handshakes_total{listener=\"api\",kind=\"full\"} 8",
             "okmsd_handshakes_total{listener=\"api\",kind=\"resumed\"} 7",
+            "okmsd_handshake_waits_total{listener=\"api\"} 6",
             "okmsd_handshake_failures_total{listener=\"api\",reason=\"timeout\"} 1",
             "okmsd_database_connections{state=\"idle\"} 3",
             "okmsd_database_connections{state=\"used\"} 1",

@@ -23,7 +23,7 @@ use support::{
     Options, Report, client,
     http::{Ask, Protocol, Question},
     load::{self, Measured, Pace},
-    okmsd::{Okmsd, path},
+    okmsd::{Okmsd, Rates, path},
     report::Target,
 };
 use tokio::runtime;
@@ -39,7 +39,7 @@ async fn bench(options: &Options, report: &mut Report) {
     // A process begins with the priority of the thread that starts it.
     let start = || {
         of_this_thread("renice", &["-n", "10", "-p"]);
-        Okmsd::start()
+        Okmsd::start_with(&[], Rates::Default)
     };
     let okmsd = thread::spawn(start).join().expect("a server");
     okmsd.fill(secrets).await;

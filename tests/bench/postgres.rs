@@ -24,7 +24,7 @@ use support::{
     compare::{HttpSubject, OKMSD, Subject, compare},
     http::{Ask, Protocol, Question},
     load::{Measured, Pace},
-    okmsd::{Okmsd, new_version, path},
+    okmsd::{Okmsd, Rates, new_version, path},
     report::{Quantity, Target},
 };
 use tempfile::TempDir;
@@ -46,7 +46,7 @@ async fn bench(options: &Options, report: &mut Report) {
     let secrets = options.choose(100_000, 200);
     admin.execute("CREATE DATABASE okmsd").await.expect("a database");
     let of = |database: &str| url.replace("/postgres?", &format!("/{database}?"));
-    let mut okmsd = Okmsd::start_with(&["--database", &of("okmsd")]);
+    let mut okmsd = Okmsd::start_with(&["--database", &of("okmsd")], Rates::OutOfReach);
     okmsd.fill(secrets).await;
     let recorder = Recorder::prepare(&okmsd, &of("okmsd"), secrets).await;
     okmsd.stop();

@@ -88,6 +88,7 @@ fn defaults_are_as_documented() {
     assert_eq!(limits.max_connections_per_address, 1_000);
     assert_eq!(limits.max_handshakes, 1_000);
     assert_eq!(limits.max_handshakes_per_address, 250);
+    assert_eq!(limits.handshake_rate_per_address, 100);
     assert_eq!(limits.handshake_time.as_secs(), 10);
     assert_eq!(limits.header_time.as_secs(), 10);
     assert_eq!(limits.idle_time.as_secs(), 75);
@@ -386,6 +387,48 @@ async fn handshakes_that_fill_all_places_give_way_to_other_addresses() {
         let client = Arc::new(server.client(None));
         assert!(get(Server::handshake(client, socket).await.unwrap(), "/who").await.is_ok());
     }
+}
+
+#[tokio::test]
+async fn handshakes_beyond_the_rate_of_their_address_wait() {
+    let server = Server::start(Limits { handshake_rate_per_address: 1, ..long() }).await;
+    let begun = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(server.who(server.client(None)).await.unwrap(), "HTTP/1.1 nobody");
+    }
+    // One at once; another at the next second of the server, however near that is, and at each after it.
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    let waited = server.tls.counts().read().waited_handshakes;
+    assert!((2..=3).contains(&waited), "{waited}");
+    assert_eq!(server.tls.counts().read().full_handshakes, 4);
+    // Others need not wait.
+    let socket = connect_from("127.0.0.2:0", &server).await;
+    let other = Server::handshake(Arc::new(server.client(None)), socket).await.unwrap();
+    assert!(get(other, "/who").await.is_ok());
+    assert_eq!(server.tls.counts().read().waited_handshakes, waited);
+}
+
+#[tokio::test]
+async fn handshakes_whose_turn_is_too_far_away_are_refused_at_once() {
+    let time = Duration::from_millis(2_500);
+    let limits = Limits { handshake_rate_per_address: 1, handshake_time: time, ..long() };
+    let server = Server::start(limits).await;
+    let many = (0..10).map(|_| server.who(server.client(None)));
+    let done = join_all(many).await.iter().filter(|who| who.is_ok()).count();
+    // One at once, two whose turn comes in time, and one more where a second has gone by meanwhile.
+    assert!((3..=4).contains(&done), "{done}");
+    let refused = server.tls.counts().read().refused;
+    assert_eq!(refused[4], ("handshake_rate_per_address", 10 - done as u64));
+    assert!(server.tls.counts().read().failed_handshakes.iter().all(|(_, number)| *number == 0));
+}
+
+#[tokio::test]
+async fn no_rate_of_handshakes_is_none() {
+    let server = Server::start(Limits { handshake_rate_per_address: 0, ..long() }).await;
+    for _ in 0..10 {
+        assert_eq!(server.who(server.client(None)).await.unwrap(), "HTTP/1.1 nobody");
+    }
+    assert_eq!(server.tls.counts().read().waited_handshakes, 0);
 }
 
 async fn connect_from(address: &str, server: &Server) -> TcpStream {

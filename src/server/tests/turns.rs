@@ -8,20 +8,20 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll, Wake, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, repeat, sink},
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     task::yield_now,
     time::timeout,
 };
 
 use super::super::{
     Limits,
-    activity::{Activity, Watched},
+    activity::{Activity, InFlight, Watched},
     handshakes::in_turn_of,
     places::Places,
 };
@@ -56,35 +56,49 @@ fn ready_in_a_turn(activity: &Activity, mut poll: impl FnMut(&mut Context<'_>) -
     ready
 }
 
+/// How many reads of so many bytes are in a turn.
+fn reads_in_a_turn(activity: &Arc<Activity>, size: usize) -> usize {
+    let mut flood = Watched::new(repeat(b'x'), Arc::clone(activity));
+    ready_in_a_turn(activity, |cx| {
+        let mut buffer = vec![0; size];
+        let mut buffer = ReadBuf::new(&mut buffer);
+        Pin::new(&mut flood).poll_read(cx, &mut buffer).is_ready()
+    })
+}
+
+/// How many writes of a few bytes are in a turn.
+fn writes_in_a_turn(activity: &Arc<Activity>) -> usize {
+    let mut socket = Watched::new(sink(), Arc::clone(activity));
+    ready_in_a_turn(activity, |cx| {
+        let write = Pin::new(&mut socket).poll_write(cx, b"an acknowledgement");
+        matches!(write, Poll::Ready(Ok(18)))
+    })
+}
+
 #[test]
 fn a_connection_on_which_much_comes_reads_a_part_of_it_in_each_turn() {
     let activity = activity();
-    let mut flood = Watched::new(repeat(b'x'), Arc::clone(&activity));
-    for (size, reads) in [(8, 64), (64, 64), (1_024, 4), (8 * 1_024, 1)] {
-        let mut read = |cx: &mut Context<'_>| {
-            let mut buffer = vec![0; size];
-            let mut buffer = ReadBuf::new(&mut buffer);
-            Pin::new(&mut flood).poll_read(cx, &mut buffer).is_ready()
-        };
+    let reads = |expected: [usize; 5]| {
         for _ in 0..3 {
-            assert_eq!(ready_in_a_turn(&activity, &mut read), reads);
+            let reads = [8, 64, 128, 1_024, 8 * 1_024].map(|size| reads_in_a_turn(&activity, size));
+            assert_eq!(reads, expected);
         }
-    }
+    };
+    // Less where nothing is asked.
+    reads([4, 4, 2, 1, 1]);
+    let request = activity.begin();
+    reads([64, 64, 32, 4, 1]);
+    drop(request);
+    reads([4, 4, 2, 1, 1]);
 }
 
 #[test]
 fn a_connection_that_answers_much_writes_a_part_of_it_in_each_turn() {
     let activity = activity();
+    assert_eq!([(); 3].map(|()| writes_in_a_turn(&activity)), [4, 4, 4]);
+    let _request = activity.begin();
+    assert_eq!([(); 3].map(|()| writes_in_a_turn(&activity)), [64, 64, 64]);
     let mut socket = Watched::new(sink(), Arc::clone(&activity));
-    for _ in 0..3 {
-        let write = |cx: &mut Context<'_>| {
-            matches!(
-                Pin::new(&mut socket).poll_write(cx, b"an acknowledgement"),
-                Poll::Ready(Ok(18))
-            )
-        };
-        assert_eq!(ready_in_a_turn(&activity, write), 64);
-    }
     let vectored = |cx: &mut Context<'_>| {
         let parts = [std::io::IoSlice::new(b"one"), std::io::IoSlice::new(b"two")];
         Pin::new(&mut socket).poll_write_vectored(cx, &parts).is_ready()
@@ -92,16 +106,36 @@ fn a_connection_that_answers_much_writes_a_part_of_it_in_each_turn() {
     assert_eq!(ready_in_a_turn(&activity, vectored), 64);
 }
 
+/// The turns of those that begin at once.
+fn begin(requests: &[InFlight]) -> Vec<Option<SemaphorePermit<'_>>> {
+    requests.iter().filter_map(|request| request.turn().now_or_never()).collect()
+}
+
 #[tokio::test]
-async fn of_many_requests_on_one_connection_a_few_begin_at_once() {
-    let activity = activity();
-    let requests: Vec<_> = (0..100).map(|_| activity.begin()).collect();
-    let at_once = requests.iter().filter(|request| request.turn().now_or_never().is_some());
-    assert_eq!(at_once.count(), 16);
-    // The others a few at a time, each after those who have waited for it.
-    for request in &requests {
-        request.turn().await;
-    }
+async fn of_many_requests_of_one_client_some_run_at_a_time() {
+    let places = Places::new(&Limits::default());
+    let of = |last| {
+        let place = places.take([192, 0, 2, last].into()).unwrap();
+        Activity::new(&Limits::default(), false, place)
+    };
+    let connections = [of(1), of(1), of(2)];
+    let requests = connections.each_ref().map(|connection| {
+        let requests = (0..100).map(|_| connection.begin());
+        requests.collect::<Vec<_>>()
+    });
+    let [first, second, other] = &requests;
+    // The first one of each connection, and those that share the turns of their client.
+    let mut running = begin(first);
+    assert_eq!((running.len(), begin(second).len(), begin(other).len()), (65, 1, 65));
+    // One that is done makes room for another.
+    let waiting = &second[1];
+    let ((), turn) = tokio::join!(async { drop(running.pop()) }, waiting.turn());
+    assert!(turn.is_some());
+    assert!(second[2].turn().now_or_never().is_none());
+    // Where none is done, it runs all the same, but not at once.
+    let begun = Instant::now();
+    assert!(second[2].turn().await.is_none());
+    assert!(begun.elapsed() >= Duration::from_millis(100));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

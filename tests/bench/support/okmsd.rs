@@ -24,16 +24,26 @@ pub struct Okmsd {
     trial: Trial,
     server: Option<Server>,
     arguments: Vec<String>,
+    rates: Rates,
+}
+
+/// Which rates of one client there are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Rates {
+    /// Some that are not reached: all clients of a benchmark have one address. They are looked at all the same.
+    OutOfReach,
+    /// As they come.
+    Default,
 }
 
 impl Okmsd {
     /// Starts it on SQLite.
     pub fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with(&[], Rates::OutOfReach)
     }
 
     /// Starts it with more arguments.
-    pub fn start_with(arguments: &[&str]) -> Self {
+    pub fn start_with(arguments: &[&str], rates: Rates) -> Self {
         // Not the folder for temporary files, which may be in memory.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let mut trial = Trial::start_in(folder);
@@ -42,7 +52,7 @@ impl Okmsd {
         }
         trial.stop();
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let mut started = Self { trial, server: None, arguments };
+        let mut started = Self { trial, server: None, arguments, rates };
         started.restart();
         started.make_user();
         started
@@ -134,9 +144,14 @@ impl Okmsd {
         let mut arguments = vec!["serve", "--config", config.to_str().expect("UTF-8")];
         arguments.extend(self.arguments.iter().map(String::as_str));
         let (mut command, log) = (okmsd(self.trial.cwd.path(), &arguments), self.file(LOG));
-        // All clients of a benchmark have one address. The rates are looked at all the same.
-        for limit in ["OKMSD_REQUESTS_PER_ADDRESS", "OKMSD_REQUESTS_PER_CREDENTIAL"] {
-            command.env(limit, u32::MAX.to_string());
+        if self.rates == Rates::OutOfReach {
+            for rate in [
+                "OKMSD_REQUESTS_PER_ADDRESS",
+                "OKMSD_REQUESTS_PER_CREDENTIAL",
+                "OKMSD_HANDSHAKE_RATE_PER_ADDRESS",
+            ] {
+                command.env(rate, u32::MAX.to_string());
+            }
         }
         self.server = Some(Server::start(command, &log, is_ready));
     }

@@ -91,7 +91,7 @@ pub fn serve(folder: &Path) {
             },
             require_client_certificate: false,
             tokens: config.tokens.enabled,
-            limits: Limits::default(),
+            limits: Limits { handshake_rate_per_address: 0, ..Limits::default() },
             // All clients of a benchmark have one address.
             api_limits: ApiLimits {
                 requests_per_address: u32::MAX,
