@@ -282,6 +282,7 @@ fn limits(config: &Config) -> Limits {
         handshake_rate_per_address: limits.handshake_rate_per_address.0,
         max_header_bytes: limits.header_kib.get() * 1_024,
         max_concurrent_streams: limits.streams.get(),
+        max_streams_per_address: limits.streams_per_address.or_max(),
         handshake_time: limits.handshake_timeout,
         header_time: limits.header_timeout,
         idle_time: limits.idle_timeout,
@@ -350,6 +351,7 @@ mod tests {
             &mut set.requests_per_credential,
             &mut set.secrets_per_domain,
             &mut set.handshake_rate_per_address,
+            &mut set.streams_per_address,
         ];
         for (slot, number) in limits_or_none.into_iter().zip(20..) {
             slot.0 = number;
@@ -372,6 +374,7 @@ mod tests {
             max_connections_per_address: 20,
             max_handshakes_per_address: 21,
             handshake_rate_per_address: 25,
+            max_streams_per_address: 26,
             handshake_time: Duration::from_secs(30),
             header_time: Duration::from_secs(31),
             idle_time: Duration::from_secs(32),

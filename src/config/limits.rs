@@ -23,6 +23,8 @@ pub struct Limits {
     pub handshake_rate_per_address: OrNone,
     /// HTTP/2 requests at a time on one connection.
     pub streams: NonZeroU32,
+    /// HTTP/2 requests of one IPv4 address or IPv6 /64 that are worked on at a time, beside one on each connection.
+    pub streams_per_address: OrNone,
     /// Requests in a second of one IPv4 address or IPv6 /64.
     pub requests_per_address: OrNone,
     /// Requests in a second of one certificate or token.
@@ -96,6 +98,11 @@ impl Limits {
                 &mut self.handshake_rate_per_address,
             ),
             (
+                "limits.streams_per_address",
+                "OKMSD_STREAMS_PER_ADDRESS",
+                &mut self.streams_per_address,
+            ),
+            (
                 "limits.requests_per_address",
                 "OKMSD_REQUESTS_PER_ADDRESS",
                 &mut self.requests_per_address,
@@ -148,6 +155,7 @@ impl Default for Limits {
             handshakes_per_address: OrNone(250),
             handshake_rate_per_address: OrNone(100),
             streams: DEFAULT_STREAMS,
+            streams_per_address: OrNone(64),
             requests_per_address: OrNone(20_000),
             requests_per_credential: OrNone(10_000),
             secrets_per_domain: OrNone(2_000_000),

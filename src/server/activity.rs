@@ -125,8 +125,7 @@ impl Activity {
 
     /// A turn of the connection's task has begun.
     pub(super) fn turn(&self) {
-        let is_quiet = self.state().in_flight == 0;
-        let turn = if is_quiet && !self.http1 { QUIET_TURN } else { TURN };
+        let turn = if self.http1 { HTTP1_TURN } else { HTTP2_TURN };
         self.left.store(turn, Ordering::Relaxed);
     }
 
@@ -351,22 +350,18 @@ const LEAVE_TIME: Duration = Duration::from_secs(2);
 
 /// What a connection does before others have their turn, in bytes that it reads: the largest body takes some hundred
 /// turns.
-const TURN: usize = 4 * 1024;
+const HTTP1_TURN: usize = 4 * 1024;
 
-/// The same on HTTP/2 without a request: that may be a flood of frames of a few bytes, each of which is answered, and a
-/// request that begins has some ten to hundreds.
-const QUIET_TURN: usize = 256;
+/// The same where it may be frames of a few bytes, each of which is answered: a hundred microseconds of them. The
+/// largest body takes some hundreds.
+const HTTP2_TURN: usize = 1024;
 
 /// What a read or a write of a few bytes is, in bytes that are read: it takes so much longer.
-const CALL: usize = TURN / 64;
+const CALL: usize = 16;
 
-/// Requests of one network at a time, beside one on each of its connections: as many as `cargo bench --bench read --
-/// HTTP/2` has, with which a turn costs nothing that can be measured. With half of it, a tenth fewer reads were done
-/// there; see `cargo bench --bench hostile -- ZeroWindow` for what others notice of a thousand.
-pub(super) const ABREAST: usize = 64;
-
-/// How long a request waits for others of its client at the most: some of them may wait for their bodies.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a request waits for others of its client at the most: thirty thousand reads are done meanwhile, and where
+/// the database stands still, others need not.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Bytes of a body handed over at once.
 const CHUNK_LEN: usize = 16 * 1024;

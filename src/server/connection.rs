@@ -101,6 +101,16 @@ impl Shared {
         let _open = self.tls.counts().open();
         // Small answers must not wait for more to come.
         let _ = socket.set_nodelay(true);
+        tokio::select! {
+            may_begin = self.wait_for_handshake(peer_address) => if !may_begin { return },
+            // Nothing has begun.
+            _ = drain.wait_for(|drain| *drain) => return,
+        }
+        if let Err(full) = place.begin_handshake() {
+            debug!(peer.address = %peer_address, ?full, "no place for a handshake");
+            self.tls.counts().refused(full);
+            return;
+        }
         let tls = tokio::select! {
             tls = self.handshake(socket, peer_address) => tls,
             () = place.given_up() => {
@@ -164,21 +174,26 @@ impl Shared {
         }
     }
 
-    async fn handshake(
-        &self,
-        socket: TcpStream,
-        peer_address: SocketAddr,
-    ) -> Option<TlsStream<TcpStream>> {
+    /// Waits until the rate of its address lets a handshake begin; `false` where that is too far away.
+    async fn wait_for_handshake(&self, peer_address: SocketAddr) -> bool {
         let Some(wait) = self.pace.wait(peer_address.ip(), self.limits.handshake_time) else {
             self.tls.counts().refused(Full::HandshakeRateOfAddress);
             debug!(peer.address = %peer_address, "TLS handshake refused: its address makes too many");
-            return None;
+            return false;
         };
         if !wait.is_zero() {
             self.tls.counts().waits();
             debug!(peer.address = %peer_address, ?wait, "TLS handshake waits: its address makes many");
             sleep(wait).await;
         }
+        true
+    }
+
+    async fn handshake(
+        &self,
+        socket: TcpStream,
+        peer_address: SocketAddr,
+    ) -> Option<TlsStream<TcpStream>> {
         let acceptor = TlsAcceptor::from(self.tls.current());
         let handshake = handshakes::in_turn(acceptor.accept(socket).into_fallible());
         match timeout(self.limits.handshake_time, handshake).await {
@@ -255,9 +270,11 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let in_flight = self.activity.begin();
         request.extensions_mut().insert(self.info.clone());
+        // One that waits for its body must not hold up others.
+        let is_whole = request.body().is_end_stream();
         let response = self.service.clone().oneshot(request);
         Box::pin(async move {
-            let turn = in_flight.turn().await;
+            let turn = if is_whole { in_flight.turn().await } else { None };
             let response = response.await;
             drop(turn);
             response.map(|response| response.map(|body| WatchedBody::new(body, in_flight)))

@@ -45,7 +45,7 @@ impl Pace {
         Self { buckets: Buckets::new(rate, ROW_LEN), began: Instant::now() }
     }
 
-    /// How long a handshake of this address has to wait; `None` where that is longer than `longest`.
+    /// How long a handshake of this address has to wait; the turn is gone where it does not come. `None` where that is longer than `longest`.
     pub(super) fn wait(&self, address: IpAddr, longest: Duration) -> Option<Duration> {
         let Some(buckets) = &self.buckets else { return Some(Duration::ZERO) };
         let now = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);

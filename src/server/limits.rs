@@ -21,7 +21,7 @@ pub struct Limits {
     /// a handshake may take, or are closed at once where that is not enough. 0 is no limit. So many take a
     /// twentieth of one core, which requests of others hardly notice, and a thousand connections that were lost are back in nine seconds. Default: 100.
     pub handshake_rate_per_address: u32,
-    /// From accepted, and what it waits for the rate, to a finished TLS handshake. Generous for a bad mobile line, short for someone
+    /// From its turn (see the rate) to a finished TLS handshake, and how long it may wait for that turn. Generous for a bad mobile line, short for someone
     /// who opens connections and says nothing. Default: 10 s.
     pub handshake_time: Duration,
     /// For the head of a request to arrive: on HTTP/1.1 from its first byte, on either version from
@@ -41,6 +41,11 @@ pub struct Limits {
     /// is also the size of the read buffer), the header list on HTTP/2. Room for the longest path,
     /// percent-encoded, with tokens and browser cookies. Default: 32 KiB.
     pub max_header_bytes: u32,
+    /// HTTP/2 requests of one network that are worked on at a time, beside one on each of its connections and those with
+    /// a body; more wait, for a second at the most. `u32::MAX` is no limit. A hundred on each of ten connections would
+    /// otherwise all be done before those of others that come a moment later. As many as `cargo bench --bench read --
+    /// HTTP/2` has: with half of it, a tenth fewer were done there. Default: 64.
+    pub max_streams_per_address: u32,
     /// HTTP/2 requests at a time on one connection. 100 is the least that RFC 9113 recommends.
     /// Default: 100.
     pub max_concurrent_streams: u32,
@@ -60,6 +65,7 @@ impl Default for Limits {
             drain_time: Duration::from_secs(10),
             max_header_bytes: 32 * 1024,
             max_concurrent_streams: 100,
+            max_streams_per_address: 64,
         }
     }
 }

@@ -39,9 +39,6 @@ where
     let places = Places::new(&Limits {
         max_connections: MAX_CONNECTIONS,
         max_connections_per_address: MAX_CONNECTIONS_PER_ADDRESS,
-        // There are no handshakes here.
-        max_handshakes: u32::MAX,
-        max_handshakes_per_address: u32::MAX,
         ..Limits::default()
     });
     let mut connections = JoinSet::new();

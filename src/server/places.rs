@@ -1,19 +1,20 @@
 //! Places for connections: how many there are, in all and of one client.
 //!
-//! A handshake is for somebody of whom nothing is known, so a few clients that say nothing could hold all places for
-//! it. When these are full, whoever holds most of them gives one up for a newcomer who holds fewer: the oldest, which is
+//! A connection has a place from its beginning, and one among the handshakes while its own goes on. A handshake is for
+//! somebody of whom nothing is known, so a few clients that say nothing could hold all places for it. When these are full, whoever holds most of them gives one up for a newcomer who holds fewer: the oldest, which is
 //! the one that is least likely to be done in a moment. Who holds as many as any other gets none.
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
+    future::pending,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::{Limits, activity::ABREAST};
+use super::Limits;
 use crate::domain::network;
 
 /// The places of a listener. What it keeps of a client ends with its last connection, so there is never more
@@ -37,9 +38,11 @@ struct Taken {
 }
 
 /// The connections of one network.
+#[derive(Default)]
 struct Own {
     open: usize,
-    abreast: Arc<Semaphore>,
+    /// Turns of requests; none before its first connection.
+    abreast: Option<Arc<Semaphore>>,
     /// Those whose handshake is not done, by their numbers. Where the sender is dropped before that, the place is
     /// given up.
     handshakes: BTreeMap<u64, oneshot::Sender<()>>,
@@ -63,7 +66,12 @@ pub(super) struct Place {
     places: Arc<Places>,
     network: IpAddr,
     abreast: Arc<Semaphore>,
-    handshake: u64,
+    handshake: Option<Handshake>,
+}
+
+/// A place for a handshake.
+struct Handshake {
+    number: u64,
     given_up: oneshot::Receiver<()>,
 }
 
@@ -73,8 +81,7 @@ impl Places {
         Arc::new(Self { taken, limits: limits.clone(), emptied })
     }
 
-    /// A place for a connection of an address whose handshake is yet to come. Another one may have to
-    /// [give up](Place::given_up) its own for it.
+    /// A place for a connection of an address.
     ///
     /// # Errors
     ///
@@ -82,34 +89,19 @@ impl Places {
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
         let (network, limits) = (network(address), &self.limits);
         let mut taken = self.taken();
-        let own = taken.by_network.get(&network);
-        let (own_open, own_handshakes) = own.map_or((0, 0), |own| (own.open, own.handshakes.len()));
-        for (number, limit, full) in [
-            (taken.open, limits.max_connections, Full::Connections),
-            (own_open, limits.max_connections_per_address, Full::ConnectionsOfAddress),
-            (own_handshakes, limits.max_handshakes_per_address, Full::HandshakesOfAddress),
-        ] {
-            if is_full(number, limit) {
-                return Err(full);
-            }
+        let own_open = taken.by_network.get(&network).map_or(0, |own| own.open);
+        if is_full(taken.open, limits.max_connections) {
+            return Err(Full::Connections);
         }
-        if is_full(taken.in_handshake, limits.max_handshakes) {
-            match taken.crowds.last() {
-                Some(&(most, Reverse(oldest), crowd)) if own_handshakes < most => {
-                    taken.change(crowd, |own| own.handshakes.remove(&oldest));
-                }
-                _ => return Err(Full::Handshakes),
-            }
+        if is_full(own_open, limits.max_connections_per_address) {
+            return Err(Full::ConnectionsOfAddress);
         }
-        taken.begun += 1;
-        let handshake = taken.begun;
-        let (gives_up, given_up) = oneshot::channel();
         let abreast = taken.change(network, |own| {
             own.open += 1;
-            own.handshakes.insert(handshake, gives_up);
-            Arc::clone(&own.abreast)
+            let turns = limits.max_streams_per_address as usize;
+            Arc::clone(own.abreast.get_or_insert_with(|| Arc::new(Semaphore::new(turns))))
         });
-        Ok(Place { places: Arc::clone(self), network, abreast, handshake, given_up })
+        Ok(Place { places: Arc::clone(self), network, abreast, handshake: None })
     }
 
     /// Waits until all places are free.
@@ -152,13 +144,6 @@ impl Taken {
     }
 }
 
-impl Default for Own {
-    fn default() -> Self {
-        let abreast = Arc::new(Semaphore::new(ABREAST));
-        Self { open: 0, abreast, handshakes: BTreeMap::new() }
-    }
-}
-
 impl Own {
     fn crowd(&self, network: IpAddr) -> Option<Crowd> {
         let (oldest, _) = self.handshakes.first_key_value()?;
@@ -167,10 +152,41 @@ impl Own {
 }
 
 impl Place {
+    /// Takes a place for the handshake, too. Another one may have to [give up](Place::given_up) its own for it.
+    ///
+    /// # Errors
+    ///
+    /// Which limit leaves none.
+    pub(super) fn begin_handshake(&mut self) -> Result<(), Full> {
+        let (network, limits) = (self.network, &self.places.limits);
+        let mut taken = self.places.taken();
+        let own = taken.by_network.get(&network).map_or(0, |own| own.handshakes.len());
+        if is_full(own, limits.max_handshakes_per_address) {
+            return Err(Full::HandshakesOfAddress);
+        }
+        if is_full(taken.in_handshake, limits.max_handshakes) {
+            match taken.crowds.last() {
+                Some(&(most, Reverse(oldest), crowd)) if own < most => {
+                    taken.change(crowd, |own| own.handshakes.remove(&oldest));
+                }
+                _ => return Err(Full::Handshakes),
+            }
+        }
+        taken.begun += 1;
+        let number = taken.begun;
+        let (gives_up, given_up) = oneshot::channel();
+        taken.change(network, |own| own.handshakes.insert(number, gives_up));
+        self.handshake = Some(Handshake { number, given_up });
+        Ok(())
+    }
+
     /// Waits until the handshake's place has to be given up for another.
     pub(super) async fn given_up(&mut self) {
-        // Nothing is ever sent.
-        let _ = (&mut self.given_up).await;
+        match &mut self.handshake {
+            // Nothing is ever sent.
+            Some(handshake) => drop((&mut handshake.given_up).await),
+            None => pending().await,
+        }
     }
 
     /// The turns of requests of the same network that run beside each other.
@@ -179,18 +195,18 @@ impl Place {
     }
 
     /// The handshake is done.
-    pub(super) fn handshake_done(&self) {
-        self.places.taken().change(self.network, |own| own.handshakes.remove(&self.handshake));
+    pub(super) fn handshake_done(&mut self) {
+        if let Some(Handshake { number, .. }) = self.handshake.take() {
+            self.places.taken().change(self.network, |own| own.handshakes.remove(&number));
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.handshake_done();
         let mut taken = self.places.taken();
-        taken.change(self.network, |own| {
-            own.open -= 1;
-            own.handshakes.remove(&self.handshake)
-        });
+        taken.change(self.network, |own| own.open -= 1);
         if taken.open == 0 {
             self.places.emptied.notify_waiters();
         }
@@ -207,8 +223,10 @@ mod tests {
         Places::new(&limits)
     }
 
+    /// A place for a connection in its handshake.
     fn take(places: &Arc<Places>, address: &str) -> Result<Place, Full> {
-        places.take(address.parse().unwrap())
+        let mut place = places.take(address.parse().unwrap())?;
+        place.begin_handshake().map(|()| place)
     }
 
     #[test]
@@ -239,8 +257,10 @@ mod tests {
             max_handshakes_per_address: 1,
             ..Limits::default()
         });
-        let one = take(&places, "192.0.2.1").unwrap();
+        let mut one = take(&places, "192.0.2.1").unwrap();
         assert_eq!(take(&places, "192.0.2.1").err(), Some(Full::HandshakesOfAddress));
+        // One that waits for its handshake takes no such place.
+        drop(places.take([192, 0, 2, 1].into()).unwrap());
         one.handshake_done();
         one.handshake_done();
         let two = take(&places, "192.0.2.1").unwrap();

@@ -12,10 +12,14 @@
 //! and 9 ms (2026-11-29). With more [frames](FRAMES) together less is written (31 KB a write with 4,000, 46 with 250), and
 //! about as many writes are done, but each time the disk is busy for so long that p99 is 20 to 25 ms.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::{Connection, connection::execute};
 
@@ -23,6 +27,8 @@ use super::{Connection, connection::execute};
 pub(super) struct Checkpoints {
     wanted: mpsc::Sender<()>,
     task: JoinHandle<()>,
+    /// Held while it is done.
+    at_work: Arc<Mutex<()>>,
     /// How many frames the log had when it was asked for last.
     frames: u32,
 }
@@ -30,7 +36,9 @@ pub(super) struct Checkpoints {
 impl Checkpoints {
     pub(super) fn start(options: SqliteConnectOptions) -> Self {
         let (wanted, next) = mpsc::channel(1);
-        Self { wanted, task: tokio::spawn(run(options, next)), frames: 0 }
+        let at_work = Arc::default();
+        let task = tokio::spawn(run(options, next, Arc::clone(&at_work)));
+        Self { wanted, task, at_work, frames: 0 }
     }
 
     /// So many frames are in the log after a commit.
@@ -39,11 +47,17 @@ impl Checkpoints {
             // The log has begun anew.
             self.frames = 0;
         }
-        if frames - self.frames >= FRAMES {
+        // With as many as that the writer does it, and must find nobody at it.
+        if frames - self.frames >= FRAMES && frames < WRITER_PAGES {
             self.frames = frames;
             // Where it is asked for already, that one finds these, too.
             let _ = self.wanted.try_send(());
         }
+    }
+
+    /// Nothing is done until what this gives is dropped: SQLite refuses a second checkpoint at once.
+    pub(super) async fn pause(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.at_work).lock_owned().await
     }
 
     /// Waits until it is done with what it does, and its connection is closed.
@@ -54,12 +68,23 @@ impl Checkpoints {
     }
 }
 
-async fn run(options: SqliteConnectOptions, mut wanted: mpsc::Receiver<()>) {
+async fn run(
+    options: SqliteConnectOptions,
+    mut wanted: mpsc::Receiver<()>,
+    at_work: Arc<Mutex<()>>,
+) {
     let mut connection = None;
     while wanted.recv().await.is_some() {
-        if let Err(error) = checkpoint(&options, &mut connection).await {
+        let done = {
+            let _at_work = at_work.lock().await;
+            checkpoint(&options, &mut connection).await
+        };
+        if let Err(error) = done {
             tracing::warn!(%error, "moving pages of the SQLite WAL into its file failed");
-            connection = None;
+            if let Some(connection) = connection.take() {
+                // What is wrong with it was just said.
+                let _ = connection.close().await;
+            }
             // The writer moves them, when they are many. The end need not wait.
             let _ = timeout(RETRY, async { while wanted.recv().await.is_some() {} }).await;
         }
@@ -87,8 +112,8 @@ async fn checkpoint(
 const FRAMES: u32 = 250;
 
 /// `wal_autocheckpoint` of the writer: with how many frames in the log a commit moves what is left, so that the log
-/// begins anew. So many are in one table of the WAL index, of which readers would look at each.
-pub(super) const WRITER_PAGES: &str = "4000";
+/// begins anew. So many are in the first table of the WAL index, of which readers would look at each.
+pub(super) const WRITER_PAGES: u32 = 4_000;
 
 /// How long nothing is tried after a failure, so that a full disk does not fill the program's log.
 const RETRY: Duration = Duration::from_secs(60);
@@ -153,6 +178,40 @@ mod tests {
         checkpoints.committed(frames);
         assert_eq!(checkpoints.frames, 0);
 
+        checkpoints.end().await;
+        writer.close().await.unwrap();
+        index.close();
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_written_to_all_the_time_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sqlite");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let options = options.journal_mode(SqliteJournalMode::Wal);
+        let to_write = options.clone().pragma("wal_autocheckpoint", WRITER_PAGES.to_string());
+        let mut writer = to_write.connect().await.unwrap();
+        run(&mut writer, "CREATE TABLE numbers (number INTEGER)").await;
+        let index = WalIndex::open(&path).unwrap();
+        let mut checkpoints = Checkpoints::start(options);
+        let (mut most, mut restarts) = (0, 0);
+        for _ in 0..100 {
+            let before = index.header().unwrap().frames();
+            run(&mut writer, "INSERT INTO numbers VALUES (zeroblob(400000))").await;
+            let frames = index.header().unwrap().frames();
+            checkpoints.committed(frames);
+            most = most.max(frames);
+            restarts += u32::from(frames < before);
+        }
+        // About 10,000 in all.
+        assert!(restarts >= 1 && most < 2 * WRITER_PAGES, "{restarts} {most}");
+        // Nobody is in the way of one who empties it.
+        checkpoints.committed(most);
+        let pause = checkpoints.pause().await;
+        let emptied: (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut writer).await.unwrap();
+        assert_eq!(emptied, (0, 0, 0));
+        drop(pause);
         checkpoints.end().await;
         writer.close().await.unwrap();
         index.close();

@@ -229,7 +229,7 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> 
 async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
     sqlite_file::create_private(&path).map_err(|error| sqlite_file::unavailable(&path, &error))?;
     let options = sqlite_options(&path);
-    let to_write = options.clone().pragma("wal_autocheckpoint", WRITER_PAGES);
+    let to_write = options.clone().pragma("wal_autocheckpoint", WRITER_PAGES.to_string());
     let mut connection = to_write.connect().await.map_err(StoreError::Sql)?;
     upgrade::migrate(&mut connection, &path, &migrations(&SQLITE_MIGRATIONS)).await?;
     assert_durable(&mut connection).await?;

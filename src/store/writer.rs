@@ -244,7 +244,7 @@ impl Writing {
             let received = tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(self.cleaning.due()) => {
-                    self.cleaning.run(&mut self.connection).await;
+                    self.clean().await;
                     continue;
                 }
                 received = jobs.recv_many(&mut waiting, BATCH_SIZE) => received,
@@ -275,8 +275,13 @@ impl Writing {
     async fn write_alone(&mut self, job: Box<dyn Job>) {
         self.write(VecDeque::from([job])).await;
         if self.cleaning.due() <= Instant::now() {
-            self.cleaning.run(&mut self.connection).await;
+            self.clean().await;
         }
+    }
+
+    async fn clean(&mut self) {
+        let _paused = self.checkpoints.pause().await;
+        self.cleaning.run(&mut self.connection).await;
     }
 
     /// Writes a batch, and its units one by one if one of them spoils it.

@@ -1,13 +1,19 @@
 use std::{
+    convert::Infallible,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::SeqCst},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::future::join_all;
+use hyper::{Request, body::Frame, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     net::TcpStream,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{Server, get, http2_client, request, text, until, within};
@@ -95,6 +101,7 @@ fn defaults_are_as_documented() {
     assert_eq!(limits.drain_time.as_secs(), 10);
     assert_eq!(limits.max_header_bytes, 32 * 1024);
     assert_eq!(limits.max_concurrent_streams, 100);
+    assert_eq!(limits.max_streams_per_address, 64);
 }
 
 #[tokio::test]
@@ -423,6 +430,21 @@ async fn handshakes_whose_turn_is_too_far_away_are_refused_at_once() {
 }
 
 #[tokio::test]
+async fn those_who_wait_for_the_rate_take_no_place_of_a_handshake() {
+    let limits = Limits { handshake_rate_per_address: 5, max_handshakes_per_address: 6, ..long() };
+    let server = Server::start(limits).await;
+    let many = (0..20).map(|_| async {
+        let socket = TcpStream::connect(server.address).await.unwrap();
+        let connection = Server::handshake(Arc::new(server.client(None)), socket).await?;
+        get(connection, "/who").await
+    });
+    for who in join_all(many).await {
+        assert!(who.unwrap().ends_with("nobody"));
+    }
+    assert!(server.tls.counts().read().waited_handshakes >= 5);
+}
+
+#[tokio::test]
 async fn no_rate_of_handshakes_is_none() {
     let server = Server::start(Limits { handshake_rate_per_address: 0, ..long() }).await;
     for _ in 0..10 {
@@ -491,6 +513,59 @@ async fn streams_beyond_the_limit_wait() {
     for task in tasks {
         assert_eq!(within(Duration::from_secs(5), task).await.unwrap(), "slow");
     }
+}
+
+/// A body that is empty, or never comes.
+struct Absent {
+    ends: bool,
+}
+
+impl hyper::body::Body for Absent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.ends { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ends
+    }
+}
+
+/// Whether somebody is answered at once beside three requests of the same connection that are not, with bodies that
+/// never come or without any.
+async fn is_answered_beside(max_streams_per_address: u32, ends: bool) -> bool {
+    let server = Server::start(Limits { max_streams_per_address, ..long() }).await;
+    let socket = TokioIo::new(server.connect(server.client(None), "h2").await.unwrap());
+    let (mut client, connection) = http2::handshake(TokioExecutor::new(), socket).await.unwrap();
+    tokio::spawn(connection);
+    let request = |path: &str, ends| {
+        let uri = format!("https://localhost{path}");
+        Request::post(uri).body(Absent { ends }).unwrap()
+    };
+    let slow: Vec<_> = (0..3).map(|_| client.send_request(request("/slow", ends))).collect();
+    let slow = tokio::spawn(join_all(slow));
+    let begun = if ends { max_streams_per_address.saturating_add(1).min(3) } else { 3 };
+    until(|| server.seen.slow_begun.load(SeqCst) == begun as usize).await;
+    let mut asked = pin!(client.send_request(request("/who", true)));
+    let at_once = timeout(SHORT, &mut asked).await.is_ok();
+    if !at_once {
+        // For a second at the most.
+        assert_eq!(within(LONG, asked).await.unwrap().status(), 200);
+    }
+    slow.abort();
+    at_once
+}
+
+#[tokio::test]
+async fn requests_of_one_address_take_turns_but_for_those_with_bodies() {
+    assert!(!is_answered_beside(1, true).await);
+    assert!(is_answered_beside(1, false).await);
+    assert!(is_answered_beside(u32::MAX, true).await);
 }
 
 #[tokio::test]

@@ -26,10 +26,10 @@ use super::super::{
     places::Places,
 };
 
-fn activity() -> Arc<Activity> {
+fn activity(http1: bool) -> Arc<Activity> {
     let limits = Limits::default();
     let place = Places::new(&limits).take([192, 0, 2, 1].into()).unwrap();
-    Activity::new(&limits, false, place)
+    Activity::new(&limits, http1, place)
 }
 
 /// How often somebody was woken.
@@ -77,26 +77,19 @@ fn writes_in_a_turn(activity: &Arc<Activity>) -> usize {
 
 #[test]
 fn a_connection_on_which_much_comes_reads_a_part_of_it_in_each_turn() {
-    let activity = activity();
-    let reads = |expected: [usize; 5]| {
+    // On HTTP/2 that may be many frames, so it is less.
+    for (http1, expected) in [(true, [256, 64, 32, 4, 1]), (false, [64, 16, 8, 1, 1])] {
+        let activity = activity(http1);
         for _ in 0..3 {
             let reads = [8, 64, 128, 1_024, 8 * 1_024].map(|size| reads_in_a_turn(&activity, size));
             assert_eq!(reads, expected);
         }
-    };
-    // Less where nothing is asked.
-    reads([4, 4, 2, 1, 1]);
-    let request = activity.begin();
-    reads([64, 64, 32, 4, 1]);
-    drop(request);
-    reads([4, 4, 2, 1, 1]);
+    }
 }
 
 #[test]
 fn a_connection_that_answers_much_writes_a_part_of_it_in_each_turn() {
-    let activity = activity();
-    assert_eq!([(); 3].map(|()| writes_in_a_turn(&activity)), [4, 4, 4]);
-    let _request = activity.begin();
+    let activity = activity(false);
     assert_eq!([(); 3].map(|()| writes_in_a_turn(&activity)), [64, 64, 64]);
     let mut socket = Watched::new(sink(), Arc::clone(&activity));
     let vectored = |cx: &mut Context<'_>| {
@@ -135,7 +128,7 @@ async fn of_many_requests_of_one_client_some_run_at_a_time() {
     // Where none is done, it runs all the same, but not at once.
     let begun = Instant::now();
     assert!(second[2].turn().await.is_none());
-    assert!(begun.elapsed() >= Duration::from_millis(100));
+    assert!(begun.elapsed() >= Duration::from_secs(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -131,7 +131,8 @@ async fn serve_http(listener: TcpListener, folder: &Path, answer: &Value) {
         let response = response.clone();
         async { Ok::<_, Infallible>(response) }
     });
-    server::serve(listener, tls, service, Limits::default(), pending()).await;
+    let limits = Limits { handshake_rate_per_address: 0, ..Limits::default() };
+    server::serve(listener, tls, service, limits, pending()).await;
 }
 
 /// The same certificates, suites and tickets, by rustls as it comes.
