@@ -23,7 +23,8 @@ pub struct Limits {
     pub handshake_rate_per_address: OrNone,
     /// HTTP/2 requests at a time on one connection.
     pub streams: NonZeroU32,
-    /// HTTP/2 requests of one IPv4 address or IPv6 /64 that are worked on at a time, beside one on each connection.
+    /// HTTP/2 requests without a body of one IPv4 address or IPv6 /64 that are worked on at a time, beside one on each
+    /// connection.
     pub streams_per_address: OrNone,
     /// Requests in a second of one IPv4 address or IPv6 /64.
     pub requests_per_address: OrNone,

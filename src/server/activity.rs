@@ -129,8 +129,8 @@ impl Activity {
         self.left.store(turn, Ordering::Relaxed);
     }
 
-    /// Whether the task may go on in this turn. Otherwise it is woken for the next one, which comes after what was ready
-    /// before, and after what has come from outside.
+    /// Whether the task may go on in this turn. Otherwise it is woken for the next one, which comes after what was
+    /// ready before, and after what has come from outside.
     fn may_go_on(&self, cx: &mut Context<'_>) -> bool {
         self.left() > 0 || pin!(yield_now()).poll(cx).is_ready()
     }
@@ -173,8 +173,8 @@ pub(super) struct InFlight {
 
 impl InFlight {
     /// Waits until it is this request's turn, which lasts until what this gives is dropped: of a thousand that come at
-    /// once on a few connections of one client, some run before those of others, and one more when one is done. One that
-    /// is alone on its connection never waits.
+    /// once on a few connections of one client, some run before those of others, and one more when one is done. One
+    /// that is alone on its connection never waits.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         if self.before == 0 {
             return None;

@@ -101,18 +101,13 @@ impl Shared {
         let _open = self.tls.counts().open();
         // Small answers must not wait for more to come.
         let _ = socket.set_nodelay(true);
-        tokio::select! {
-            may_begin = self.wait_for_handshake(peer_address) => if !may_begin { return },
-            // Nothing has begun.
-            _ = drain.wait_for(|drain| *drain) => return,
-        }
         if let Err(full) = place.begin_handshake() {
             debug!(peer.address = %peer_address, ?full, "no place for a handshake");
             self.tls.counts().refused(full);
             return;
         }
         let tls = tokio::select! {
-            tls = self.handshake(socket, peer_address) => tls,
+            tls = self.handshake_in_turn(socket, peer_address) => tls,
             () = place.given_up() => {
                 self.tls.counts().failed(Failed::CrowdedOut);
                 debug!(peer.address = %peer_address, "TLS handshake gave way to another address");
@@ -174,19 +169,23 @@ impl Shared {
         }
     }
 
-    /// Waits until the rate of its address lets a handshake begin; `false` where that is too far away.
-    async fn wait_for_handshake(&self, peer_address: SocketAddr) -> bool {
+    /// Makes the handshake as soon as the rate of its address lets it begin.
+    async fn handshake_in_turn(
+        &self,
+        socket: TcpStream,
+        peer_address: SocketAddr,
+    ) -> Option<TlsStream<TcpStream>> {
         let Some(wait) = self.pace.wait(peer_address.ip(), self.limits.handshake_time) else {
             self.tls.counts().refused(Full::HandshakeRateOfAddress);
             debug!(peer.address = %peer_address, "TLS handshake refused: its address makes too many");
-            return false;
+            return None;
         };
         if !wait.is_zero() {
             self.tls.counts().waits();
             debug!(peer.address = %peer_address, ?wait, "TLS handshake waits: its address makes many");
             sleep(wait).await;
         }
-        true
+        self.handshake(socket, peer_address).await
     }
 
     async fn handshake(
@@ -270,8 +269,8 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let in_flight = self.activity.begin();
         request.extensions_mut().insert(self.info.clone());
-        // One that waits for its body must not hold up others.
-        let is_whole = request.body().is_end_stream();
+        // One that waits for its body must not hold up others. Nobody waits for that of a GET, which may have one.
+        let is_whole = request.body().is_end_stream() || request.method().is_safe();
         let response = self.service.clone().oneshot(request);
         Box::pin(async move {
             let turn = if is_whole { in_flight.turn().await } else { None };

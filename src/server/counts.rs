@@ -33,7 +33,7 @@ pub struct ConnectionCounts {
     pub waited_handshakes: u64,
     /// Handshakes that failed, by the word for the reason.
     pub failed_handshakes: [(&'static str, u64); REASONS.len()],
-    /// Connections that were closed at once, by the setting that left no place for them.
+    /// Connections that were closed, by the setting that left no place for them.
     pub refused: [(&'static str, u64); LIMITS.len()],
 }
 

@@ -8,9 +8,8 @@
 //! whoever comes. Half of the cores did no better, and were too few where nobody asks for anything else.
 //!
 //! Turns alone still leave all cores to handshakes for as long as somebody makes one after the other, and every
-//! request then waits for a step of one. So those of one [network] go on at a [rate](Pace). Beyond it they wait: a
-//! client that has lost its connections, and makes all of them anew, gets them some moments later, and one that was
-//! refused would come again at once.
+//! request then waits for a step of one. So those of one [network] go on at a [rate](Pace). Beyond it they wait, as
+//! many as there are places for: who was refused would come again at once.
 
 use std::{
     future::poll_fn,
@@ -45,7 +44,8 @@ impl Pace {
         Self { buckets: Buckets::new(rate, ROW_LEN), began: Instant::now() }
     }
 
-    /// How long a handshake of this address has to wait; the turn is gone where it does not come. `None` where that is longer than `longest`.
+    /// How long a handshake of this address has to wait; the turn is gone where it does not come. `None` where that is
+    /// longer than `longest`.
     pub(super) fn wait(&self, address: IpAddr, longest: Duration) -> Option<Duration> {
         let Some(buckets) = &self.buckets else { return Some(Duration::ZERO) };
         let now = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);

@@ -17,12 +17,12 @@ pub struct Limits {
     /// Of these, those of one network. Without it, the limit of all would be a weapon: whoever holds that many
     /// slow handshakes would keep all others out. Default: 250.
     pub max_handshakes_per_address: u32,
-    /// Handshakes of one network that begin in a second, as many of which may begin at once; more wait, for as long as
-    /// a handshake may take, or are closed at once where that is not enough. 0 is no limit. So many take a
-    /// twentieth of one core, which requests of others hardly notice, and a thousand connections that were lost are back in nine seconds. Default: 100.
+    /// Handshakes of one network that begin in a second, as many of which may begin at once; more wait in their place
+    /// among the handshakes, for as long as one may take, or are closed where that is not enough. 0 is no limit. So
+    /// many take a twentieth of one core, which requests of others hardly notice. Default: 100.
     pub handshake_rate_per_address: u32,
-    /// From its turn (see the rate) to a finished TLS handshake, and how long it may wait for that turn. Generous for a bad mobile line, short for someone
-    /// who opens connections and says nothing. Default: 10 s.
+    /// From its turn (see the rate) to a finished TLS handshake, and how long it may wait for that turn. Generous for
+    /// a bad mobile line, short for someone who opens connections and says nothing. Default: 10 s.
     pub handshake_time: Duration,
     /// For the head of a request to arrive: on HTTP/1.1 from its first byte, on either version from
     /// the handshake to the first head. However the bytes trickle. Default: 10 s.
@@ -41,10 +41,10 @@ pub struct Limits {
     /// is also the size of the read buffer), the header list on HTTP/2. Room for the longest path,
     /// percent-encoded, with tokens and browser cookies. Default: 32 KiB.
     pub max_header_bytes: u32,
-    /// HTTP/2 requests of one network that are worked on at a time, beside one on each of its connections and those with
-    /// a body; more wait, for a second at the most. `u32::MAX` is no limit. A hundred on each of ten connections would
-    /// otherwise all be done before those of others that come a moment later. As many as `cargo bench --bench read --
-    /// HTTP/2` has: with half of it, a tenth fewer were done there. Default: 64.
+    /// HTTP/2 requests of one network that are worked on at a time, beside one on each of its connections and those
+    /// that bring a body; more wait, for a second at the most. `u32::MAX` is no limit. A hundred on each of ten
+    /// connections would otherwise all be done before those of others that come a moment later. As many as `cargo
+    /// bench --bench read -- HTTP/2` has: with half of it, a tenth fewer were done there. Default: 64.
     pub max_streams_per_address: u32,
     /// HTTP/2 requests at a time on one connection. 100 is the least that RFC 9113 recommends.
     /// Default: 100.

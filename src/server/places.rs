@@ -1,8 +1,8 @@
 //! Places for connections: how many there are, in all and of one client.
 //!
-//! A connection has a place from its beginning, and one among the handshakes while its own goes on. A handshake is for
-//! somebody of whom nothing is known, so a few clients that say nothing could hold all places for it. When these are full, whoever holds most of them gives one up for a newcomer who holds fewer: the oldest, which is
-//! the one that is least likely to be done in a moment. Who holds as many as any other gets none.
+//! A handshake is for somebody of whom nothing is known, so a few clients that say nothing could hold all places for
+//! it. When these are full, whoever holds most of them gives one up for a newcomer who holds fewer: the oldest, which
+//! is the one that is least likely to be done in a moment. Who holds as many as any other gets none.
 
 use std::{
     cmp::Reverse,
@@ -99,6 +99,7 @@ impl Places {
         let abreast = taken.change(network, |own| {
             own.open += 1;
             let turns = limits.max_streams_per_address as usize;
+            let turns = turns.clamp(1, Semaphore::MAX_PERMITS);
             Arc::clone(own.abreast.get_or_insert_with(|| Arc::new(Semaphore::new(turns))))
         });
         Ok(Place { places: Arc::clone(self), network, abreast, handshake: None })
@@ -152,7 +153,8 @@ impl Own {
 }
 
 impl Place {
-    /// Takes a place for the handshake, too. Another one may have to [give up](Place::given_up) its own for it.
+    /// Takes a place for the handshake, too, and for what it waits before. Another one may have to [give
+    /// up](Place::given_up) its own for it.
     ///
     /// # Errors
     ///
@@ -259,8 +261,6 @@ mod tests {
         });
         let mut one = take(&places, "192.0.2.1").unwrap();
         assert_eq!(take(&places, "192.0.2.1").err(), Some(Full::HandshakesOfAddress));
-        // One that waits for its handshake takes no such place.
-        drop(places.take([192, 0, 2, 1].into()).unwrap());
         one.handshake_done();
         one.handshake_done();
         let two = take(&places, "192.0.2.1").unwrap();

@@ -183,7 +183,7 @@ fn connections(page: &mut Page<'_>, listeners: &[(&'static str, ConnectionCounts
     )?;
     page.counters(
         "connection_refusals",
-        "Connections closed at once as there was no place for them, by the setting in [limits]",
+        "Connections closed as there was no place for them, by the setting in [limits]",
         listeners.iter().flat_map(|(listener, counts)| {
             counts
                 .refused

@@ -430,18 +430,23 @@ async fn handshakes_whose_turn_is_too_far_away_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn those_who_wait_for_the_rate_take_no_place_of_a_handshake() {
-    let limits = Limits { handshake_rate_per_address: 5, max_handshakes_per_address: 6, ..long() };
-    let server = Server::start(limits).await;
-    let many = (0..20).map(|_| async {
-        let socket = TcpStream::connect(server.address).await.unwrap();
-        let connection = Server::handshake(Arc::new(server.client(None)), socket).await?;
-        get(connection, "/who").await
-    });
-    for who in join_all(many).await {
-        assert!(who.unwrap().ends_with("nobody"));
+async fn who_waits_for_the_rate_gives_way_to_other_addresses_and_to_the_end() {
+    let limits = Limits { handshake_rate_per_address: 1, max_handshakes: 3, ..long() };
+    let mut server = Server::start(limits).await;
+    // The first one begins at once and says nothing; others wait.
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(connect_from("127.0.0.1:0", &server).await);
+        until(|| server.tls.counts().read().open == silent.len() as u64).await;
     }
-    assert!(server.tls.counts().read().waited_handshakes >= 5);
+    until(|| server.tls.counts().read().waited_handshakes >= 1).await;
+    let socket = connect_from("127.0.0.2:0", &server).await;
+    let other = Server::handshake(Arc::new(server.client(None)), socket).await.unwrap();
+    assert!(get(other, "/who").await.is_ok());
+    let failed = server.tls.counts().read().failed_handshakes;
+    assert!(failed.contains(&("crowded_out", 1)), "{failed:?}");
+    server.begin_shutdown();
+    within(Duration::from_secs(10), &mut server.task).await.unwrap();
 }
 
 #[tokio::test]
@@ -550,9 +555,9 @@ async fn is_answered_beside(max_streams_per_address: u32, ends: bool) -> bool {
     let slow: Vec<_> = (0..3).map(|_| client.send_request(request("/slow", ends))).collect();
     let slow = tokio::spawn(join_all(slow));
     let begun = if ends { max_streams_per_address.saturating_add(1).min(3) } else { 3 };
-    until(|| server.seen.slow_begun.load(SeqCst) == begun as usize).await;
+    until(|| server.seen.slow_begun.load(SeqCst) >= begun as usize).await;
     let mut asked = pin!(client.send_request(request("/who", true)));
-    let at_once = timeout(SHORT, &mut asked).await.is_ok();
+    let at_once = timeout(2 * SHORT, &mut asked).await.is_ok();
     if !at_once {
         // For a second at the most.
         assert_eq!(within(LONG, asked).await.unwrap().status(), 200);
