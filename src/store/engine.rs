@@ -231,6 +231,7 @@ async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
     let options = sqlite_options(&path);
     let to_write = options.clone().pragma("wal_autocheckpoint", WRITER_PAGES.to_string());
     let mut connection = to_write.connect().await.map_err(StoreError::Sql)?;
+    sqlite_file::refuse_damaged_schema(&mut connection, &path).await?;
     upgrade::migrate(&mut connection, &path, &migrations(&SQLITE_MIGRATIONS)).await?;
     assert_durable(&mut connection).await?;
     let readers = SqlitePoolOptions::new()

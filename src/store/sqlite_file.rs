@@ -8,8 +8,9 @@ use std::{
 };
 
 use rustix::fs::{Access, access};
+use sqlx::SqliteConnection;
 
-use super::DatabaseUrl;
+use super::{Connection, DatabaseUrl, StoreError, connection::fetch_all};
 use crate::domain::Error;
 
 impl DatabaseUrl {
@@ -137,6 +138,22 @@ pub(super) fn unavailable(path: &Path, error: &io::Error) -> Error {
     Error::Unavailable(format!("SQLite file {}: {error}", path.display()))
 }
 
+/// Refuses a file whose schema is not text. SQLite takes any bytes for the type of a column, but sqlx panics where they
+/// are not UTF-8, and whoever has sent more to the connection's thread meanwhile waits for ever.
+pub(super) async fn refuse_damaged_schema(
+    connection: &mut SqliteConnection,
+    path: &Path,
+) -> Result<(), Error> {
+    // What is computed has no type of a column.
+    let sql = "SELECT CAST(coalesce(sql, '') AS BLOB) FROM sqlite_schema";
+    let schema = fetch_all!(&mut Connection::Sqlite(connection), (Vec<u8>,), sql);
+    let schema = schema.map_err(StoreError::Sql)?;
+    if schema.iter().all(|(sql,)| str::from_utf8(sql).is_ok()) {
+        return Ok(());
+    }
+    Err(unavailable(path, &io::Error::other("its schema is damaged")))
+}
+
 /// The kind of the file system that something lies on, as statfs(2) tells it; 0 where that is not known.
 fn file_system_of(path: &Path) -> io::Result<u64> {
     #[cfg(target_os = "linux")]
@@ -168,6 +185,32 @@ const REMOTE_FILE_SYSTEMS: [u64; 4] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_schema_that_is_not_text_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sqlite");
+        let url = DatabaseUrl::sqlite_file(&path);
+        let store = Store::open(&url).await.unwrap();
+        store.close().await;
+        let good = fs::read(&path).unwrap();
+        let is_type = |at: &usize| good[*at..].starts_with(b" NOT NULL");
+        let types: Vec<_> = (0..good.len()).filter(is_type).collect();
+        let mut refused = 0;
+        for at in &types {
+            let mut flipped = good.clone();
+            flipped[at - 1] |= 0x80;
+            fs::write(&path, flipped).unwrap();
+            let error = format!("{:?}", Store::open(&url).await.map(drop).unwrap_err());
+            // Of its strict tables, SQLite says so itself.
+            let damaged = error.contains("its schema is damaged");
+            assert!(damaged || error.contains("malformed"), "{error}");
+            refused += usize::from(damaged);
+        }
+        // Those of the migrations are not strict.
+        assert!(types.len() > 20 && refused >= 3, "{refused} of {}", types.len());
+    }
 
     #[test]
     fn file_systems_of_other_machines_are_known_by_their_number() {
