@@ -352,8 +352,7 @@ const LEAVE_TIME: Duration = Duration::from_secs(2);
 /// turns.
 const HTTP1_TURN: usize = 4 * 1024;
 
-/// The same where it may be frames of a few bytes, each of which is answered: a hundred microseconds of them. The
-/// largest body takes some hundreds.
+/// The same where it may be frames of a few bytes, each of which is answered. The largest body takes some hundreds.
 const HTTP2_TURN: usize = 1024;
 
 /// What a read or a write of a few bytes is, in bytes that are read: it takes so much longer.
