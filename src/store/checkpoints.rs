@@ -7,10 +7,11 @@
 //!
 //! The connection is opened when it is first needed: a server that hardly writes has none.
 //!
-//! `cargo bench --bench write -- "distinct, 64"` shows what that buys. Two rounds with the numbers below: 3.9 times as
-//! many writes as with a commit each, p99 18 ms, and 3 ms at half of that rate; with 16,000 [pages](WRITER_PAGES) 3.3
-//! times, 20 ms and 4 ms. With SQLite's own checkpoints, four runs: 3.0 to 3.2 times, 20 to 26 ms and 9 ms (2026-11-29).
-//! With more [frames](FRAMES) together less is written (31 KB a write with 4,000, 47 with 250), but p99 was 20 to 25 ms.
+//! `cargo bench --bench write -- "distinct, 64"` shows what that buys (2026-11-29). One run with the numbers below: 3.9
+//! times as many writes as with a commit each, p99 18 ms, and 3 ms at half of that rate; with 16,000
+//! [pages](WRITER_PAGES) 3.3 times, 20 ms and 4 ms. With SQLite's own checkpoints, three runs: 3.0 to 3.2 times, 20 to
+//! 26 ms and 9 ms. With more [frames](FRAMES) together less is written (31 KB a write with 4,000, 47 with 250), but p99
+//! was 20 to 25 ms.
 
 use std::{sync::Arc, time::Duration};
 
