@@ -15,7 +15,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf},
     sync::SemaphorePermit,
     task::yield_now,
     time::{Instant, timeout},
@@ -214,7 +214,8 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+/// From what has been decrypted already: to read into the buffer through a smaller one would clear that first.
+impl<T: AsyncBufRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -224,10 +225,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
             return Poll::Pending;
         }
         let most = buffer.remaining().min(self.activity.left());
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut part))?;
-        let received = part.filled().len();
-        buffer.advance(received);
+        let mut socket = Pin::new(&mut self.socket);
+        let ready = ready!(socket.as_mut().poll_fill_buf(cx))?;
+        let received = ready.len().min(most);
+        buffer.put_slice(&ready[..received]);
+        socket.consume(received);
         if received > 0 {
             self.activity.received(received);
         }

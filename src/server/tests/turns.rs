@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, repeat, sink},
+    io::{AsyncRead, AsyncWrite, BufReader, ReadBuf, repeat, sink},
     sync::{Semaphore, SemaphorePermit},
     task::yield_now,
     time::timeout,
@@ -58,7 +58,7 @@ fn ready_in_a_turn(activity: &Activity, mut poll: impl FnMut(&mut Context<'_>) -
 
 /// How many reads of so many bytes are in a turn.
 fn reads_in_a_turn(activity: &Arc<Activity>, size: usize) -> usize {
-    let mut flood = Watched::new(repeat(b'x'), Arc::clone(activity));
+    let mut flood = Watched::new(BufReader::new(repeat(b'x')), Arc::clone(activity));
     ready_in_a_turn(activity, |cx| {
         let mut buffer = vec![0; size];
         let mut buffer = ReadBuf::new(&mut buffer);
