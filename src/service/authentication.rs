@@ -110,6 +110,24 @@ impl Standing {
             Presented::Token(token) => self.authentication.token(token, self).await,
         }
     }
+
+    /// That it counts, for this caller with these rights.
+    fn counts(
+        &self,
+        principal: Arc<Principal>,
+        revisions: Revisions,
+        policies: Arc<PolicySet>,
+    ) -> Authenticated {
+        Authenticated {
+            principal,
+            revisions,
+            looked: None,
+            policies,
+            token: None,
+            credential_expires_at: None,
+            standing: self.clone(),
+        }
+    }
 }
 
 impl fmt::Debug for Standing {
@@ -322,16 +340,18 @@ impl Authentication {
         }
         match credential.status(now) {
             CredentialStatus::Ready => {
-                let principal = Principal {
+                let own = &credential.identity_urns;
+                let policies = self.0.policies.at(found.revisions.iam, own).await?;
+                let principal = found.caller.at(policies.revision(), || Principal {
                     credential_id: Some(credential.id),
                     token_id: None,
                     fingerprint: Some(credential.fingerprint),
                     okms_id: credential.okms_id,
                     region: found.region.clone(),
-                    identity_urns: credential.identity_urns.clone(),
-                };
-                let authenticated = self.with_rights(principal, found.revisions, standing).await?;
+                    identity_urns: policies.with_groups(own.clone()),
+                });
                 let credential_expires_at = Some(credential.expires_at);
+                let authenticated = standing.counts(principal, found.revisions, policies);
                 Ok(Authenticated { credential_expires_at, looked, ..authenticated })
             }
             CredentialStatus::Expired => refuse("expired credential"),
@@ -399,15 +419,7 @@ impl Authentication {
         let own = principal.identity_urns;
         let policies = self.0.policies.at(revisions.iam, &own).await?;
         let principal = Principal { identity_urns: policies.with_groups(own), ..principal };
-        Ok(Authenticated {
-            principal: Arc::new(principal),
-            revisions,
-            looked: None,
-            policies,
-            token: None,
-            credential_expires_at: None,
-            standing: standing.clone(),
-        })
+        Ok(standing.counts(Arc::new(principal), revisions, policies))
     }
 }
 

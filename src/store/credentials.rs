@@ -1,6 +1,6 @@
 //! Statements about credentials.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sqlx::FromRow;
 
@@ -11,10 +11,10 @@ use super::{
     row_cache::{Looked, RowCache},
     tokens::NO_MAC,
 };
-use crate::domain::{Credential, CredentialId, Error, OkmsId, Revisions, Timestamp};
+use crate::domain::{Credential, CredentialId, Error, OkmsId, Principal, Revisions, Timestamp};
 
 /// A credential with what a request needs to know beside it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct FoundCredential {
     /// The credential.
     pub credential: Credential,
@@ -22,6 +22,21 @@ pub struct FoundCredential {
     pub region: String,
     /// As of now.
     pub revisions: Revisions,
+    /// Who calls with it.
+    pub caller: KnownCaller,
+}
+
+/// Who calls with a credential that is [kept in memory](super::row_cache), by the policies and groups of a revision.
+#[derive(Debug, Default)]
+pub struct KnownCaller(OnceLock<(i64, Arc<Principal>)>);
+
+impl KnownCaller {
+    /// The caller by policies and groups of this revision, made where it is not known yet.
+    pub fn at(&self, revision: i64, make: impl Fn() -> Principal) -> Arc<Principal> {
+        let (known_at, known) = self.0.get_or_init(|| (revision, Arc::new(make())));
+        // A change of groups is a new revision, and the credential is read anew then.
+        if *known_at == revision { Arc::clone(known) } else { Arc::new(make()) }
+    }
 }
 
 /// What a request with the certificate of another authority needs to know.
@@ -348,7 +363,8 @@ impl CredentialRow {
             revoked_at: self.revoked_at.map(Timestamp::from_millis),
         };
         let revisions = Revisions { iam: self.iam_revision, keys: self.keys_revision };
-        Ok(FoundCredential { credential, region: stored_region(self.region)?, revisions })
+        let (region, caller) = (stored_region(self.region)?, KnownCaller::default());
+        Ok(FoundCredential { credential, region, revisions, caller })
     }
 }
 
