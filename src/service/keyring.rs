@@ -11,6 +11,7 @@
 use std::{
     collections::HashSet,
     convert::Infallible,
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -60,6 +61,8 @@ struct DomainLocks {
 
 /// All generations of a domain's key, the newest first.
 pub(super) struct DomainKeys {
+    /// What no other keys of this process have, so that rows can tell by which they were verified.
+    pub(super) number: NonZeroU64,
     /// Of which revision of the store they are, at least.
     revision: i64,
     generations: Vec<(KeyId, Arc<DomainKey>)>,
@@ -385,8 +388,8 @@ impl Keyring {
         let newest = generations.first().map(|(key_id, _)| *key_id);
         let same = (known.newest_id() == newest).then(|| Arc::clone(&known.uses_left));
         let uses_left = same.unwrap_or_default();
-        let counts = Arc::clone(&self.counts);
-        let keys = DomainKeys { revision, generations, missing, uses_left, counts };
+        let (number, counts) = (next_number(), Arc::clone(&self.counts));
+        let keys = DomainKeys { number, revision, generations, missing, uses_left, counts };
         let keys = Arc::new(keys);
         self.domains.insert(okms_id, Arc::clone(&keys));
         Ok(keys)
@@ -399,8 +402,9 @@ impl Keyring {
             let DomainKeyring { revision, keys } = self.store.list_keys(okms_id).await?;
             let (generations, missing) = self.unwrap(okms_id, &keys, None);
             let Some(why) = missing else {
-                let (uses_left, counts) = (Arc::default(), Arc::clone(&self.counts));
-                let keys = DomainKeys { revision, generations, missing, uses_left, counts };
+                let (number, counts) = (next_number(), Arc::clone(&self.counts));
+                let uses_left = Arc::default();
+                let keys = DomainKeys { number, revision, generations, missing, uses_left, counts };
                 return Ok(Arc::new(keys));
             };
             self.try_again(okms_id, why, &mut tries_left).await?;
@@ -471,6 +475,12 @@ impl Keyring {
     }
 }
 
+/// What no keys of a domain had before in this process.
+fn next_number() -> NonZeroU64 {
+    static GIVEN: AtomicU64 = AtomicU64::new(0);
+    NonZeroU64::MIN.saturating_add(GIVEN.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Why a key of a domain cannot be used.
 #[derive(Clone, Copy)]
 enum NotUnwrapped {
@@ -481,6 +491,13 @@ enum NotUnwrapped {
 }
 
 impl DomainKeys {
+    /// Keys that are in no store.
+    #[cfg(test)]
+    pub(super) fn of_test(generations: Vec<(KeyId, Arc<DomainKey>)>) -> Self {
+        let (uses_left, counts) = (Arc::default(), Arc::default());
+        Self { number: next_number(), revision: 0, generations, missing: None, uses_left, counts }
+    }
+
     /// Counts that data was opened with one of them.
     pub(super) fn count_open(&self) {
         add(&self.counts.domain_opens);

@@ -102,13 +102,22 @@ impl DomainKeys {
         found: &'f SecretWithVersion,
         wanted: Option<VersionId>,
     ) -> Result<(&'f SecretRecord, Option<&'f StoredVersion>), Error> {
-        self.verify_secret(path, &found.secret)?;
         let record = &found.secret.record;
+        let stored = found.version.as_ref();
+        let is_usual = wanted.is_none() && record.secret.path == *path;
+        if is_usual && found.verified.is_by(self.number) {
+            return Ok((record, stored));
+        }
+        self.verify_secret(path, &found.secret)?;
         let expected = wanted.or_else(|| VersionId::new(record.secret.current_version).ok());
         let version = match expected.filter(|id| record.secret.keeps(*id)) {
-            Some(id) => Some(self.verify_version(record, id, found.version.as_ref())?),
+            Some(id) => Some(self.verify_version(record, id, stored)?),
             None => None,
         };
+        // A version that is there and should not be is never looked at, and so not verified.
+        if is_usual && version.is_some() == stored.is_some() {
+            found.verified.note(self.number);
+        }
         Ok((record, version))
     }
 
@@ -366,4 +375,83 @@ fn place<'a>(
 /// The path is the one that was asked for, or of a form that no log mistakes for anything else.
 fn not_verified(path: &SecretPath, what: &str) -> Error {
     Error::Internal(format!("secret {}: {what} does not verify", path.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        crypto::{DomainKey, Generation, StoreKey},
+        domain::{CustomMetadata, OkmsId, SecretConfig, Timestamp},
+        store::Verified,
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(0);
+
+    fn key() -> Arc<DomainKey> {
+        let (okms_id, generation) = (OkmsId::new(uuid::Uuid::new_v4()), Generation::FIRST);
+        let store_key = StoreKey::generate().unwrap();
+        let wrapped = store_key.generate_domain_key(okms_id, generation).unwrap();
+        Arc::new(store_key.unwrap_domain_key(&wrapped, okms_id, generation).unwrap())
+    }
+
+    /// A secret with one version, proved by a key of that name.
+    fn found(path: &SecretPath, key_id: KeyId, key: &DomainKey) -> SecretWithVersion {
+        let incarnation = Incarnation::generate().unwrap();
+        let secret = Secret {
+            path: path.clone(),
+            config: SecretConfig::default(),
+            custom_metadata: CustomMetadata::default(),
+            current_version: 1,
+            oldest_version: 1,
+            created_at: NOW,
+            updated_at: NOW,
+        };
+        let id = VersionId::new(1).unwrap();
+        let version = Version { id, created_at: NOW, deactivated_at: None, deleted: true };
+        let record = VersionRecord { version, data: None, state_changes: 0 };
+        let mac = key.version_mac(&record, path, incarnation);
+        let proof = Some(RowProof { key_id, mac });
+        let version = Some(StoredVersion { record, proof, sealed: None });
+        let record = record_of(secret, incarnation);
+        let proof = Some(RowProof { key_id, mac: key.secret_mac(&record) });
+        let secret = StoredSecret { record, proof, following: None };
+        SecretWithVersion { secret, version, verified: Verified::default() }
+    }
+
+    fn record_of(secret: Secret, incarnation: Incarnation) -> SecretRecord {
+        SecretRecord { secret, incarnation, state_changes: StateChanges::default() }
+    }
+
+    #[test]
+    fn what_was_verified_is_not_by_the_same_keys_and_is_by_others() {
+        let path = SecretPath::parse("a").unwrap();
+        let (key_id, key) = (KeyId::from_stored(1), key());
+        let keys = || DomainKeys::of_test(vec![(key_id, Arc::clone(&key))]);
+        let (keys, same_anew) = (keys(), keys());
+        let mut row = found(&path, key_id, &key);
+        assert!(keys.verify_found(&path, &row, None).unwrap().1.is_some());
+        assert!(keys.verify_found(&SecretPath::parse("b").unwrap(), &row, None).is_err());
+
+        row.secret.record.secret.updated_at = Timestamp::from_millis(1);
+        assert!(keys.verify_found(&path, &row, None).is_ok(), "known since it was verified");
+        assert!(keys.verify_found(&path, &row, VersionId::new(1).ok()).is_err());
+        assert!(same_anew.verify_found(&path, &row, None).is_err());
+        // What failed leaves no mark.
+        assert!(same_anew.verify_found(&path, &row, None).is_err());
+    }
+
+    #[test]
+    fn a_version_that_should_not_be_there_is_never_taken_for_verified() {
+        let path = SecretPath::parse("a").unwrap();
+        let (key_id, key) = (KeyId::from_stored(1), key());
+        let keys = DomainKeys::of_test(vec![(key_id, Arc::clone(&key))]);
+        let mut row = found(&path, key_id, &key);
+        row.secret.record.secret.oldest_version = 2;
+        let mac = key.secret_mac(&row.secret.record);
+        row.secret.proof = Some(RowProof { key_id, mac });
+        for _ in 0..2 {
+            assert!(keys.verify_found(&path, &row, None).unwrap().1.is_none());
+        }
+    }
 }

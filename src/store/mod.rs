@@ -90,7 +90,9 @@ pub use self::{
     root_keys::{RootKeyRotation, RootKeySlot, WrappedStoreKey},
     row_cache::Looked,
     secret_changes::{Changed, Decision, SecretProof, VersionProof},
-    secret_rows::{RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion},
+    secret_rows::{
+        RowProof, SecretWithVersion, StoredSecret, StoredSnapshot, StoredVersion, Verified,
+    },
     snapshot::{Copied, Snapshot},
     tables::CopiedValue,
     token_keys::{SignAnew, StoredTokenKey, TokenKeyChange},

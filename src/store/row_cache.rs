@@ -55,10 +55,15 @@ struct Valid {
     generation: u64,
 }
 
-#[derive(Clone)]
 struct Kept<T> {
     row: Arc<T>,
     generation: u64,
+}
+
+impl<T> Clone for Kept<T> {
+    fn clone(&self) -> Self {
+        Self { row: Arc::clone(&self.row), generation: self.generation }
+    }
 }
 
 /// That a request has looked at the header of the WAL index and found the one as of which rows count.
@@ -284,7 +289,7 @@ mod tests {
     use crate::{
         crypto::{Incarnation, SecretRecord, StateChanges},
         domain::{CustomMetadata, Secret, SecretConfig, Timestamp},
-        store::StoredSecret,
+        store::{StoredSecret, Verified},
     };
 
     fn secret(path: &str) -> (SecretKey, Arc<SecretWithVersion>) {
@@ -303,7 +308,10 @@ mod tests {
         let record = SecretRecord { secret, incarnation, state_changes: StateChanges::default() };
         let secret = StoredSecret { record, proof: None, following: None };
         let okms_id = OkmsId::new(uuid::Uuid::nil());
-        ((okms_id, path), Arc::new(SecretWithVersion { secret, version: None }))
+        (
+            (okms_id, path),
+            Arc::new(SecretWithVersion { secret, version: None, verified: Verified::default() }),
+        )
     }
 
     async fn commit(connection: &mut SqliteConnection) {

@@ -4,7 +4,11 @@
 //! right by its type and no more: nothing of it may be used before its proof is verified, which takes keys
 //! that this layer does not have.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU64,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use sqlx::FromRow;
 
@@ -56,12 +60,31 @@ pub struct StoredVersion {
 }
 
 /// A secret with one of its versions, where it has that.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct SecretWithVersion {
     /// The secret.
     pub secret: StoredSecret,
     /// The version.
     pub version: Option<StoredVersion>,
+    /// By which keys these rows are known to be what they should.
+    pub verified: Verified,
+}
+
+/// By which keys rows were verified last. Those that are [kept in memory](super::row_cache) do not change there, so
+/// that they need it once for as long as the keys are the same.
+#[derive(Debug, Default)]
+pub struct Verified(AtomicU64);
+
+impl Verified {
+    /// Whether it was by these keys.
+    pub fn is_by(&self, keys: NonZeroU64) -> bool {
+        self.0.load(Ordering::Acquire) == keys.get()
+    }
+
+    /// Notes that it was by these keys.
+    pub fn note(&self, keys: NonZeroU64) {
+        self.0.store(keys.get(), Ordering::Release);
+    }
 }
 
 /// What a decision may look at once it is verified: read under the lock under which the change is written.
@@ -248,7 +271,8 @@ pub(super) struct SecretWithVersionRow {
 impl SecretWithVersionRow {
     pub(super) fn into_secret(self) -> Result<SecretWithVersion, Error> {
         let secret = self.secret.into_secret()?.ok_or_else(|| broken("is not there"))?;
-        Ok(SecretWithVersion { secret, version: self.version.into_version(self.sealed_data)? })
+        let version = self.version.into_version(self.sealed_data)?;
+        Ok(SecretWithVersion { secret, version, verified: Verified::default() })
     }
 }
 
