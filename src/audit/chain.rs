@@ -468,8 +468,8 @@ fn keep_head(file: &Path, kept_heads: &Path) -> io::Result<()> {
 /// The first lines of files that were removed by age.
 pub(super) const KEPT_HEADS: &str = "removed_files";
 
-/// Bytes of the record of a read of a secret.
-const USUAL_LINE: usize = 800;
+/// Bytes of the record of a read of a secret, and some more: what is a little longer moves all lines of its batch.
+const USUAL_LINE: usize = 1_024;
 
 /// Bytes that are reserved ahead: some thousand records, more than requests are usually under way.
 const RESERVED: u64 = 4 * 1024 * 1024;

@@ -105,7 +105,7 @@ impl ResourcePattern {
 
 /// The place of a secret below its domain.
 pub(super) fn below(path: &SecretPath) -> String {
-    format!("{SECRET}{path}")
+    [SECRET, path.as_str()].concat()
 }
 
 fn extent(below: &str) -> Result<Extent, String> {

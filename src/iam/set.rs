@@ -134,7 +134,9 @@ impl PolicySet {
             return Rights { is_root: true, policies: Vec::new() };
         }
         let named = identities.iter().filter_map(|identity| self.by_identity.get(identity));
-        let named: BTreeSet<usize> = named.flatten().copied().collect();
+        let mut named: Vec<usize> = named.flatten().copied().collect();
+        named.sort_unstable();
+        named.dedup();
         let policies = named.into_iter().filter_map(|index| self.policies.get(index));
         let applicable = policies.map(|policy| {
             let is_caller = |identity: &&Located<IdentityUrn>| {
@@ -165,13 +167,26 @@ impl<'s> Rights<'s> {
     ///
     /// It is the same whether there is such a secret or not.
     pub fn decide(&self, action: Action, path: Option<&SecretPath>) -> Decision<'s> {
+        self.decide_about(action, path.map(below).as_deref())
+    }
+
+    /// As [`Rights::decide`], of several actions, each when it is asked for.
+    pub fn decide_each<'a>(
+        &'a self,
+        actions: &'a [Action],
+        path: Option<&SecretPath>,
+    ) -> impl Iterator<Item = (Action, Decision<'s>)> + 'a {
+        let below = path.map(below);
+        actions.iter().map(move |action| (*action, self.decide_about(*action, below.as_deref())))
+    }
+
+    fn decide_about(&self, action: Action, below: Option<&str>) -> Decision<'s> {
         if self.is_root {
             return Decision::Root;
         }
-        let below = path.map(below);
         let mut allowed = None;
         for applicable in &self.policies {
-            let Some(resource_line) = applicable.resource_line(below.as_deref()) else { continue };
+            let Some(resource_line) = applicable.resource_line(below) else { continue };
             let ground = |action_line| Ground {
                 policy: applicable.policy,
                 identity_line: applicable.identity_line,

@@ -126,9 +126,8 @@ impl Caller {
     ) -> Result<(), Error> {
         self.note_resource(path);
         let rights = self.rights();
-        for action in actions {
-            let decision = rights.decide(*action, path);
-            self.trail.note_decision(decision.noted(*action));
+        for (action, decision) in rights.decide_each(actions, path) {
+            self.trail.note_decision(decision.noted(action));
             if !decision.is_allowed() {
                 return Err(Error::Forbidden(action.as_str()));
             }
