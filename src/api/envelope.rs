@@ -223,7 +223,7 @@ impl Envelope {
         request: Request,
         next: impl Service<Request, Response = Response, Error = Infallible>,
     ) -> Response {
-        // In one place: each move is one of some kilobytes.
+        // It stays where it is: each move is one of some kilobytes.
         let handled = pin!(self.let_in(request, next));
         let handled = AssertUnwindSafe(handled).catch_unwind();
         match tokio::time::timeout(REQUEST_TIME, handled).await {

@@ -214,7 +214,8 @@ impl<T> Watched<T> {
     }
 }
 
-/// From what has been decrypted already: to read into the buffer through a smaller one would clear that first.
+/// Takes what TLS has decrypted, a record at the most: to have it read into a part of the buffer would clear that
+/// first.
 impl<T: AsyncBufRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,

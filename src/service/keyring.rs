@@ -11,7 +11,6 @@
 use std::{
     collections::HashSet,
     convert::Infallible,
-    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -62,7 +61,7 @@ struct DomainLocks {
 /// All generations of a domain's key, the newest first.
 pub(super) struct DomainKeys {
     /// What no other keys of this process have, so that rows can tell by which they were verified.
-    pub(super) number: NonZeroU64,
+    pub(super) number: u64,
     /// Of which revision of the store they are, at least.
     revision: i64,
     generations: Vec<(KeyId, Arc<DomainKey>)>,
@@ -476,9 +475,10 @@ impl Keyring {
 }
 
 /// What no keys of a domain had before in this process.
-fn next_number() -> NonZeroU64 {
-    static GIVEN: AtomicU64 = AtomicU64::new(0);
-    NonZeroU64::MIN.saturating_add(GIVEN.fetch_add(1, Ordering::Relaxed))
+fn next_number() -> u64 {
+    // Rows that were never verified have 0.
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Why a key of a domain cannot be used.

@@ -442,6 +442,21 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_was_wanted_is_not_taken_for_the_current_one() {
+        let path = SecretPath::parse("a").unwrap();
+        let (key_id, key) = (KeyId::from_stored(1), key());
+        let keys = DomainKeys::of_test(vec![(key_id, Arc::clone(&key))]);
+        let mut row = found(&path, key_id, &key);
+        row.secret.record.secret.current_version = 2;
+        let mac = key.secret_mac(&row.secret.record);
+        row.secret.proof = Some(RowProof { key_id, mac });
+        for _ in 0..2 {
+            assert!(keys.verify_found(&path, &row, VersionId::new(1).ok()).is_ok());
+            assert!(keys.verify_found(&path, &row, None).is_err());
+        }
+    }
+
+    #[test]
     fn a_version_that_should_not_be_there_is_never_taken_for_verified() {
         let path = SecretPath::parse("a").unwrap();
         let (key_id, key) = (KeyId::from_stored(1), key());

@@ -26,18 +26,29 @@ pub struct FoundCredential {
     pub caller: KnownCaller,
 }
 
-/// Who calls with a credential that is [kept in memory](super::row_cache), by the policies and groups of a revision.
+/// Who calls with a credential that is kept in memory, by the policies and groups of a revision.
 #[derive(Debug, Default)]
 pub struct KnownCaller(OnceLock<(i64, Arc<Principal>)>);
 
 impl KnownCaller {
     /// The caller by policies and groups of this revision, made where it is not known yet.
-    pub fn at(&self, revision: i64, make: impl Fn() -> Principal) -> Arc<Principal> {
-        let (known_at, known) = self.0.get_or_init(|| (revision, Arc::new(make())));
-        // A change of groups is a new revision, and the credential is read anew then.
-        if *known_at == revision { Arc::clone(known) } else { Arc::new(make()) }
+    pub fn at(&self, revision: i64, make: impl FnOnce() -> Principal) -> Arc<Principal> {
+        if let Some((known_at, known)) = self.0.get()
+            && *known_at == revision
+        {
+            return Arc::clone(known);
+        }
+        let caller = Arc::new(make());
+        if caller.identity_urns.len() <= MAX_KEPT_IDENTITIES {
+            // One of another revision stays: the credential is read anew after a change, and this goes with it.
+            let _first = self.0.set((revision, Arc::clone(&caller)));
+        }
+        caller
     }
 }
+
+/// Identities of a caller that is kept, groups included: 4 KiB at the most. Somebody may be in thousands of groups.
+const MAX_KEPT_IDENTITIES: usize = 16;
 
 /// What a request with the certificate of another authority needs to know.
 #[derive(Debug, Clone)]
@@ -408,5 +419,41 @@ impl ExternalRow {
         };
         let revisions = Revisions { iam: self.iam_revision, keys: self.keys_revision };
         Ok(FoundExternal { credential, region: stored_region(self.region)?, revisions })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(identities: usize) -> Principal {
+        Principal {
+            credential_id: None,
+            token_id: None,
+            fingerprint: None,
+            okms_id: OkmsId::new(uuid::Uuid::new_v4()),
+            region: "eu-west-rbx".to_owned(),
+            identity_urns: vec!["urn:v1:eu:identity:user:a".to_owned(); identities],
+        }
+    }
+
+    #[test]
+    fn a_caller_is_known_at_its_revision_alone() {
+        let known = KnownCaller::default();
+        let first = known.at(1, || caller(1));
+        assert!(Arc::ptr_eq(&first, &known.at(1, || panic!("it is known"))));
+        let other = known.at(2, || caller(2));
+        assert_eq!((first.identity_urns.len(), other.identity_urns.len()), (1, 2));
+        assert!(Arc::ptr_eq(&first, &known.at(1, || panic!("it is known"))));
+    }
+
+    #[test]
+    fn a_caller_in_many_groups_is_not_kept() {
+        for (identities, is_kept) in [(MAX_KEPT_IDENTITIES, true), (MAX_KEPT_IDENTITIES + 1, false)]
+        {
+            let known = KnownCaller::default();
+            let first = known.at(1, || caller(identities));
+            assert_eq!(Arc::ptr_eq(&first, &known.at(1, || caller(identities))), is_kept);
+        }
     }
 }

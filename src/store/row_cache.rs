@@ -1,5 +1,6 @@
-//! On SQLite: rows that are read again and again, kept in memory as they are stored: data stays sealed, and
-//! whoever uses a row verifies it as if it came from the database.
+//! On SQLite: rows that are read again and again, kept in memory as they are stored: data stays sealed, and is opened
+//! at each read. Whoever uses a row verifies it as if it came from the database, [once](super::Verified) by the same
+//! keys.
 //!
 //! What is kept counts only while the database holds what it held when it was read, which the
 //! [header of its WAL index](super::wal_index) tells at each look. After a commit of this process the writer

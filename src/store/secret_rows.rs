@@ -6,7 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    num::NonZeroU64,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -70,20 +69,20 @@ pub struct SecretWithVersion {
     pub verified: Verified,
 }
 
-/// By which keys rows were verified last. Those that are [kept in memory](super::row_cache) do not change there, so
-/// that they need it once for as long as the keys are the same.
+/// By which keys rows were verified last. Those that are kept in memory do not change there, so that they need it once
+/// for as long as the keys are the same. It is for that alone: rows that have it are never to be changed or copied.
 #[derive(Debug, Default)]
 pub struct Verified(AtomicU64);
 
 impl Verified {
     /// Whether it was by these keys.
-    pub fn is_by(&self, keys: NonZeroU64) -> bool {
-        self.0.load(Ordering::Acquire) == keys.get()
+    pub fn is_by(&self, keys: u64) -> bool {
+        self.0.load(Ordering::Relaxed) == keys
     }
 
     /// Notes that it was by these keys.
-    pub fn note(&self, keys: NonZeroU64) {
-        self.0.store(keys.get(), Ordering::Release);
+    pub fn note(&self, keys: u64) {
+        self.0.store(keys, Ordering::Relaxed);
     }
 }
 

@@ -88,6 +88,31 @@ fn a_connection_on_which_much_comes_reads_a_part_of_it_in_each_turn() {
 }
 
 #[test]
+fn what_is_read_in_turns_is_all_that_came_and_then_its_end() {
+    for record in [1, 100, 5_000, 20_000] {
+        let activity = activity(false);
+        let came: Vec<u8> = (0..10_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+        let mut socket =
+            Watched::new(BufReader::with_capacity(record, &came[..]), Arc::clone(&activity));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut read = Vec::new();
+        let mut ends = 0;
+        while ends < 2 {
+            activity.turn();
+            let mut buffer = [0; 700];
+            for room in [0, 700] {
+                let mut buffer = ReadBuf::new(&mut buffer[..room]);
+                let ready = Pin::new(&mut socket).poll_read(&mut context, &mut buffer);
+                assert!(matches!(ready, Poll::Ready(Ok(()))));
+                ends += usize::from(room > 0 && buffer.filled().is_empty());
+                read.extend_from_slice(buffer.filled());
+            }
+        }
+        assert_eq!(read, came);
+    }
+}
+
+#[test]
 fn a_connection_that_answers_much_writes_a_part_of_it_in_each_turn() {
     let activity = activity(false);
     assert_eq!([(); 3].map(|()| writes_in_a_turn(&activity)), [64, 64, 64]);
