@@ -413,14 +413,10 @@ mod tests {
         let mac = key.version_mac(&record, path, incarnation);
         let proof = Some(RowProof { key_id, mac });
         let version = Some(StoredVersion { record, proof, sealed: None });
-        let record = record_of(secret, incarnation);
+        let record = SecretRecord { secret, incarnation, state_changes: StateChanges::default() };
         let proof = Some(RowProof { key_id, mac: key.secret_mac(&record) });
         let secret = StoredSecret { record, proof, following: None };
         SecretWithVersion { secret, version, verified: Verified::default() }
-    }
-
-    fn record_of(secret: Secret, incarnation: Incarnation) -> SecretRecord {
-        SecretRecord { secret, incarnation, state_changes: StateChanges::default() }
     }
 
     #[test]
@@ -441,15 +437,20 @@ mod tests {
         assert!(same_anew.verify_found(&path, &row, None).is_err());
     }
 
-    #[test]
-    fn a_version_that_was_wanted_is_not_taken_for_the_current_one() {
+    /// A secret at `a` whose own row is another one than its version's, and proved as well; with the keys.
+    fn changed(change: impl FnOnce(&mut Secret)) -> (SecretPath, DomainKeys, SecretWithVersion) {
         let path = SecretPath::parse("a").unwrap();
         let (key_id, key) = (KeyId::from_stored(1), key());
-        let keys = DomainKeys::of_test(vec![(key_id, Arc::clone(&key))]);
         let mut row = found(&path, key_id, &key);
-        row.secret.record.secret.current_version = 2;
+        change(&mut row.secret.record.secret);
         let mac = key.secret_mac(&row.secret.record);
         row.secret.proof = Some(RowProof { key_id, mac });
+        (path, DomainKeys::of_test(vec![(key_id, key)]), row)
+    }
+
+    #[test]
+    fn a_version_that_was_wanted_is_not_taken_for_the_current_one() {
+        let (path, keys, row) = changed(|secret| secret.current_version = 2);
         for _ in 0..2 {
             assert!(keys.verify_found(&path, &row, VersionId::new(1).ok()).is_ok());
             assert!(keys.verify_found(&path, &row, None).is_err());
@@ -458,13 +459,7 @@ mod tests {
 
     #[test]
     fn a_version_that_should_not_be_there_is_never_taken_for_verified() {
-        let path = SecretPath::parse("a").unwrap();
-        let (key_id, key) = (KeyId::from_stored(1), key());
-        let keys = DomainKeys::of_test(vec![(key_id, Arc::clone(&key))]);
-        let mut row = found(&path, key_id, &key);
-        row.secret.record.secret.oldest_version = 2;
-        let mac = key.secret_mac(&row.secret.record);
-        row.secret.proof = Some(RowProof { key_id, mac });
+        let (path, keys, row) = changed(|secret| secret.oldest_version = 2);
         for _ in 0..2 {
             assert!(keys.verify_found(&path, &row, None).unwrap().1.is_none());
         }

@@ -1,6 +1,6 @@
 //! What healthy clients notice of hostile ones: times of reads at a fixed rate, alone, while each attack goes on, and
-//! while it goes on against another server of the same kind on the same machine. What they notice of that one is the
-//! machine that they share with attackers, and no server can keep it from them.
+//! while it goes on against another server of the same kind on the same machine. What they notice of that one is what
+//! attackers and their victim take of the machine, and not that they ask the victim themselves.
 //!
 //! All are of this machine, and would be elsewhere: attackers are threads that run where no other wants to, and
 //! healthy clients come before the server, so that they wait for what it does and not for a core. What the server takes
