@@ -4,10 +4,11 @@
 //! anyone, where no request can be sent; and on the API listener, behind the client certificate, where
 //! requests really run.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Extension, Router,
+    body::Bytes,
     extract::{Path, State},
     http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Redirect, Response},
@@ -26,7 +27,7 @@ use utoipa_swagger_ui::Config;
 
 use super::{
     ApiState,
-    body::JsonAnswer,
+    body::{JSON, JsonAnswer},
     envelope::Envelope,
     error,
     rates::{Limited, Rates},
@@ -111,28 +112,33 @@ fn ui_config() -> Config<'static> {
     Config::from("openapi.json").validator_url("none").use_base_layout().show_extensions(true)
 }
 
-/// What the routes of a Swagger UI work with.
+/// What the routes of a Swagger UI work with. Anyone may ask for it, so that a copy for each request would be a way
+/// to fill the memory: all answers are of the same bytes but for the few that are made for their caller.
 #[derive(Clone)]
 struct Ui {
     config: Arc<Config<'static>>,
     document: Arc<Document>,
+    /// The document as JSON; nothing where it cannot be written, which each answer then tries itself.
+    written: Option<Bytes>,
 }
 
 fn ui_router(document: Document, config: Config<'static>) -> Router {
+    let written = serde_json::to_vec(&document).map(Bytes::from).ok();
+    let ui = Ui { config: Arc::new(config), document: Arc::new(document), written };
     Router::new()
         .route("/", get(|| async { Redirect::temporary("/swagger/") }))
         .route("/swagger", get(|| async { Redirect::temporary("/swagger/") }))
         .route("/swagger/", get(index))
         .route("/swagger/openapi.json", get(openapi_json))
         .route("/swagger/{file}", get(file))
-        .with_state(Ui { config: Arc::new(config), document: Arc::new(document) })
+        .with_state(ui)
 }
 
 /// The document. Who presents a certificate finds the id of its own domain filled in.
-async fn openapi_json(
-    State(ui): State<Ui>,
-    caller: Option<Extension<Authenticated>>,
-) -> JsonAnswer<Document> {
+async fn openapi_json(State(ui): State<Ui>, caller: Option<Extension<Authenticated>>) -> Response {
+    if let (None, Some(written)) = (&caller, ui.written) {
+        return ([(header::CONTENT_TYPE, JSON)], written).into_response();
+    }
     let mut document = Document::clone(&ui.document);
     if let Some(Extension(caller)) = caller {
         let okms_id = serde_json::Value::String(caller.principal.okms_id.to_string());
@@ -152,7 +158,7 @@ async fn openapi_json(
             }
         }
     }
-    JsonAnswer(document)
+    JsonAnswer(document).into_response()
 }
 
 async fn index(State(ui): State<Ui>) -> Response {
@@ -174,7 +180,11 @@ fn serve_file(ui: &Ui, name: &str) -> Response {
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(UI_SECURITY_POLICY)),
         (X_ROBOTS_TAG, HeaderValue::from_static("noindex")),
     ];
-    (headers, file.bytes.into_owned()).into_response()
+    let bytes = match file.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => Bytes::from(bytes),
+    };
+    (headers, bytes).into_response()
 }
 
 /// The id of the OKMS domain.
@@ -317,3 +327,28 @@ const UI_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-s
 
 /// Which requests the public page may run.
 const NO_METHODS: [&str; 0] = [];
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use hyper::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_to_anyone_are_of_the_same_bytes() {
+        let routes = ui_router(openapi(), ui_config());
+        let answer = async |path: &str| {
+            let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+            let answer = routes.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), 200);
+            answer.into_body().collect().await.unwrap().to_bytes()
+        };
+        for path in ["/swagger/openapi.json", "/swagger/swagger-ui-bundle.js", "/swagger/"] {
+            let (one, another) = (answer(path).await, answer(path).await);
+            assert!(one.len() > 200);
+            assert_eq!(one.as_ptr(), another.as_ptr(), "{path}");
+        }
+    }
+}
