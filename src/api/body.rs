@@ -1,6 +1,6 @@
 //! Bodies: JSON in, JSON out, wiped behind us.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use axum::{
     body::Body,
@@ -16,9 +16,13 @@ use zeroize::Zeroize;
 
 use super::{
     ApiLimits, ApiState, authentication::authenticate_now, error::ApiError, extract::caller_again,
+    rates::TooMany,
 };
 use crate::{
-    domain::{Error, IdempotencyKey, SecretData, json::Json, malformed_idempotency_key},
+    domain::{
+        ClientMemory, ConnectionInfo, Error, Held, IdempotencyKey, SecretData, json::Json,
+        malformed_idempotency_key,
+    },
     service::{Caller, Once},
 };
 
@@ -57,8 +61,10 @@ impl JsonBody {
             return Err(ApiError::BodyTooLarge(limits.body_kib));
         }
         let (mut parts, body) = request.into_parts();
-        let read = tokio::time::timeout(limits.body_time, read(body, declared, limits));
-        let bytes = read.await.map_err(|_| ApiError::BodyTimeout)??;
+        let connection = parts.extensions.get::<ConnectionInfo>();
+        let memory = connection.map(|connection| Arc::clone(&connection.memory));
+        let read = tokio::time::timeout(limits.body_time, read(body, declared, limits, memory));
+        let (bytes, _held) = read.await.map_err(|_| ApiError::BodyTimeout)??;
         authenticate_now(state, &mut parts.extensions).await?;
         let caller = caller_again(&mut parts, state).await?;
         if bytes.0.is_empty() {
@@ -94,7 +100,9 @@ async fn read(
     mut body: Body,
     declared: usize,
     limits: ApiLimits,
-) -> Result<WipingBuffer, ApiError> {
+    memory: Option<Arc<ClientMemory>>,
+) -> Result<(WipingBuffer, Option<Held>), ApiError> {
+    let mut held = memory.map(|memory| memory.hold(0));
     let mut bytes = WipingBuffer::with_capacity(declared);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Error::malformed("the body ended before it was complete"))?;
@@ -102,9 +110,12 @@ async fn read(
         if bytes.0.len() + data.len() > limits.body_bytes() {
             return Err(ApiError::BodyTooLarge(limits.body_kib));
         }
+        if !held.as_mut().is_none_or(|held| held.grow(bytes.0.len() + data.len())) {
+            return Err(ApiError::TooManyRequests(TooMany::Unfinished));
+        }
         bytes.append(&data);
     }
-    Ok(bytes)
+    Ok((bytes, held))
 }
 
 fn content_length(headers: &HeaderMap) -> Option<usize> {

@@ -240,6 +240,9 @@ impl ApiError {
                 match whose {
                     TooMany::OfAddress => "too many requests of this address, try again",
                     TooMany::OfCredential => "too many requests of this credential, try again",
+                    TooMany::Unfinished => {
+                        "too many unfinished requests of this address: read their answers, and try again"
+                    }
                 },
             ),
             Self::OtherMount => (

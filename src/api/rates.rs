@@ -1,4 +1,5 @@
-//! Requests beyond the rate of their caller, refused before anything of them is looked at.
+//! Requests beyond the rate of their caller, or while its earlier ones [hold too much](crate::domain::ClientMemory), refused before
+//! anything of them is looked at.
 //!
 //! A caller is the network that its address is in, and the certificate of its connection or the token in its
 //! headers. Nothing is known of a token yet, so whoever makes tokens up is limited by the address alone; a
@@ -39,6 +40,8 @@ pub struct Rates {
     clock: Arc<dyn Clock>,
     of_address: Rate,
     of_credential: Rate,
+    /// Requests that came while those of their network held too much.
+    unfinished: AtomicU64,
 }
 
 struct Rate {
@@ -54,6 +57,8 @@ pub enum TooMany {
     OfAddress,
     /// Of the certificate or the token.
     OfCredential,
+    /// Of that network, for what they hold: answers that nobody reads, bodies that do not end.
+    Unfinished,
 }
 
 impl Rates {
@@ -63,18 +68,24 @@ impl Rates {
             clock,
             of_address: Rate::new(limits.requests_per_address),
             of_credential: Rate::new(limits.requests_per_credential),
+            unfinished: AtomicU64::new(0),
         })
     }
 
     /// How many requests were refused since the start, by the setting that they are beyond.
-    pub fn refused(&self) -> [(&'static str, u64); 2] {
+    pub fn refused(&self) -> [(&'static str, u64); 3] {
         [
             ("requests_per_address", self.of_address.refused.load(Ordering::Relaxed)),
             ("requests_per_credential", self.of_credential.refused.load(Ordering::Relaxed)),
+            ("memory_mib_per_address", self.unfinished.load(Ordering::Relaxed)),
         ]
     }
 
     fn check(&self, connection: &ConnectionInfo, headers: &HeaderMap) -> Result<(), TooMany> {
+        if connection.memory.is_full() {
+            self.unfinished.fetch_add(1, Ordering::Relaxed);
+            return Err(TooMany::Unfinished);
+        }
         let now = self.clock.now();
         self.of_address.check(TooMany::OfAddress, |buckets| {
             buckets.take(network(connection.peer_address.ip()), now)

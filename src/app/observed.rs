@@ -124,7 +124,7 @@ impl Observed {
     }
 
     /// Requests beyond the rate of their caller, by the setting.
-    pub fn refused_requests(&self) -> [(&'static str, u64); 2] {
+    pub fn refused_requests(&self) -> [(&'static str, u64); 3] {
         self.rates.refused()
     }
 

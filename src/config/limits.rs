@@ -26,6 +26,8 @@ pub struct Limits {
     /// HTTP/2 requests without a body of one IPv4 address or IPv6 /64 that are worked on at a time, beside one on each
     /// connection.
     pub streams_per_address: OrNone,
+    /// MiB that requests of one IPv4 address or IPv6 /64 may hold until their answers are sent.
+    pub memory_mib_per_address: OrNone,
     /// Requests in a second of one IPv4 address or IPv6 /64.
     pub requests_per_address: OrNone,
     /// Requests in a second of one certificate or token.
@@ -104,6 +106,11 @@ impl Limits {
                 &mut self.streams_per_address,
             ),
             (
+                "limits.memory_mib_per_address",
+                "OKMSD_MEMORY_MIB_PER_ADDRESS",
+                &mut self.memory_mib_per_address,
+            ),
+            (
                 "limits.requests_per_address",
                 "OKMSD_REQUESTS_PER_ADDRESS",
                 &mut self.requests_per_address,
@@ -157,6 +164,7 @@ impl Default for Limits {
             handshake_rate_per_address: OrNone(100),
             streams: DEFAULT_STREAMS,
             streams_per_address: OrNone(64),
+            memory_mib_per_address: OrNone(64),
             requests_per_address: OrNone(20_000),
             requests_per_credential: OrNone(10_000),
             secrets_per_domain: OrNone(2_000_000),

@@ -33,6 +33,7 @@ mod error;
 mod idempotency;
 pub mod json;
 mod lifetime;
+mod memory;
 mod metadata;
 mod okms_domain;
 mod okms_id;
@@ -55,6 +56,7 @@ pub use self::{
     error::{Argument, ClosedVersion, Error},
     idempotency::{IdempotencyError, IdempotencyKey, malformed as malformed_idempotency_key},
     lifetime::VersionLifetime,
+    memory::{ClientMemory, Held},
     metadata::{CustomMetadata, CustomMetadataPatch},
     okms_domain::OkmsDomain,
     okms_id::{NotAnOkmsId, OkmsId},

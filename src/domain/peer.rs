@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{CredentialId, IdentityKind, IdentityUrn, OkmsId, Timestamp};
+use super::{ClientMemory, CredentialId, IdentityKind, IdentityUrn, OkmsId, Timestamp};
 
 /// What the transport knows of a connection. The one word that `server` and `api` share.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct ConnectionInfo {
     pub peer_address: SocketAddr,
     /// The client that proved to own a certificate, if it gave one.
     pub peer: Option<Arc<dyn Peer>>,
+    /// What requests of the same [network](network) hold.
+    pub memory: Arc<ClientMemory>,
 }
 
 /// What one caller has of addresses: one of IPv4, and 2^64 of IPv6, which networks are given at the least.

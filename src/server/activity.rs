@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use super::{Limits, places::Place};
+use crate::domain::Held;
 
 /// The activity of one connection. Shared by its socket, its requests and its watch.
 ///
@@ -48,6 +49,8 @@ struct State {
     /// When bytes last moved in either direction.
     moved: Instant,
     closing_since: Option<Instant>,
+    /// Requests go on to come, though those of its network hold too much.
+    overdrawn: bool,
 }
 
 /// What is to be done with a connection whose deadline has passed.
@@ -71,6 +74,7 @@ impl Activity {
                 head_since: None,
                 moved: now,
                 closing_since: None,
+                overdrawn: false,
             }),
             header_time: limits.header_time,
             idle_time: limits.idle_time,
@@ -83,6 +87,9 @@ impl Activity {
     /// Until when the connection may go on as it does.
     pub(super) fn deadline(&self) -> Instant {
         let state = self.state();
+        if state.overdrawn {
+            return state.moved;
+        }
         let silent = later(state.moved, self.idle_time);
         if state.in_flight > 0 {
             return silent;
@@ -104,7 +111,7 @@ impl Activity {
         }
         let state = self.state();
         let mid_head = self.http1 && state.head_since.is_some();
-        let idle = state.in_flight == 0 && state.any_request && !mid_head;
+        let idle = state.in_flight == 0 && state.any_request && !mid_head && !state.overdrawn;
         Some(if idle && state.closing_since.is_none() { Overdue::Close } else { Overdue::Cut })
     }
 
@@ -115,12 +122,15 @@ impl Activity {
 
     /// A request has begun; it lasts until the returned value is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        let memory = self.place.memory();
+        let held = memory.hold(REQUEST_BYTES);
         let mut state = self.state();
+        state.overdrawn |= memory.is_overdrawn();
         let before = state.in_flight;
         state.in_flight += 1;
         state.any_request = true;
         state.head_since = None;
-        InFlight { activity: self.clone(), before }
+        InFlight { activity: self.clone(), before, _held: held }
     }
 
     /// A turn of the connection's task has begun.
@@ -169,6 +179,7 @@ pub(super) struct InFlight {
     activity: Arc<Activity>,
     /// Requests of the connection that were in flight before it.
     before: usize,
+    _held: Held,
 }
 
 impl InFlight {
@@ -291,14 +302,31 @@ pin_project! {
     pub(super) struct WatchedBody<B> {
         #[pin]
         body: B,
+        // What is counted for it until its bytes are taken, which are counted from then on.
+        held: Option<Held>,
         rest: Bytes,
         in_flight: InFlight,
     }
 }
 
-impl<B> WatchedBody<B> {
+/// Bytes of a body, counted until the last part of them is gone.
+struct HeldBytes {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl<B: Body> WatchedBody<B> {
     pub(super) fn new(body: B, in_flight: InFlight) -> Self {
-        Self { body, rest: Bytes::new(), in_flight }
+        let len = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        let memory = in_flight.activity.place.memory();
+        let held = (len > SMALL_BYTES).then(|| memory.hold(len));
+        Self { body, held, rest: Bytes::new(), in_flight }
     }
 }
 
@@ -317,7 +345,12 @@ impl<B: Body<Data = Bytes>> Body for WatchedBody<B> {
                 other => return Poll::Ready(other),
             };
             match frame.into_data() {
-                Ok(data) => *this.rest = data,
+                Ok(bytes) => {
+                    *this.rest = match this.held.take() {
+                        Some(held) => Bytes::from_owner(HeldBytes { bytes, _held: held }),
+                        None => bytes,
+                    };
+                }
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }
@@ -364,6 +397,13 @@ const CALL: usize = 16;
 /// How long a request waits for others of its client at the most: thirty thousand reads are done meanwhile, and where
 /// the database stands still, others need not.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a request takes until its answer is sent, besides the bytes of both: the state of its stream, its headers, and
+/// what works on it.
+const REQUEST_BYTES: usize = 8 * 1024;
+
+/// An answer of no more bytes is not counted besides: less than that.
+const SMALL_BYTES: usize = 2 * 1024;
 
 /// Bytes of a body handed over at once.
 const CHUNK_LEN: usize = 16 * 1024;

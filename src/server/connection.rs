@@ -118,7 +118,7 @@ impl Shared {
         };
         let Some(tls) = tls else { return };
         place.handshake_done();
-        let (info, http2) = self.connection_info(&tls, peer_address);
+        let (info, http2) = self.connection_info(&tls, peer_address, &place);
 
         let activity = Activity::new(&self.limits, !http2, place);
         let service = PerConnection { service, info, activity: activity.clone() };
@@ -158,7 +158,8 @@ impl Shared {
                         timer.as_mut().reset(activity.deadline());
                     }
                     Some(Overdue::Cut) => {
-                        return Poll::Ready(Some("nothing moved for too long".to_owned()));
+                        let reason = "nothing moved for too long, or too much was left unread";
+                        return Poll::Ready(Some(reason.to_owned()));
                     }
                 }
             }
@@ -219,6 +220,7 @@ impl Shared {
         &self,
         tls: &TlsStream<TcpStream>,
         peer_address: SocketAddr,
+        place: &Place,
     ) -> (ConnectionInfo, bool) {
         let (_, session) = tls.get_ref();
         // A resumed session brings its certificates along but does not ask the verifier. Whether they
@@ -230,7 +232,8 @@ impl Shared {
         });
         // RFC 9113: over TLS, HTTP/2 is negotiated or not spoken.
         let http2 = session.alpn_protocol() == Some(b"h2");
-        (ConnectionInfo { peer_address, peer }, http2)
+        let memory = Arc::clone(place.memory());
+        (ConnectionInfo { peer_address, peer, memory }, http2)
     }
 }
 
@@ -260,7 +263,7 @@ where
         + Send
         + 'static,
     S::Future: Send,
-    B: Send + 'static,
+    B: Body + Send + 'static,
 {
     type Response = Response<WatchedBody<B>>;
     type Error = Infallible;

@@ -46,6 +46,12 @@ pub struct Limits {
     /// connections would otherwise all be done before those of others that come a moment later. As many as `cargo
     /// bench --bench read -- HTTP/2` has: with half of it, a tenth fewer were done there. Default: 64.
     pub max_streams_per_address: u32,
+    /// Bytes that the requests of one network may hold: bodies that are on their way in, answers that are on their
+    /// way out, and 8 KiB for each request until its answer is sent. Beyond it the service refuses those that come,
+    /// and a connection on which more come at twice as much is cut. `usize::MAX` is no limit. Without it, whoever
+    /// reads nothing of what they ask for could have the server keep some GiB. Room for eight thousand small requests
+    /// at a time, or for a thousand of the largest secrets. Default: 64 MiB.
+    pub max_memory_per_address: usize,
     /// HTTP/2 requests at a time on one connection. 100 is the least that RFC 9113 recommends.
     /// Default: 100.
     pub max_concurrent_streams: u32,
@@ -66,6 +72,7 @@ impl Default for Limits {
             max_header_bytes: 32 * 1024,
             max_concurrent_streams: 100,
             max_streams_per_address: 64,
+            max_memory_per_address: 64 * 1024 * 1024,
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::Limits;
-use crate::domain::network;
+use crate::domain::{ClientMemory, network};
 
 /// The places of a listener. What it keeps of a client ends with its last connection, so there is never more
 /// of it than there are connections.
@@ -41,11 +41,19 @@ struct Taken {
 #[derive(Default)]
 struct Own {
     open: usize,
-    /// Turns of requests; none before its first connection.
-    abreast: Option<Arc<Semaphore>>,
+    /// None before its first connection.
+    shares: Option<Shares>,
     /// Those whose handshake is not done, by their numbers. Where the sender is dropped before that, the place is
     /// given up.
     handshakes: BTreeMap<u64, oneshot::Sender<()>>,
+}
+
+/// What the requests of one network share.
+#[derive(Clone)]
+struct Shares {
+    /// Their turns.
+    abreast: Arc<Semaphore>,
+    memory: Arc<ClientMemory>,
 }
 
 /// How many handshakes a network has, the number of the oldest, and whose they are.
@@ -65,7 +73,7 @@ pub(super) enum Full {
 pub(super) struct Place {
     places: Arc<Places>,
     network: IpAddr,
-    abreast: Arc<Semaphore>,
+    shares: Shares,
     handshake: Option<Handshake>,
 }
 
@@ -96,13 +104,11 @@ impl Places {
         if is_full(own_open, limits.max_connections_per_address) {
             return Err(Full::ConnectionsOfAddress);
         }
-        let abreast = taken.change(network, |own| {
+        let shares = taken.change(network, |own| {
             own.open += 1;
-            let turns = limits.max_streams_per_address as usize;
-            let turns = turns.clamp(1, Semaphore::MAX_PERMITS);
-            Arc::clone(own.abreast.get_or_insert_with(|| Arc::new(Semaphore::new(turns))))
+            own.shares.get_or_insert_with(|| Shares::new(limits)).clone()
         });
-        Ok(Place { places: Arc::clone(self), network, abreast, handshake: None })
+        Ok(Place { places: Arc::clone(self), network, shares, handshake: None })
     }
 
     /// Waits until all places are free.
@@ -142,6 +148,14 @@ impl Taken {
             self.by_network.remove(&network);
         }
         changed
+    }
+}
+
+impl Shares {
+    fn new(limits: &Limits) -> Self {
+        let turns = (limits.max_streams_per_address as usize).clamp(1, Semaphore::MAX_PERMITS);
+        let memory = ClientMemory::new(limits.max_memory_per_address);
+        Self { abreast: Arc::new(Semaphore::new(turns)), memory }
     }
 }
 
@@ -193,7 +207,12 @@ impl Place {
 
     /// The turns of requests of the same network that run beside each other.
     pub(super) fn abreast(&self) -> &Semaphore {
-        &self.abreast
+        &self.shares.abreast
+    }
+
+    /// What requests of the same network hold.
+    pub(super) fn memory(&self) -> &Arc<ClientMemory> {
+        &self.shares.memory
     }
 
     /// The handshake is done.

@@ -31,7 +31,7 @@ pub(super) struct Measurements {
     /// Connections and handshakes, by listener.
     connections: [(&'static str, ConnectionCounts); 2],
     /// Requests beyond the rate of their caller, by the setting.
-    refused_requests: [(&'static str, u64); 2],
+    refused_requests: [(&'static str, u64); 3],
     /// The store.
     store: StoreObserved,
     /// What became of audit records.
@@ -430,7 +430,11 @@ mod tests {
         Measurements {
             certificates: Arc::new(CertificateStatus { certificates }),
             connections: [("api", connections.clone()), ("docs", connections)],
-            refused_requests: [("requests_per_address", 6), ("requests_per_credential", 5)],
+            refused_requests: [
+                ("requests_per_address", 6),
+                ("requests_per_credential", 5),
+                ("memory_mib_per_address", 4),
+            ],
             store: StoreObserved {
                 store_key_is_current: Some(false),
                 present: StoreMeasures {

@@ -2,14 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::select_ok, stream::FuturesUnordered};
 use hyper::Method;
 use okmsd::{api::ApiLimits, server::Limits};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     codes::*,
     operations::{Operations, value},
-    support::{Answer, Client, Domain, Engine, Server, postgres_is_at_hand, send_raw},
+    support::{
+        Answer, Client, Domain, Engine, Server, attacks::Target, postgres_is_at_hand, send_raw,
+    },
     tokens::root_token,
     write_lock::WriteLock,
 };
@@ -138,6 +141,69 @@ async fn the_documentation_has_the_rate_of_an_address() {
     assert_limited(&docs.get("/x").await, "address");
     server.clock.advance(Duration::from_secs(1));
     assert_eq!(docs.get("/swagger/").await.status, 200);
+}
+
+const UNFINISHED: &str =
+    "too many unfinished requests of this address: read their answers, and try again";
+
+/// Asks until the answer is of this status.
+async fn until(client: &Client, path: &str, status: u16) -> Answer {
+    let asked = async {
+        loop {
+            let answer = client.get(path).await;
+            if answer.status == status {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("in time")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_leaves_requests_unfinished_may_make_no_more() {
+    let limits = Limits { max_memory_per_address: 1 << 20, ..Limits::default() };
+    let server = Server::start_limited(Engine::Sqlite, limits, NO_RATES).await;
+    let domain = server.domain().await;
+    domain.create("large", &format!(r#"{{"k":"{}"}}"#, "x".repeat(60_000))).await;
+    let operations = Operations::of(&server).await;
+    let secret = domain.secret("large");
+    let there = Client::from_address(&server.api_url, domain.tls(&server), [127, 0, 0, 2]);
+    let (_, port) = server.api_url.rsplit_once(':').unwrap();
+    let target = Target {
+        address: format!("127.0.0.1:{port}").parse().unwrap(),
+        stranger: server.tls(None),
+        caller: domain.tls(&server),
+        secret: secret.clone(),
+        connected: Arc::default(),
+    };
+    let unread = target.unread(20).await.unwrap();
+    let refused = until(&there, &secret, 429).await;
+    assert_eq!(refused.error(429, TOO_MANY_REQUESTS), UNFINISHED);
+    assert_eq!(refused.header("retry-after"), Some("2"));
+    assert_eq!(domain.client.get(&secret).await.status, 200, "others are served");
+    drop(unread);
+    until(&there, &secret, 200).await;
+
+    // A body that does not end holds what of it has come, and there is no room for three of them.
+    let half = async || {
+        let mut connection = target.connect(&target.caller, "http/1.1").await.unwrap();
+        let head = format!(
+            "PUT {secret} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Content-Length: 500000\r\n\r\n"
+        );
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection.write_all(&[b' '; 400_000]).await.unwrap();
+        let mut head = [0; 12];
+        connection.read_exact(&mut head).await.map(|_| head)
+    };
+    let halves = [half(), half(), half()].map(Box::pin);
+    let (head, _others) = select_ok(halves).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 429");
+
+    let (_, _, metrics) = operations.get("/metrics").await;
+    let none = "okmsd_request_refusals_total{limit=\"memory_mib_per_address\"} 0";
+    assert!(metrics.contains(none.trim_end_matches('0')) && !metrics.contains(none), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

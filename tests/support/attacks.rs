@@ -125,6 +125,19 @@ impl Target {
         connection.await.inspect(|_| _ = self.connected.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// A connection with so many requests whose answers the client leaves no room for.
+    pub async fn unread(&self, requests: u32) -> io::Result<TlsStream<TcpStream>> {
+        // SETTINGS_INITIAL_WINDOW_SIZE
+        let mut connection = self.http2(&self.caller, &[0, 4, 0, 0, 0, 0]).await?;
+        for number in 0..requests {
+            let path = format!("{}?includeData=true", self.secret);
+            let request = frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &request(&path));
+            connection.write_all(&request).await?;
+        }
+        connection.flush().await?;
+        Ok(connection)
+    }
+
     async fn http2(&self, tls: &ClientConfig, settings: &[u8]) -> io::Result<TlsStream<TcpStream>> {
         let mut connection = self.connect(tls, "h2").await?;
         connection.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
@@ -284,21 +297,10 @@ async fn flood(target: &Target, frame: Vec<u8>) {
     let _ = timeout(Duration::from_secs(2), flood).await;
 }
 
-/// Requests whose answers the client leaves no room for.
 async fn zero_window(target: &Target) {
-    // SETTINGS_INITIAL_WINDOW_SIZE
-    let Ok(mut connection) = target.http2(&target.caller, &[0, 4, 0, 0, 0, 0]).await else {
-        return;
-    };
-    for number in 0..100 {
-        let path = format!("{}?includeData=true", target.secret);
-        let request = frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &request(&path));
-        if connection.write_all(&request).await.is_err() {
-            return;
-        }
+    if let Ok(_open) = target.unread(100).await {
+        sleep(Duration::from_secs(1)).await;
     }
-    let _ = connection.flush().await;
-    sleep(Duration::from_secs(1)).await;
 }
 
 /// Reads until the server ends the connection; it must.

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
+pub mod attacks;
 mod client;
 mod foreign;
 mod postgres;

@@ -5,6 +5,7 @@ mod drain;
 mod handshake;
 mod identity;
 mod limits;
+mod memory;
 mod operations;
 mod peer;
 mod tickets;
@@ -16,7 +17,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -42,7 +43,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    domain::{Claim, Clock, ConnectionInfo, Timestamp},
+    domain::{Claim, ClientMemory, Clock, ConnectionInfo, Timestamp},
     pki::{AccessCertificate, AccessKey, Authority},
     server::{Limits, ListenerTls, TlsMaterial, api_tls, serve},
 };
@@ -92,6 +93,8 @@ struct Seen {
     slow_dropped: AtomicUsize,
     /// Lets one request to `/slow` end.
     release: Notify,
+    /// What the requests of the first client hold.
+    memory: OnceLock<Arc<ClientMemory>>,
 }
 
 struct Server {
@@ -221,6 +224,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let info = request.extensions().get::<ConnectionInfo>().unwrap().clone();
     assert!(info.peer_address.ip().is_loopback());
+    let _first = seen.memory.set(Arc::clone(&info.memory));
     let body = match request.uri().path() {
         "/who" => {
             let who = match info.peer.map(|peer| peer.certificate(clock.now())) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use okmsd::{
     crypto::RootKey,
     domain::{
-        ConnectionInfo, Error, MetadataPatch, Noted, NotedResource, Peer, PeerCertificate,
-        RequestTrail, SecretData, SecretPath, Timestamp, VersionId, VersionState,
+        ClientMemory, ConnectionInfo, Error, MetadataPatch, Noted, NotedResource, Peer,
+        PeerCertificate, RequestTrail, SecretData, SecretPath, Timestamp, VersionId, VersionState,
     },
     server::peer_certificate,
     service::{Authentication, Caller, Keyring, PolicyCache, Presented, Secrets},
@@ -83,7 +83,8 @@ impl UseCases {
         presented: &Presented,
     ) -> (Caller, Arc<RequestTrail>) {
         let peer_address = "127.0.0.1:1".parse().expect("an address");
-        let connection = ConnectionInfo { peer_address, peer };
+        let memory = ClientMemory::new(usize::MAX);
+        let connection = ConnectionInfo { peer_address, peer, memory };
         let trail = Arc::new(RequestTrail::default());
         let authenticated = self.authentication.authenticate(&connection, presented, &trail).await;
         let caller = Caller::enter(authenticated.expect("a caller"), domain.okms_id, trail.clone());
