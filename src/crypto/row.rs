@@ -189,6 +189,11 @@ impl StateChanges {
         self.0.get(&version.get()).copied().unwrap_or_default()
     }
 
+    /// How many versions there are whose state was set.
+    pub fn versions(&self) -> usize {
+        self.0.len()
+    }
+
     /// Counts one more change of a version, and gives how many there are then.
     pub fn count(&mut self, version: VersionId) -> u32 {
         let changes = self.0.entry(version.get()).or_default();

@@ -4,10 +4,13 @@
 //! numbers keep the digits they were written with (its own value type either rounds them or, with
 //! `arbitrary_precision`, lets a body forge numbers by a magic key), key order is kept, duplicate
 //! keys are refused, and depth and size have bounds. Errors tell the place, never the content.
+//!
+//! It gives strings and keys as they stand in the text; what their escapes stand for is put in here.
+//! `serde_json` would do that in a buffer of its own, which it leaves in memory unwiped.
 
 use std::{collections::HashSet, fmt};
 
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
@@ -248,8 +251,59 @@ fn expand(raw: &RawValue, depth_left: usize, values: &mut usize) -> Result<Json,
 }
 
 fn read_string(text: &str) -> Result<Zeroizing<String>, Refusal> {
-    // The grammar was checked when the raw value was made; only the escapes were not.
-    serde_json::from_str(text).map(Zeroizing::new).map_err(|_| Refusal::LoneSurrogate)
+    // The grammar was checked when the raw value was made; only that surrogates come in pairs was not.
+    unescape(text).ok_or(Refusal::LoneSurrogate)
+}
+
+/// What a string in quotes stands for; `None` where no text does.
+fn unescape(text: &str) -> Option<Zeroizing<String>> {
+    let mut rest = text.strip_prefix('"')?.strip_suffix('"')?;
+    // No escape is shorter than what it stands for, so this never grows: that would leave unwiped copies behind.
+    let mut plain = Zeroizing::new(String::with_capacity(rest.len()));
+    while let Some((before, escape)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let (character, after) = read_escape(escape)?;
+        plain.push(character);
+        rest = after;
+    }
+    plain.push_str(rest);
+    Some(plain)
+}
+
+/// What an escape stands for, from after its backslash, and what follows on it.
+fn read_escape(text: &str) -> Option<(char, &str)> {
+    let mut rest = text.chars();
+    let character = match rest.next()? {
+        same @ ('"' | '\\' | '/') => same,
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'u' => return read_unicode_escape(rest.as_str()),
+        _ => return None,
+    };
+    Some((character, rest.as_str()))
+}
+
+fn read_unicode_escape(text: &str) -> Option<(char, &str)> {
+    let (first, rest) = read_code_unit(text)?;
+    if let Some(character) = char::from_u32(first.into()) {
+        return Some((character, rest));
+    }
+    // Half of a surrogate pair, on which the other half has to follow.
+    let (second, rest) = read_code_unit(rest.strip_prefix("\\u")?)?;
+    let character = char::decode_utf16([first, second]).next()?.ok()?;
+    Some((character, rest))
+}
+
+fn read_code_unit(text: &str) -> Option<(u16, &str)> {
+    let (digits, rest) = text.split_at_checked(4)?;
+    // What follows would take a sign as well.
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    Some((u16::from_str_radix(digits, 16).ok()?, rest))
 }
 
 fn write_string(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
@@ -322,8 +376,9 @@ impl<'a> Members<'a> {
 
             fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
-                while let Some((key, value)) = map.next_entry::<String, &'a RawValue>()? {
-                    members.push((Zeroizing::new(key), value));
+                while let Some((key, value)) = map.next_entry::<&'a RawValue, &'a RawValue>()? {
+                    let lone = || A::Error::custom("half of a surrogate pair");
+                    members.push((unescape(key.get()).ok_or_else(lone)?, value));
                 }
                 Ok(members)
             }
@@ -331,7 +386,7 @@ impl<'a> Members<'a> {
 
         let mut reader = serde_json::Deserializer::from_str(text);
         let members = reader.deserialize_map(MembersVisitor);
-        // The grammar was checked when the raw value was made; only a key's escapes were not.
+        // As in `read_string`.
         members.map(Self).map_err(|_| Refusal::LoneSurrogate)
     }
 }
@@ -430,6 +485,73 @@ mod tests {
     }
 
     #[test]
+    fn escapes_stand_for_what_the_standard_says() {
+        for (text, expected) in [
+            (r#""""#, ""),
+            (r#""\"\\\/\b\f\n\r\t""#, "\"\\/\u{8}\u{c}\n\r\t"),
+            (r#""\u0000\u001f\u007f\u0080\u07ff\u0800""#, "\0\u{1f}\u{7f}\u{80}\u{7ff}\u{800}"),
+            (r#""\ud7ff\ue000\uFFFF\ufffe""#, "\u{d7ff}\u{e000}\u{ffff}\u{fffe}"),
+            (r#""\ud800\udc00\uDBFF\uDFFF""#, "\u{10000}\u{10ffff}"),
+            (r#""\\n\\\\\n\\u0041\u005cn""#, "\\n\\\\\n\\u0041\\n"),
+            (r#""a\u00e9é\u20ac€\ud83d\ude00😀\n""#, "aéé€€😀😀\n"),
+        ] {
+            let json = Json::parse(text.as_bytes());
+            assert_eq!(json, Ok(Json::String(Zeroizing::new(expected.to_owned()))), "{text}");
+        }
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_is_refused_wherever_it_stands() {
+        let places = [("", ""), ("a", ""), ("", "b"), (r"\n", r"\u0041"), ("é", "\u{1f600}")];
+        for half in [
+            r"\ud800",
+            r"\udbff",
+            r"\udc00",
+            r"\udfff",
+            r"\udc00\ud800",
+            r"\ud800\ud800",
+            r"\ud800\n",
+            r"\ud800\u0041",
+            r"\ud800\\udc00",
+            r"\ud800udc00",
+            r"\ud800 \udc00",
+            r"\ud800\ud800\udc00",
+            r"\ud800\udc00\udc00",
+        ] {
+            for (before, after) in places {
+                let text = format!("\"{before}{half}{after}\"");
+                assert_eq!(compact(&text), Err(Refusal::LoneSurrogate), "{text}");
+                let member = format!("{{\"a\":1,{text}:2}}");
+                assert_eq!(compact(&member), Err(Refusal::LoneSurrogate), "{member}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_string_is_none_without_a_panic() {
+        for text in [
+            "",
+            "\"",
+            "a",
+            "\"a",
+            "a\"",
+            r#""\""#,
+            r#""\x""#,
+            r#""\u""#,
+            r#""\u004""#,
+            r#""\u+041""#,
+            r#""\u004g""#,
+            r#""\ué41""#,
+            r#""\u00é""#,
+            r#""\ud800\u""#,
+            r#""\ud800\udc0""#,
+            r#""\U0041""#,
+        ] {
+            assert_eq!(unescape(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn depth_and_number_of_values_are_bounded() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(compact(&nested(MAX_DEPTH)).is_ok());
@@ -438,6 +560,33 @@ mod tests {
         let wide = |values: usize| format!("[{}0]", "0,".repeat(values - 2));
         assert!(compact(&wide(MAX_VALUES)).is_ok());
         assert_eq!(compact(&wide(MAX_VALUES + 1)), Err(Refusal::TooManyValues));
+    }
+
+    /// The text of a string, with escapes of every kind. Some are half of a surrogate pair.
+    fn string_text() -> impl Strategy<Value = String> {
+        let plain = any::<char>().prop_map(|character| match character {
+            '"' | '\\' | '\0'..='\u{1f}' => "x".to_owned(),
+            plain => plain.to_string(),
+        });
+        let short = [r#"\""#, r"\\", r"\/", r"\b", r"\f", r"\n", r"\r", r"\t"];
+        let short = prop::sample::select(short.to_vec()).prop_map(str::to_owned);
+        let unit = prop_oneof![
+            2 => 0_u16..=0x7f,
+            2 => any::<u16>(),
+            1 => 0xd7fe_u16..=0xd801,
+            1 => 0xdbfe_u16..=0xdc01,
+            1 => 0xdffe_u16..=0xe001,
+        ];
+        let unit = (unit, any::<bool>()).prop_map(|(unit, is_upper)| match is_upper {
+            true => format!("\\u{unit:04X}"),
+            false => format!("\\u{unit:04x}"),
+        });
+        let pair = any::<char>().prop_map(|character| {
+            let units = character.encode_utf16(&mut [0; 2]).to_vec();
+            units.iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>()
+        });
+        let piece = prop_oneof![4 => plain, 3 => short, 2 => unit, 3 => pair];
+        prop::collection::vec(piece, 0..8).prop_map(|pieces| format!("\"{}\"", pieces.concat()))
     }
 
     fn any_json() -> impl Strategy<Value = serde_json::Value> {
@@ -556,6 +705,25 @@ mod tests {
             let pretty = serde_json::to_string_pretty(&value).unwrap();
             let compact = compact(&pretty).unwrap();
             prop_assert_eq!(&compact, &value.to_string());
+        }
+
+        #[test]
+        fn strings_and_keys_are_what_another_reader_finds(text in string_text()) {
+            let found = Json::parse(text.as_bytes());
+            let member = format!("{{{text}:0}}");
+            let keys = Json::parse(member.as_bytes()).map(|json| member_names(&json));
+            match serde_json::from_str::<String>(&text) {
+                Ok(expected) => {
+                    // There was room for it from the beginning.
+                    prop_assert!(expected.len() <= text.len() - 2);
+                    prop_assert_eq!(keys, Ok(vec![expected.clone()]));
+                    prop_assert_eq!(found, Ok(Json::String(Zeroizing::new(expected))));
+                }
+                Err(_) => {
+                    prop_assert_eq!(keys, Err(Refusal::LoneSurrogate));
+                    prop_assert_eq!(found, Err(Refusal::LoneSurrogate));
+                }
+            }
         }
 
         #[test]

@@ -326,11 +326,9 @@ impl Authentication {
     ) -> Result<Authenticated, Error> {
         let refuse = |why| Err(Error::Unauthenticated(why));
         let found = self.0.store.find_credential(id).await?;
-        let Some((found, looked)) = found else {
-            // Credentials go with their domain only, and so do its keys, here in memory too.
-            self.0.keyring.forget(certificate.okms_id);
-            return refuse("unknown credential");
-        };
+        // Its domain may be there all the same, restored from a backup that is older than the credential: its keys are
+        // not to be dropped at each request of somebody. Where it is gone, they go soon, see `forget_deleted`.
+        let Some((found, looked)) = found else { return refuse("unknown credential") };
         let credential = &found.credential;
         if credential.fingerprint != certificate.fingerprint {
             return refuse("another certificate than the credential's own");

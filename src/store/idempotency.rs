@@ -126,6 +126,7 @@ pub(super) async fn keep(
         key_id.as_i64(),
         outcome.as_bytes()
     )?;
+    tx.surely_changed = true;
     Ok(())
 }
 

@@ -6,7 +6,8 @@
 //! [header of its WAL index](super::wal_index) tells at each look. After a commit of this process the writer
 //! says which secrets it changed, and the rest goes on to count; after a commit of anybody else, such as the
 //! command line beside a running server, nothing does. So a row here is never older than what a new read
-//! would find.
+//! would find. A commit that changed no page leaves the header as it is: whoever is not sure that its own did cannot
+//! tell it from the next one of somebody else, and does not say what it changed.
 //!
 //! On PostgreSQL there is no such stamp that costs less than the read itself: nothing is kept.
 //!
@@ -77,10 +78,11 @@ impl<T> Clone for Kept<T> {
 pub struct Looked(());
 
 /// What a commit changed, of what may be kept.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Changed {
-    /// Nothing but these secrets.
+    /// Nothing but these secrets. It surely changed a page, so it is the first commit after the header of before.
     Secrets(Vec<SecretKey>),
-    /// Anything.
+    /// Anything, or nothing at all: then what is seen is another process's commit, if any.
     Anything,
 }
 
@@ -226,6 +228,7 @@ impl Commit<'_> {
         if now == self.before {
             return;
         }
+        // One commit, which is this one where it changed a page: nobody else could write between that header and it.
         let alone = match (&self.before, &now) {
             (Some(before), Some(now)) => valid.header == Some(*before) && now.follows(before),
             _ => false,
@@ -256,14 +259,17 @@ impl Weighter<SecretKey, Kept<SecretWithVersion>> for Size {
     fn weight(&self, (_, path): &SecretKey, kept: &Kept<SecretWithVersion>) -> u64 {
         let sealed = kept.row.version.as_ref().and_then(|version| version.sealed.as_ref());
         let sealed = sealed.map_or(0, |sealed| sealed.as_bytes().len());
-        let custom_metadata = &kept.row.secret.record.secret.custom_metadata;
-        let custom_metadata: usize = custom_metadata
+        let record = &kept.row.secret.record;
+        let custom_metadata: usize = record
+            .secret
+            .custom_metadata
             .entries()
             .iter()
             .map(|(key, value)| key.len() + value.len() + ENTRY_BYTES)
             .sum();
+        let state_changes = record.state_changes.versions() * STATE_CHANGE_BYTES;
         // The path is there twice: in the key and in the row.
-        (ROW_BYTES + 2 * path.as_str().len() + sealed + custom_metadata) as u64
+        (ROW_BYTES + 2 * path.as_str().len() + sealed + custom_metadata + state_changes) as u64
     }
 }
 
@@ -278,6 +284,9 @@ const KEPT_CREDENTIALS: usize = 4_096;
 const ROW_BYTES: usize = 600;
 /// What an entry of a map takes besides its texts.
 const ENTRY_BYTES: usize = 64;
+/// What is known of the states of a version: two numbers of four bytes, in a tree whose nodes of 104 bytes have room
+/// for eleven, and may be half empty. A secret may have 24,000 of them.
+const STATE_CHANGE_BYTES: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -289,11 +298,15 @@ mod tests {
     use super::*;
     use crate::{
         crypto::{Incarnation, SecretRecord, StateChanges},
-        domain::{CustomMetadata, Secret, SecretConfig, Timestamp},
+        domain::{CustomMetadata, Secret, SecretConfig, Timestamp, VersionId},
         store::{StoredSecret, Verified},
     };
 
     fn secret(path: &str) -> (SecretKey, Arc<SecretWithVersion>) {
+        secret_with(path, StateChanges::default())
+    }
+
+    fn secret_with(path: &str, changes: StateChanges) -> (SecretKey, Arc<SecretWithVersion>) {
         let path = SecretPath::parse(path).unwrap();
         let (created_at, updated_at) = (Timestamp::from_millis(0), Timestamp::from_millis(0));
         let secret = Secret {
@@ -306,13 +319,28 @@ mod tests {
             updated_at,
         };
         let incarnation = Incarnation::generate().unwrap();
-        let record = SecretRecord { secret, incarnation, state_changes: StateChanges::default() };
+        let record = SecretRecord { secret, incarnation, state_changes: changes };
         let secret = StoredSecret { record, proof: None, following: None };
         let okms_id = OkmsId::new(uuid::Uuid::nil());
         (
             (okms_id, path),
             Arc::new(SecretWithVersion { secret, version: None, verified: Verified::default() }),
         )
+    }
+
+    #[test]
+    fn a_secret_weighs_what_is_known_of_the_states_of_its_versions() {
+        let weight = |versions: u32| {
+            let mut state_changes = StateChanges::default();
+            for version in 1..=versions {
+                state_changes.count(VersionId::new(version).unwrap());
+            }
+            let (key, row) = secret_with("a", state_changes);
+            Size.weight(&key, &Kept { row, generation: 0 })
+        };
+        let (none, one, most) = (weight(0), weight(1), weight(24_000));
+        assert_eq!((one - none, most - none), (24, 24_000 * 24));
+        assert!(most < KEPT_BYTES);
     }
 
     async fn commit(connection: &mut SqliteConnection) {
@@ -362,6 +390,18 @@ mod tests {
         commit(&mut own).await;
         under_way.done(Changed::Anything);
         assert_eq!((has(&a, Some(looked)), has(&b, Some(looked))), (false, false));
+
+        // A commit that changed nothing is none: the one that is seen is of another process.
+        let looked = keep();
+        let under_way = cache.commit();
+        commit(&mut other).await;
+        under_way.done(Changed::Anything);
+        assert_eq!((has(&a, Some(looked)), has(&b, Some(looked))), (false, false));
+
+        // Where there is none at all, everything goes on to count.
+        keep();
+        cache.commit().done(Changed::Anything);
+        assert_eq!((has(&a, None), has(&b, None)), (true, true));
         cache.close();
     }
 }

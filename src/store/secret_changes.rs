@@ -87,7 +87,7 @@ impl Store {
                 let okms_id = okms_id.to_string();
                 let rows = execute!(&mut tx.connection, sql, &okms_id, path.as_str())?;
                 if rows > 0 {
-                    tx.deleted = true;
+                    (tx.deleted, tx.surely_changed) = (true, true);
                     count_gone(tx, &okms_id, &path).await?;
                 }
                 Ok(rows > 0)
@@ -142,7 +142,9 @@ impl Store {
                     return Ok(Changed::KeyGone);
                 };
                 let decision = decide(&snapshot)?;
-                let place = Place { okms_id, secret_id, key_id };
+                let proof = snapshot.secret.as_ref().and_then(|secret| secret.proof.as_ref());
+                let mac = proof.map(|proof| &proof.mac);
+                let place = Place { okms_id, secret_id, mac, key_id };
                 if matches!(decision.change, SecretChange::Insert { .. }) {
                     check_room(tx, okms_id, domain_secrets, limit).await?;
                 }
@@ -162,7 +164,16 @@ struct Place<'a> {
     okms_id: &'a str,
     /// None where the change makes it.
     secret_id: Option<i64>,
+    /// What its row has for one.
+    mac: Option<&'a RowMac>,
     key_id: KeyId,
+}
+
+impl Place<'_> {
+    /// Whether its row surely becomes another one with this proof. It may be written as it is, twice in a millisecond.
+    fn is_changed_by(&self, proof: &SecretProof) -> bool {
+        self.mac.is_some_and(|mac| *mac != proof.mac)
+    }
 }
 
 /// What a decision may look at, for the row of [`SnapshotRow`].
@@ -289,8 +300,9 @@ async fn apply(tx: &mut Tx<'_>, place: &Place<'_>, decision: &Decision) -> Resul
             }
         }
         SecretChange::Update { secret, version, prune_through } => {
-            let secret_id = existing()?;
-            update_secret(tx, secret_id, place.key_id, secret, secret_proof()?).await?;
+            let (secret_id, proof) = (existing()?, secret_proof()?);
+            tx.surely_changed |= place.is_changed_by(proof);
+            update_secret(tx, secret_id, place.key_id, secret, proof).await?;
             if let Some(version) = version {
                 insert_version(tx, secret_id, place.key_id, version, new_proof()?).await?;
             }
@@ -309,7 +321,9 @@ async fn apply(tx: &mut Tx<'_>, place: &Place<'_>, decision: &Decision) -> Resul
                 tx.deleted |= version.deleted;
                 set_version(tx, secret_id, place.key_id, version, proof).await?;
             }
-            count_state_change(tx, secret_id, place.key_id, secret_proof()?).await?;
+            let proof = secret_proof()?;
+            tx.surely_changed |= place.is_changed_by(proof);
+            count_state_change(tx, secret_id, place.key_id, proof).await?;
         }
         SecretChange::Keep(_) => {}
     }
@@ -345,6 +359,7 @@ async fn insert_secret(
         &proof.mac.as_bytes()[..],
     )?;
     let (secret_id,) = row.ok_or_else(|| Error::Internal("an insert gave no id".into()))?;
+    tx.surely_changed = true;
     Ok(secret_id)
 }
 
@@ -422,6 +437,8 @@ async fn insert_version(
         i64::from(proof.state_changes),
         &proof.mac.as_bytes()[..],
     )?;
+    // Data is never sealed with the same nonce again, so also a row that was there already is another one now.
+    tx.surely_changed = true;
     Ok(())
 }
 

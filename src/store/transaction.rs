@@ -24,6 +24,13 @@ pub(super) struct Tx<'c> {
     pub(super) destroyed: bool,
     /// Set by a unit that destroys data because somebody deleted it.
     pub(super) deleted: bool,
+    /// Set by a unit that has surely changed a page of the file, or has deferred what changes one or fails. A commit
+    /// that changes none leaves no trace, so the next one of another process would be taken for it. A row that is
+    /// written as it is may change none.
+    pub(super) surely_changed: bool,
+    /// Set by a unit that is about no secret and changes nothing that is [kept in memory](super::row_cache). Of the
+    /// present unit alone.
+    pub(super) spares_kept_rows: bool,
     /// On SQLite, what is still to be written of the units so far. None of it is of a secret that the present
     /// unit is about, and all of it is written before a unit runs that is about no secret alone.
     pub(super) deferred: Deferred,
@@ -51,8 +58,16 @@ pub(super) type UnitOfWork<T> =
 
 impl<'c> Tx<'c> {
     pub(super) fn new(connection: Connection<'c>) -> Self {
-        let (deferred, found) = (Deferred::default(), HashMap::new());
-        Self { connection, wrote: false, destroyed: false, deleted: false, deferred, found }
+        Self {
+            connection,
+            wrote: false,
+            destroyed: false,
+            deleted: false,
+            surely_changed: false,
+            spares_kept_rows: false,
+            deferred: Deferred::default(),
+            found: HashMap::new(),
+        }
     }
 
     /// Writes what is still to be written.

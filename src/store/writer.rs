@@ -198,7 +198,7 @@ impl<T: Send + 'static> Job for Queued<T> {
 
     fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> BoxFuture<'a, Result<(), ()>> {
         Box::pin(async move {
-            tx.wrote = false;
+            (tx.wrote, tx.spares_kept_rows) = (false, false);
             // A panic here would end the only writer there is.
             let result = AssertUnwindSafe((self.unit)(tx)).catch_unwind().await;
             let panicked = result.is_err();
@@ -396,8 +396,8 @@ struct Undone {
     error: Option<sqlx::Error>,
 }
 
-/// Runs all units of a batch, one after another, and writes what they deferred: what they changed. An error leaves
-/// the transaction in doubt; it is `None` where a unit has it for its result.
+/// Runs all units of a batch, one after another, and writes what they deferred: what they changed, of what may be kept
+/// in memory. An error leaves the transaction in doubt; it is `None` where a unit has it for its result.
 async fn run_all(
     batch: &mut VecDeque<Box<dyn Job>>,
     tx: &mut Tx<'_>,
@@ -424,15 +424,16 @@ async fn run_all(
             None => {
                 tx.settle().await?;
                 tx.found.clear();
-                changed_anything = true;
             }
         }
         job.run(tx).await.map_err(|()| None)?;
+        changed_anything |= job.about().is_none() && !tx.spares_kept_rows;
     }
     tx.settle().await?;
-    Ok(match changed_anything {
-        true => Changed::Anything,
-        false => Changed::Secrets(begun.into_iter().collect()),
+    // Where nothing was changed, `Anything` costs nothing either: the cache sees that nobody committed.
+    Ok(match tx.surely_changed && !changed_anything {
+        true => Changed::Secrets(begun.into_iter().collect()),
+        false => Changed::Anything,
     })
 }
 

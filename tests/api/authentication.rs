@@ -24,6 +24,7 @@ both_engines!(
     a_revoked_credential_is_refused_on_an_open_connection,
     an_expired_credential_is_refused_on_an_open_connection,
     a_certificate_of_a_removed_domain_is_refused,
+    a_certificate_of_an_unknown_credential_drops_no_keys_of_its_domain,
     two_credentials_of_one_domain_see_the_same_secrets,
     the_domain_may_be_written_in_upper_case,
     what_is_no_uuid_is_no_domain,
@@ -117,6 +118,23 @@ async fn a_certificate_of_a_removed_domain_is_refused(server: Server) {
     domain.create("a", "{}").await;
     server.domains.delete(domain.okms_id).await.expect("a removed domain");
     domain.client.get(&domain.secret("a")).await.error(401, UNAUTHENTICATED);
+}
+
+async fn a_certificate_of_an_unknown_credential_drops_no_keys_of_its_domain(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let issued = server.credential(domain.okms_id, 1).await;
+    let key = issued.private_key_pem.expect("a key");
+    let client = server.client(Some((&issued.credential.certificate_pem, &key)));
+    // As after a restore from a backup that is older than it.
+    let sql = format!("DELETE FROM credentials WHERE credential_id = '{}'", issued.credential.id);
+    assert_eq!(server.database.execute(&sql).await, 1);
+    let read = domain.secret("a?includeData=true");
+    domain.client.get(&read).await.ok();
+    let unwrapped = server.observed().key_operations().store_opens;
+    client.get(&read).await.error(401, UNAUTHENTICATED);
+    domain.client.get(&read).await.ok();
+    assert_eq!(server.observed().key_operations().store_opens, unwrapped);
 }
 
 async fn two_credentials_of_one_domain_see_the_same_secrets(server: Server) {

@@ -1,20 +1,32 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use futures_util::{FutureExt, future::join_all};
-use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
+use super::{Commits, Job, Queued, run_all};
 use crate::{
-    crypto::KeyId,
-    domain::{Error, OkmsId, SecretChange, SecretPath, Wanted},
+    crypto::{Incarnation, KeyId, RowMac, SealedData, TokenHash, TokenKeyId, TokenMac},
+    domain::{
+        CustomMetadata, Error, NewVersion, OkmsId, Secret, SecretChange, SecretConfig, SecretPath,
+        Timestamp, Token, TokenBinding, TokenId, Version, VersionId, Wanted,
+    },
     store::{
-        Connection, DatabaseUrl, Decision, Store, StoreError, StoredSnapshot,
+        Connection, DatabaseUrl, Decision, SecretProof, Store, StoreError, StoredSnapshot,
+        TokenProof, TokenWrite, VersionProof,
         connection::{execute, fetch_all},
         engine::Engine,
+        row_cache::{Changed, SecretKey},
         transaction::{About, Tx, defer},
     },
 };
@@ -283,6 +295,239 @@ async fn what_is_read_ahead_is_what_is_there_once_it_is_decided_on() {
     let in_turn =
         async { tokio::join!(store.delete_domain(okms_id), look(&store, secret.clone())) };
     assert_eq!(in_one_batch(&store, in_turn).await, (Ok(true), Err(Error::DomainNotFound)));
+    store.close().await;
+}
+
+/// A store in which nothing happens in the background, with a secret `x` that is kept in memory.
+async fn store_that_keeps_a_secret() -> (Store, TempDir, SecretKey) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = DatabaseUrl::sqlite_file(folder.path().join("x.sqlite"));
+    let store = Store::open_with(&url, Commits::Each).await.unwrap();
+    let secret = domain(&store).await;
+    store
+        .write(|tx| {
+            async move {
+                tx.wrote = true;
+                for sql in [
+                    "INSERT INTO store_keys (store_key_id, created_at) VALUES ('s', 0)",
+                    "INSERT INTO token_keys (id, token_key_id, store_key_id, wrapped_key) \
+                     VALUES (1, 'k', 's', x'')",
+                ] {
+                    execute!(&mut tx.connection, sql)?;
+                }
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
+        .unwrap();
+    read(&store, &secret).await;
+    assert!(is_kept(&store, &secret));
+    (store, folder, secret)
+}
+
+/// Reads a secret, which keeps it.
+async fn read(store: &Store, (okms_id, path): &SecretKey) {
+    let found = store.find_secret(*okms_id, path, None, true, None).await.unwrap();
+    assert!(found.is_some());
+}
+
+fn is_kept(store: &Store, secret: &SecretKey) -> bool {
+    store.engine.cache().unwrap().secret(secret, None).is_some()
+}
+
+/// Changes the secret `y`, whose row then has this MAC. Its rows prove nothing.
+async fn change(store: &Store, okms_id: OkmsId, change: SecretChange, mac: u8) {
+    let sealed = Some(SealedData::from_stored(vec![mac; 40]));
+    let mac = RowMac::from_stored(&[mac; 32]).unwrap();
+    let versions = vec![VersionProof { state_changes: 0, mac: mac.clone(), sealed }];
+    let incarnation = Incarnation::from_stored(&[1; 16]).unwrap();
+    let secret = Some(SecretProof { incarnation, state_changes: Default::default(), mac });
+    let decision = Decision { change, secret, versions, outcome: None };
+    let decide = move |_: &StoredSnapshot| Ok(decision.clone());
+    let (path, key_id) = (SecretPath::parse("y").unwrap(), KeyId::from_stored(1));
+    store.change_secret(okms_id, path, Wanted::Nothing, key_id, None, decide).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_change_of_another_secret_leaves_alone_is_still_kept() {
+    let (store, _folder, kept) = store_that_keeps_a_secret().await;
+    let (okms_id, path) = (kept.0, SecretPath::parse("y").unwrap());
+    let at = Timestamp::from_millis(0);
+    let secret = |current_version| Secret {
+        path: path.clone(),
+        config: SecretConfig::default(),
+        custom_metadata: CustomMetadata::default(),
+        current_version,
+        oldest_version: 1,
+        created_at: at,
+        updated_at: at,
+    };
+    let version = |id| {
+        let id = VersionId::new(id).unwrap();
+        Some(NewVersion { id, created_at: at, deactivated_at: None })
+    };
+    let update = |current_version, version| {
+        let secret = secret(current_version);
+        SecretChange::Update { secret, version, prune_through: None }
+    };
+    let id = VersionId::new(1).unwrap();
+    let closed = Version { id, created_at: at, deactivated_at: Some(at), deleted: false };
+    for (done, mac) in [
+        (SecretChange::Insert { secret: secret(1), version: version(1) }, 1),
+        (update(2, version(2)), 2),
+        (update(2, None), 3),
+        (SecretChange::SetVersions(vec![closed]), 4),
+        (SecretChange::Keep(Vec::new()), 4),
+    ] {
+        let told = format!("{done:?}");
+        change(&store, okms_id, done, mac).await;
+        assert!(is_kept(&store, &kept), "{told}");
+    }
+    let absent = SecretPath::parse("absent").unwrap();
+    for (path, is_there) in [(absent, false), (path, true)] {
+        assert_eq!(store.delete_secret(okms_id, path).await, Ok(is_there));
+        assert!(is_kept(&store, &kept));
+    }
+    assert_eq!(store.delete_domain(okms_id).await, Ok(true));
+    assert!(!is_kept(&store, &kept));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn tokens_take_nothing_away_from_what_is_kept() {
+    let (store, _folder, kept) = store_that_keeps_a_secret().await;
+    let now = Timestamp::from_millis(0);
+    let id = TokenId::new(uuid::Uuid::nil());
+    let token = Token {
+        id,
+        okms_id: kept.0,
+        identity_urns: Vec::new(),
+        description: String::new(),
+        created_at: now,
+        expires_at: now,
+        revoked_at: None,
+        binding: Some(TokenBinding { fingerprint: [0; 32], credential_id: None }),
+    };
+    let hash = TokenHash::from_stored(&[0; 32]).unwrap();
+    let mac = TokenMac::from_stored(&[0; 32]).unwrap();
+    let proof = TokenProof { key_id: TokenKeyId::from_stored("k".to_owned()), mac };
+    let replaced = TokenProof { key_id: TokenKeyId::from_stored("l".to_owned()), ..proof.clone() };
+    let inserted = store.insert_token(token.clone(), hash, replaced).await;
+    assert_eq!(inserted, Ok(TokenWrite::KeyReplaced));
+    assert!(is_kept(&store, &kept));
+    assert_eq!(store.insert_token(token, hash, proof.clone()).await, Ok(TokenWrite::Done));
+    assert!(is_kept(&store, &kept));
+    // Later, at the same time, and earlier, which it does not come to.
+    for (end, stored) in [(5, 5), (5, 5), (4, 5)] {
+        let end = Timestamp::from_millis(end);
+        let prolonged = store.prolong_token(id, end, proof.clone()).await;
+        assert_eq!(prolonged, Ok(TokenWrite::Done));
+        assert!(is_kept(&store, &kept));
+        let found = store.find_token(hash).await.unwrap().unwrap();
+        assert_eq!(found.token.expires_at, Timestamp::from_millis(stored));
+    }
+    for later in [7, 8] {
+        assert_eq!(store.revoke_token(id, Timestamp::from_millis(later)).await, Ok(true));
+        assert!(is_kept(&store, &kept));
+        let found = store.find_token(hash).await.unwrap().unwrap();
+        assert_eq!(found.token.revoked_at, Some(Timestamp::from_millis(7)));
+    }
+    let end = Timestamp::from_millis(9);
+    assert_eq!(store.prolong_token(id, end, proof).await, Ok(TokenWrite::Refused));
+    for count in [1, 0] {
+        assert_eq!(store.remove_ended_tokens(end).await, Ok(count));
+        assert!(is_kept(&store, &kept));
+    }
+    assert_eq!(store.revoke_token(id, end).await, Ok(false));
+    assert!(is_kept(&store, &kept));
+    store.close().await;
+}
+
+/// A batch of one unit.
+fn batch<F>(about: Option<About>, unit: F) -> VecDeque<Box<dyn Job>>
+where
+    F: for<'a, 'c> Fn(&'a mut Tx<'c>) -> BoxFuture<'a, Result<(), StoreError>>
+        + Send
+        + Sync
+        + 'static,
+{
+    let (answer, _) = oneshot::channel();
+    let job: Box<dyn Job> =
+        Box::new(Queued::<()> { about, unit: Arc::new(unit), result: None, answer });
+    VecDeque::from([job])
+}
+
+/// What a batch says that it changed.
+async fn told(connection: &mut SqliteConnection, mut batch: VecDeque<Box<dyn Job>>) -> Changed {
+    let mut tx = Tx::new(Connection::Sqlite(connection));
+    run_all(&mut batch, &mut tx).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_batch_tells_what_it_changed_only_where_it_surely_did() {
+    let (store, folder) = store().await;
+    let file = SqliteConnectOptions::new().filename(folder.path().join("x.sqlite"));
+    let mut own = file.connect().await.unwrap();
+    let secrets = || Changed::Secrets(vec![about("y").secret]);
+    // Of each unit: whether it is about a secret, has surely changed something, and spares what is kept.
+    for (units, expected) in [
+        (vec![(true, false, false)], Changed::Anything),
+        (vec![(true, true, false)], secrets()),
+        (vec![(false, true, false)], Changed::Anything),
+        (vec![(false, false, true)], Changed::Anything),
+        (vec![(false, true, true)], Changed::Secrets(Vec::new())),
+        (vec![(true, false, false), (false, true, true)], secrets()),
+        (vec![(false, true, true), (true, false, false)], secrets()),
+        // What one unit says does not hold for the next.
+        (vec![(false, true, true), (false, false, false)], Changed::Anything),
+    ] {
+        let batches = units.iter().flat_map(|&(is_about, surely_changed, spares_kept_rows)| {
+            batch(is_about.then(|| about("y")), move |tx| {
+                tx.surely_changed |= surely_changed;
+                tx.spares_kept_rows |= spares_kept_rows;
+                async { Ok(()) }.boxed()
+            })
+        });
+        assert_eq!(told(&mut own, batches.collect()).await, expected, "{units:?}");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_commit_of_another_process_is_not_taken_for_one_that_changed_nothing() {
+    let (store, folder, kept) = store_that_keeps_a_secret().await;
+    let cache = store.engine.cache().unwrap();
+    let file = SqliteConnectOptions::new().filename(folder.path().join("x.sqlite"));
+    let (mut own, mut other) = (file.connect().await.unwrap(), file.connect().await.unwrap());
+    for sql in [
+        None,
+        Some("DELETE FROM secrets WHERE path = 'absent'"),
+        Some("UPDATE secrets SET updated_at = updated_at"),
+    ] {
+        read(&store, &kept).await;
+        assert!(is_kept(&store, &kept));
+        let nothing = batch(Some(about("y")), move |tx| {
+            async move {
+                let Some(sql) = sql else { return Err(Error::Forbidden("x").into()) };
+                tx.wrote = true;
+                execute!(&mut tx.connection, sql)?;
+                Ok(())
+            }
+            .boxed()
+        });
+        execute!(&mut Connection::Sqlite(&mut own), "BEGIN IMMEDIATE").unwrap();
+        let changed = told(&mut own, nothing).await;
+        let commit = cache.commit();
+        execute!(&mut Connection::Sqlite(&mut own), "COMMIT").unwrap();
+        // Before the commit that was none is looked at.
+        let revoked = "UPDATE secrets SET updated_at = updated_at + 1";
+        execute!(&mut Connection::Sqlite(&mut other), revoked).unwrap();
+        commit.done(changed);
+        assert!(!is_kept(&store, &kept), "{sql:?}");
+    }
+    own.close().await.unwrap();
+    other.close().await.unwrap();
     store.close().await;
 }
 
