@@ -10,6 +10,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::value::RawValue;
 use zeroize::Zeroize;
@@ -42,7 +43,9 @@ impl FromRequest<ApiState> for JsonBody {
         // A browser sends JSON to another site only after asking it, and is told no: so this is also
         // a guard against changes from other sites.
         if !is_declared_as(request.headers(), &[JSON]) {
-            return Err(ApiError::UnsupportedMediaType);
+            return Err(ApiError::UnsupportedMediaType(
+                "the body must be sent with the header Content-Type: application/json",
+            ));
         }
         Self::read(request, state).await
     }
@@ -53,8 +56,14 @@ impl JsonBody {
     ///
     /// # Errors
     ///
-    /// When it is too large or too slow, when the caller does not count any more, or when it is no JSON.
+    /// When it is encoded, too large or too slow, when the caller does not count any more, or when it is no JSON.
     pub(super) async fn read(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        // What is compressed would be said to be no JSON, and its sender look for the mistake elsewhere.
+        if is_encoded(request.headers()) {
+            return Err(ApiError::UnsupportedMediaType(
+                "the body must be sent without the header Content-Encoding: it is not decoded",
+            ));
+        }
         let limits = state.limits;
         let declared = content_length(request.headers()).unwrap_or(0);
         if declared > limits.body_bytes() {
@@ -83,6 +92,40 @@ impl JsonBody {
     }
 }
 
+/// That a request has no body, with its caller as of the moment when that was sure.
+///
+/// Who sends one means something by it, and would get something else. It may be announced and hold nothing.
+pub(super) struct NoBody {
+    pub(super) caller: Caller,
+}
+
+impl FromRequest<ApiState> for NoBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        // Most often nothing was announced, and nothing has to be waited for.
+        if !body.is_end_stream() {
+            let limits = state.limits;
+            let ended = tokio::time::timeout(limits.body_time, refuse_bytes(body));
+            ended.await.map_err(|_| ApiError::BodyTimeout)??;
+            authenticate_now(state, &mut parts.extensions).await?;
+        }
+        Ok(Self { caller: caller_again(&mut parts, state).await? })
+    }
+}
+
+/// Waits for the end of a body, and refuses its first byte: none is kept.
+async fn refuse_bytes(mut body: Body) -> Result<(), ApiError> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ended_early())?;
+        if frame.into_data().is_ok_and(|data| !data.is_empty()) {
+            return Err(Error::malformed("this request takes no body").into());
+        }
+    }
+    Ok(())
+}
+
 /// The key of a request that is to be done once.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Error> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
@@ -105,7 +148,7 @@ async fn read(
     let mut held = memory.map(|memory| memory.hold(0));
     let mut bytes = WipingBuffer::with_capacity(declared);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Error::malformed("the body ended before it was complete"))?;
+        let frame = frame.map_err(|_| ended_early())?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.0.len() + data.len() > limits.body_bytes() {
             return Err(ApiError::BodyTooLarge(limits.body_kib));
@@ -116,6 +159,10 @@ async fn read(
         bytes.append(&data);
     }
     Ok((bytes, held))
+}
+
+fn ended_early() -> Error {
+    Error::malformed("the body ended before it was complete")
 }
 
 fn content_length(headers: &HeaderMap) -> Option<usize> {
@@ -130,6 +177,17 @@ pub(super) fn is_declared_as(headers: &HeaderMap, media_types: &[&str]) -> bool 
     let Ok(value) = value.to_str() else { return false };
     let media_type = value.split(';').next().unwrap_or_default().trim();
     media_types.iter().any(|accepted| media_type.eq_ignore_ascii_case(accepted))
+}
+
+/// Whether a body is something else than what it holds: compressed, for example.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let is_none = |coding: &str| {
+        let coding = coding.trim();
+        coding.is_empty() || coding.eq_ignore_ascii_case("identity")
+    };
+    let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+    // What cannot be read is no word that is known.
+    values.any(|value| !value.to_str().is_ok_and(|value| value.split(',').all(is_none)))
 }
 
 /// The content type of JSON.
@@ -247,6 +305,23 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn only_identity_is_no_encoding() {
+        let is_encoded = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for &value in values {
+                headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            super::is_encoded(&headers)
+        };
+        for values in [&[][..], &[""], &["identity"], &["Identity, identity"], &["identity", ""]] {
+            assert!(!is_encoded(values), "{values:?}");
+        }
+        for values in [&["gzip"][..], &["identity, br"], &["identity", "gzip"], &["identityx"]] {
+            assert!(is_encoded(values), "{values:?}");
+        }
+    }
 
     #[tokio::test]
     async fn what_an_answer_is_kept_with_is_there_until_its_bytes_are_gone() {

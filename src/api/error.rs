@@ -27,8 +27,8 @@ pub enum ApiError {
     RouteNotFound,
     /// The route has no such method; the `Allow` header names those it has.
     MethodNotAllowed,
-    /// The body is not declared as JSON.
-    UnsupportedMediaType,
+    /// The body is not declared as JSON, or is encoded. The text is for the caller.
+    UnsupportedMediaType(&'static str),
     /// The body is longer than so many KiB.
     BodyTooLarge(u32),
     /// The body did not arrive in time.
@@ -125,7 +125,7 @@ pub(super) enum BodyErrorResponses {
     /// The body is larger than the server takes, which is 512 KiB where nothing else is set.
     #[response(status = 413)]
     TooLarge(ErrorResponse),
-    /// The body is not sent as `application/json`.
+    /// The body is not sent as JSON, or with a `Content-Encoding`.
     #[response(status = 415)]
     UnsupportedMediaType(ErrorResponse),
 }
@@ -220,12 +220,9 @@ impl ApiError {
                 REST | ARGUMENT | 2,
                 "this path does not have that method; the Allow header names those it has",
             ),
-            Self::UnsupportedMediaType => (
-                415,
-                "unsupported_media_type",
-                REST | ARGUMENT | 3,
-                "the body must be sent with the header Content-Type: application/json",
-            ),
+            Self::UnsupportedMediaType(text) => {
+                (415, "unsupported_media_type", REST | ARGUMENT | 3, *text)
+            }
             Self::BodyTooLarge(kib) => {
                 let text = format!("the body must have at most {kib} KiB");
                 return rendering(413, "body_too_large", REST | ARGUMENT | 4, &text);

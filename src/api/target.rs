@@ -127,6 +127,11 @@ const USUAL_QUERY: usize = 32;
 /// What the KV2 API does with a secret path.
 const KV2_OPERATIONS: [&str; 6] = ["data", "subkeys", "delete", "undelete", "destroy", "metadata"];
 
+/// Whether the path of a secret, written with raw slashes, is the address of versions of another secret.
+pub(super) fn reads_as_versions(path: &str) -> bool {
+    !split_suffix(path).1.is_empty()
+}
+
 /// Splits `a/b/version/3` into `a/b` and `/version/3`.
 fn split_suffix(target: &str) -> (&str, &str) {
     let is_whole = |secret: &str| !secret.is_empty();

@@ -123,7 +123,8 @@ pub fn put_metadata(
     }
 }
 
-/// Changes metadata as KV2 does, down to single pairs of the custom metadata. There is no check-and-set.
+/// Changes metadata as KV2 does, down to single pairs of the custom metadata. There is no check-and-set. What comes
+/// out as it was is not written.
 ///
 /// # Errors
 ///
@@ -137,8 +138,12 @@ pub fn merge_metadata(
     let secret = snapshot.secret.as_ref().ok_or(Error::SecretNotFound)?;
     let custom_metadata = Some(custom_metadata.merged_into(&secret.custom_metadata)?);
     let metadata = MetadataPatch { config: config.clone(), custom_metadata };
+    let patched = patched(secret, &metadata);
+    if patched == *secret {
+        return Ok(SecretChange::Keep(Vec::new()));
+    }
     Ok(SecretChange::Update {
-        secret: Secret { updated_at: touched(secret, now), ..patched(secret, &metadata) },
+        secret: Secret { updated_at: touched(secret, now), ..patched },
         version: None,
         prune_through: None,
     })

@@ -146,8 +146,14 @@ impl Secrets {
             caller.authorize(Action::SecretUpdateMetadata, Some(&path))?;
         }
         let patch = metadata.clone();
+        let is_once_in_vain = data.is_none() && caller.wanted_once().is_some();
         let (domain_config, change) = self.write(caller, path, cas, patch, data).await?;
-        written(&domain_config, change, &metadata)
+        let mut written = written(&domain_config, change, &metadata)?;
+        if is_once_in_vain {
+            let warning = "Idempotency-Key has no effect on a change that makes no version";
+            written.warnings.push(warning.to_owned());
+        }
+        Ok(written)
     }
 
     /// Removes a secret with all its versions, also one whose rows cannot be read or do not verify: that it

@@ -13,7 +13,7 @@ use super::{
     },
     error::KvError,
     requests::{self, KvBody, KvWrite},
-    schemas::PostSecretRequest,
+    schemas::{PatchSecretRequest, PostSecretRequest},
 };
 use crate::{
     api::{
@@ -86,9 +86,10 @@ pub(super) async fn write(
     path: SecretPath,
     body: KvBody,
 ) -> Result<JsonAnswer<Answer<VersionMetadata>>, KvError> {
-    let KvWrite { data, cas } = KvWrite::read(&body.json)?;
+    let KvWrite { data, cas, warnings } = KvWrite::read(&body.json)?;
     let written = state.secrets.put(&body.caller, path, cas, data).await?;
-    Ok(JsonAnswer(Answer::new(request_id, VersionMetadata::new(&written.secret, &written.version))))
+    let version = VersionMetadata::new(&written.secret, &written.version);
+    Ok(JsonAnswer(Answer::new(request_id, version).warned(warnings)))
 }
 
 /// Patch data
@@ -101,8 +102,8 @@ pub(super) async fn write(
     tag = "KV2 API",
     params(OkmsIdParam, PathParam, OnceParam),
     request_body(content(
-        (PostSecretRequest = "application/merge-patch+json"),
-        (PostSecretRequest = "application/json")
+        (PatchSecretRequest = "application/merge-patch+json"),
+        (PatchSecretRequest = "application/json")
     )),
     responses(
         (status = 200, description = "The new version", body = PatchSecretResponse),

@@ -1,5 +1,6 @@
-//! The form of answers: what is asked for stands in `data`, beside the id of the request. Of what else Vault
-//! has there, clients miss nothing.
+//! The form of answers: what is asked for stands in `data`, beside the id of the request and, as strictly typed
+//! clients of Vault do not read an answer without it, a lease of nothing. What else Vault has there (`wrap_info`,
+//! `warnings` and `auth`, each null where it says nothing) such clients take for null where it is absent.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,12 +18,23 @@ use crate::api::envelope::RequestId;
 #[derive(Serialize)]
 pub(super) struct Answer<T> {
     request_id: Arc<str>,
+    lease_id: &'static str,
+    renewable: bool,
+    lease_duration: u32,
     data: T,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 impl<T> Answer<T> {
     pub(super) fn new(RequestId(request_id): RequestId, data: T) -> Self {
-        Self { request_id, data }
+        let (lease_id, renewable, lease_duration) = NO_LEASE;
+        Self { request_id, lease_id, renewable, lease_duration, data, warnings: Vec::new() }
+    }
+
+    /// The same, with what the writer should know.
+    pub(super) fn warned(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
     }
 }
 
@@ -31,13 +43,21 @@ impl<T> Answer<T> {
 pub(super) struct Warnings {
     /// The id under which the server's log has this request.
     request_id: String,
+    /// Always empty: nothing here is leased.
+    lease_id: &'static str,
+    /// Always false.
+    renewable: bool,
+    /// Always 0.
+    lease_duration: u32,
     /// What was stored and does not have the effect that it seems to have.
     warnings: Vec<String>,
 }
 
 impl Warnings {
     pub(super) fn new(RequestId(request_id): RequestId, warnings: Vec<String>) -> Self {
-        Self { request_id: request_id.to_string(), warnings }
+        let (lease_id, renewable, lease_duration) = NO_LEASE;
+        let request_id = request_id.to_string();
+        Self { request_id, lease_id, renewable, lease_duration, warnings }
     }
 }
 
@@ -46,18 +66,26 @@ impl Warnings {
 pub(super) struct TokenAnswer {
     /// The id under which the server's log has this request.
     request_id: String,
+    /// Always empty: what is said of the token stands in `auth`.
+    lease_id: &'static str,
+    /// Always false.
+    renewable: bool,
+    /// Always 0.
+    lease_duration: u32,
     auth: TokenAuth,
 }
 
 impl TokenAnswer {
     pub(super) fn new(RequestId(request_id): RequestId, auth: TokenAuth) -> Self {
-        Self { request_id: request_id.to_string(), auth }
+        let (lease_id, renewable, lease_duration) = NO_LEASE;
+        let request_id = request_id.to_string();
+        Self { request_id, lease_id, renewable, lease_duration, auth }
     }
 }
 
 /// The documented form of an answer, by the name that the service has for it.
 macro_rules! documented {
-    ($($(#[$doc:meta])* $name:ident of $data:ty;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident of $data:ty $(, with $warnings:ident)?;)*) => {$(
         $(#[$doc])*
         #[derive(ToSchema)]
         #[expect(dead_code, reason = "read by the OpenAPI document only")]
@@ -65,7 +93,18 @@ macro_rules! documented {
             /// The id under which the server's log has this request.
             #[schema(example = "OKMS.2b6f5a9e-52a4-4f0e-8d2c-6b1f3d0a9c11")]
             request_id: String,
+            /// Always empty: nothing here is leased.
+            lease_id: String,
+            /// Always false.
+            renewable: bool,
+            /// Always 0.
+            lease_duration: u32,
             data: $data,
+            $(
+                /// What the writer should know; absent where there is nothing.
+                #[schema(nullable = false)]
+                $warnings: Option<Vec<String>>,
+            )?
         }
     )*};
 }
@@ -76,7 +115,7 @@ documented! {
     /// A version with its data.
     GetSecretResponse of GetSecretData;
     /// The new version.
-    PostSecretResponse of VersionMetadata;
+    PostSecretResponse of VersionMetadata, with warnings;
     /// The new version.
     PatchSecretResponse of VersionMetadata;
     /// A version with the keys of its data.
@@ -92,3 +131,6 @@ documented! {
     /// The mounts that a user interface shows.
     UiMountsAnswer of UiMounts;
 }
+
+/// What Vault says of a lease where there is none: its id, whether it can be renewed, and its seconds.
+const NO_LEASE: (&str, bool, u32) = ("", false, 0);

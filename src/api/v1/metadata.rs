@@ -22,6 +22,7 @@ use crate::{
         error::{BodyErrorResponses, ErrorResponses},
         extract::OwnDomain,
         paging::{OptionalPage, with_next},
+        query::EmptyQuery,
     },
     domain::{Error, SecretPath},
     service::Caller,
@@ -170,6 +171,7 @@ pub(super) async fn delete(
     State(state): State<ApiState>,
     caller: Caller,
     path: SecretPath,
+    _: EmptyQuery,
 ) -> Result<StatusCode, KvError> {
     match state.secrets.delete(&caller, path).await {
         // Clients of KV2 expect that what they delete may be gone already.

@@ -42,7 +42,10 @@ impl FromRequest<ApiState> for KvBody {
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
         let is_declared = is_declared_as(request.headers(), &[JSON, MERGE_PATCH]);
         if !is_declared && !is_of_a_client(&request) {
-            return Err(ApiError::UnsupportedMediaType);
+            return Err(ApiError::UnsupportedMediaType(
+                "the body must be sent with the header Content-Type: application/json, or \
+                 application/merge-patch+json",
+            ));
         }
         let JsonBody { caller, json } = JsonBody::read(request, state).await?;
         Ok(Self { caller, json })
@@ -82,6 +85,7 @@ impl<S: Send + Sync> FromRequestParts<S> for MetadataTarget {
 pub(super) struct KvWrite {
     pub(super) data: SecretData,
     pub(super) cas: Option<u32>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl KvWrite {
@@ -89,8 +93,22 @@ impl KvWrite {
         let mut fields = Fields::of_body(body)?;
         let cas = options(&mut fields)?;
         let data = fields.data()?.ok_or_else(no_data)?;
+        let warnings = cas_beside_data(&mut fields).into_iter().collect();
         fields.refuse_unknown()?;
-        Ok(Self { data, cas })
+        Ok(Self { data, cas, warnings })
+    }
+}
+
+/// Takes a `cas` that stands beside the data, and warns of one that its sender may rely on. Terraform's provider sends
+/// a 0 there with every write, and Vault does not look at it.
+fn cas_beside_data(fields: &mut Fields<'_>) -> Option<String> {
+    match fields.take("cas") {
+        None | Some(Json::Null) => None,
+        Some(Json::Number(text)) if text.as_str() == "0" => None,
+        Some(_) => Some(
+            "cas has no effect beside data, nothing was compared: it counts in options alone"
+                .to_owned(),
+        ),
     }
 }
 
@@ -231,8 +249,9 @@ fn options(fields: &mut Fields<'_>) -> Result<Option<u32>, Error> {
     }
 }
 
+/// Not the error of a `cas` that does not match: to read again and to try again does not help.
 fn not_a_cas() -> Error {
-    Error::argument(Argument::CheckAndSet, "options.cas must be a number from 0 to 24000")
+    Error::malformed("options.cas must be a number from 0 to 24000")
 }
 
 fn boolean(json: &Json) -> Option<bool> {
@@ -349,11 +368,28 @@ mod tests {
             r#"{"cas":"+1"}"#,
             r#"{"cas":"x"}"#,
             r#"{"cas":true}"#,
+            r#"{"cas":1.0}"#,
             "[]",
             r#"{"cas":24001}"#,
         ] {
-            assert!(cas(options).is_err(), "{options}");
+            assert!(matches!(cas(options), Err(Error::Malformed(_))), "{options}");
         }
+    }
+
+    #[test]
+    fn a_cas_beside_data_is_not_compared_and_warned_of() {
+        let write = |cas: &str| {
+            let body = format!(r#"{{"cas":{cas},"data":{{}},"options":{{"cas":3}}}}"#);
+            KvWrite::read(&json(&body)).unwrap()
+        };
+        for (cas, warnings) in
+            [("0", 0), ("null", 0), ("1", 1), ("-1", 1), (r#""0""#, 1), ("[]", 1), ("{}", 1)]
+        {
+            let write = write(cas);
+            assert_eq!((write.cas, write.warnings.len()), (Some(3), warnings), "{cas}");
+        }
+        // A patch comes from nobody who sends one.
+        assert!(patch(&json(r#"{"cas":0,"data":{}}"#)).is_err());
     }
 
     #[test]

@@ -4,14 +4,41 @@
 
 use std::collections::BTreeMap;
 
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{Object, ObjectBuilder, schema::SchemaType},
+};
 
 /// New data.
 #[derive(ToSchema)]
 #[schema(example = json!({"data": {"login": "admin", "password": "my_secret_password"}}))]
 #[serde(deny_unknown_fields)]
 pub(super) struct PostSecretRequest {
-    /// A JSON object of at most 64 KiB, up to 32 levels deep; or a merge patch of it.
+    #[schema(schema_with = cas_beside_data_schema)]
+    cas: Option<u32>,
+    /// A JSON object of at most 64 KiB, up to 32 levels deep.
+    #[schema(value_type = Object)]
+    data: (),
+    options: Option<PostSecretOptions>,
+}
+
+/// Of no type: it is not looked at.
+fn cas_beside_data_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::AnyValue)
+        .description(Some(
+            "Has no effect, as in Vault: the check-and-set is the one of `options`. The answer warns \
+             of any value but null and 0.",
+        ))
+        .build()
+}
+
+/// A merge patch of the data (RFC 7396).
+#[derive(ToSchema)]
+#[schema(example = json!({"data": {"password": "my_new_password"}}))]
+#[serde(deny_unknown_fields)]
+pub(super) struct PatchSecretRequest {
+    /// A JSON object; what comes out has at most 64 KiB, and up to 32 levels.
     #[schema(value_type = Object)]
     data: (),
     options: Option<PostSecretOptions>,

@@ -5,9 +5,12 @@
 //! lists them, beside it.
 
 use crate::{
-    api::fields::{
-        CAS_REQUIRED, CUSTOM_METADATA, DEACTIVATE_VERSION_AFTER, Fields, Given, MAX_VERSIONS,
-        given_twice,
+    api::{
+        fields::{
+            CAS_REQUIRED, CUSTOM_METADATA, DEACTIVATE_VERSION_AFTER, Fields, Given, MAX_VERSIONS,
+            given_twice,
+        },
+        target::reads_as_versions,
     },
     domain::{
         Argument, CustomMetadata, Error, MetadataPatch, SecretConfigPatch, SecretData, SecretPath,
@@ -58,6 +61,13 @@ impl CreateSecret {
         warnings.extend(more);
         warnings.extend(fields.ignored());
         let data = data.ok_or_else(|| required("version.data"))?;
+        if reads_as_versions(path.as_str()) {
+            warnings.push(
+                "the path ends like the address of versions: write its slashes as %2F where it \
+                 stands in an address"
+                    .to_owned(),
+            );
+        }
         Ok(Self { path, metadata: metadata.patch, data, warnings })
     }
 }
@@ -219,6 +229,23 @@ mod tests {
             let expected =
                 |error: &Error| matches!(error, Error::Argument(Argument::FieldRequired, _));
             assert!(refused.as_ref().is_some_and(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_reads_as_versions_is_warned_of() {
+        for (path, warnings) in [
+            ("a/version", 1),
+            ("a/version/3", 1),
+            ("a/version/b", 1),
+            ("version", 0),
+            ("version/3", 0),
+            ("a/version/3/b", 0),
+            ("a/versions", 0),
+        ] {
+            let body = format!(r#"{{"path":"{path}","version":{{"data":{{}}}}}}"#);
+            let create = CreateSecret::read(&Json::parse(body.as_bytes()).unwrap()).unwrap();
+            assert_eq!(create.warnings.len(), warnings, "{path}");
         }
     }
 

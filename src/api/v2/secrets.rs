@@ -14,12 +14,12 @@ use super::{
 use crate::{
     api::{
         ApiState,
-        body::{JsonAnswer, JsonBody},
+        body::{JsonAnswer, JsonBody, NoBody},
         docs::{CasParam, OkmsIdParam, OnceParam, PageParams, PathParam, ReadParams},
         error::{ApiError, BodyErrorResponses, ErrorResponse, ErrorResponses, OnceErrorResponses},
         extract::OwnDomain,
         paging::{PageRequest, page_answer},
-        query::{CasQuery, NoQuery, ReadQuery},
+        query::{CasQuery, EmptyQuery, NoQuery, ReadQuery},
     },
     domain::SecretPath,
     service::Caller,
@@ -152,20 +152,26 @@ pub(super) async fn update(
 
 /// Delete a secret
 ///
-/// Removes the secret with all its versions, for good.
+/// Removes the secret with all its versions, for good. A query or a body is refused: none says which versions go.
 #[utoipa::path(
     delete,
     path = "/secret/{path}",
     operation_id = "DeleteSecretV2",
     tag = "Secret API",
     params(OkmsIdParam, PathParam),
-    responses((status = 204, description = "The secret is gone"), ErrorResponses),
+    responses(
+        (status = 204, description = "The secret is gone"),
+        (status = 408, description = "A body was announced and did not end in time", body = ErrorResponse),
+        ErrorResponses
+    ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/delete"])))
 )]
 pub(super) async fn delete(
     State(state): State<ApiState>,
-    caller: Caller,
+    _: OwnDomain,
     path: SecretPath,
+    _: EmptyQuery,
+    NoBody { caller }: NoBody,
 ) -> Result<Response, ApiError> {
     state.secrets.delete(&caller, path).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -18,6 +18,8 @@ both_engines!(
     what_was_written_is_read_digit_by_digit,
     raw_and_encoded_paths_are_one_secret,
     cas_is_compared_and_required_as_vault_does,
+    a_cas_beside_data_is_ignored_with_a_warning,
+    answers_have_the_lease_that_clients_of_vault_read,
     a_merge_patch_makes_a_version_of_the_current_one,
     a_patch_needs_a_version_that_is_open,
     a_number_that_no_version_can_have_is_not_found_where_there_is_a_secret,
@@ -110,8 +112,10 @@ async fn cas_is_compared_and_required_as_vault_does(server: Server) {
     put("a", json!("1")).await.ok();
     put("a", Value::Null).await.ok();
     assert_eq!(data(&put("a", json!(3)).await)["version"], 4);
+    // Who reads again and tries again on a mismatch would never come to an end.
     for refused in [json!(-1), json!("x"), json!(1.5), json!(24_001), json!(true)] {
-        put("a", refused).await.error(400, CAS_MISMATCH);
+        let text = put("a", refused).await.error(400, MALFORMED);
+        assert!(text.contains("options.cas"), "{text}");
     }
     domain.client.put(&domain.kv("config"), r#"{"cas_required":true}"#).await.gone();
     for path in ["a", "new"] {
@@ -128,6 +132,61 @@ async fn cas_is_compared_and_required_as_vault_does(server: Server) {
     let patch = json!({"data": {"x": 1}, "options": {"cas": 4}});
     let patched = domain.client.json(Method::PATCH, &domain.kv("data/a"), patch).await;
     assert_eq!(data(&patched)["version"], 5);
+}
+
+/// As Terraform's provider sends it.
+async fn a_cas_beside_data_is_ignored_with_a_warning(server: Server) {
+    let domain = server.domain().await;
+    let address = domain.kv("data/a");
+    let body = json!({"cas": 0, "data": {"k": "v"}, "options": {}});
+    for method in [Method::PUT, Method::POST] {
+        let written = domain.client.json(method, &address, &body).await.ok();
+        assert_eq!(written.get("warnings"), None);
+    }
+    for cas in [json!(1), json!(7), json!("0"), json!("CANARY"), json!({})] {
+        let body = json!({"cas": cas, "data": {"k": "v"}});
+        let written = domain.client.put(&address, body).await;
+        let warnings = written.ok()["warnings"].clone();
+        let text = warnings[0].as_str().expect("a warning");
+        assert!(text.contains("cas") && text.contains("options"), "{text}");
+        assert_eq!(warnings.as_array().map(Vec::len), Some(1));
+        assert!(!written.text().contains("CANARY"), "{}", written.text());
+    }
+    assert_eq!(domain.versions("a").await, [1, 2, 3, 4, 5, 6, 7]);
+    // The one of the options counts, whatever stands beside the data.
+    let body = json!({"cas": 7, "data": {}, "options": {"cas": 1}});
+    domain.client.put(&address, body).await.error(400, CAS_MISMATCH);
+    domain.client.put(&domain.kv("metadata/a"), r#"{"cas_required":true}"#).await.gone();
+    let body = json!({"cas": 7, "data": {}});
+    domain.client.put(&address, body).await.error(400, CAS_MISMATCH);
+    let patch = json!({"cas": 0, "data": {}, "options": {"cas": 7}});
+    let patched = domain.client.json(Method::PATCH, &address, patch).await;
+    assert!(patched.error(400, MALFORMED).contains("cas"));
+    let other = json!({"Cas": 0, "data": {}, "options": {"cas": 7}});
+    domain.client.put(&address, other).await.error(400, MALFORMED);
+}
+
+async fn answers_have_the_lease_that_clients_of_vault_read(server: Server) {
+    let domain = server.domain().await;
+    domain.client.put(&domain.kv("config"), r#"{"cas_required":true}"#).await.gone();
+    let body = json!({"data": {}, "options": {"cas": 0}});
+    let written = domain.client.put(&domain.kv("data/a"), body).await;
+    let warned = domain.client.put(&domain.kv("metadata/a"), r#"{"cas_required":false}"#).await;
+    let mut answers = vec![written, warned];
+    for below in ["data/a", "subkeys/a", "metadata/a", "metadata?list=true", "config"] {
+        answers.push(domain.kv_get(below).await);
+    }
+    let of_vault = format!("/api/{}/v1", domain.okms_id);
+    answers.push(domain.client.get(&format!("{of_vault}/auth/token/lookup-self")).await);
+    answers.push(domain.client.post(&format!("{of_vault}/auth/cert/login"), "").await);
+    answers.push(domain.client.get(&format!("{of_vault}/sys/mounts")).await);
+    for answer in answers {
+        let answer = answer.ok();
+        let lease = ["lease_id", "renewable", "lease_duration"].map(|name| &answer[name]);
+        assert_eq!(lease, [&json!(""), &json!(false), &json!(0)], "{answer}");
+    }
+    // An error has its own form.
+    domain.kv_get("data/b").await.error(404, SECRET_NOT_FOUND);
 }
 
 async fn a_merge_patch_makes_a_version_of_the_current_one(server: Server) {
@@ -312,7 +371,8 @@ async fn a_body_says_what_it_is_or_comes_from_a_client_of_kv2(server: Server) {
         domain.client.send(Method::PUT, &domain.kv("data/a"), headers, body).await
     };
     let form = ("content-type", "application/x-www-form-urlencoded");
-    put(&[]).await.error(415, UNSUPPORTED_MEDIA_TYPE);
+    let text = put(&[]).await.error(415, UNSUPPORTED_MEDIA_TYPE);
+    assert!(text.contains("application/json") && text.contains("merge-patch+json"), "{text}");
     put(&[form]).await.error(415, UNSUPPORTED_MEDIA_TYPE);
     put(&[("content-type", "text/plain")]).await.error(415, UNSUPPORTED_MEDIA_TYPE);
     // A browser may add this one by itself; it is no token.
@@ -327,6 +387,10 @@ async fn a_body_says_what_it_is_or_comes_from_a_client_of_kv2(server: Server) {
         put(&[token, form]).await.ok();
     }
     put(&[("content-type", "application/json; charset=utf-8")]).await.ok();
+    put(&[client, ("content-encoding", "identity")]).await.ok();
+    let text = put(&[client, ("content-encoding", "gzip")]).await;
+    let text = text.error(415, UNSUPPORTED_MEDIA_TYPE);
+    assert!(text.contains("Content-Encoding"), "{text}");
     let site = ("sec-fetch-site", "cross-site");
     put(&[client, site]).await.error(403, OTHER_SITE);
 }

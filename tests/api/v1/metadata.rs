@@ -15,9 +15,11 @@ both_engines!(
     a_metadata_write_makes_a_secret_without_versions,
     what_is_written_replaces_and_what_is_left_out_stays,
     a_patch_changes_single_pairs,
+    a_patch_that_changes_nothing_writes_nothing,
     all_versions_are_shown,
     more_versions_than_one_look_takes_are_shown,
     a_deleted_secret_is_gone_with_all_it_had,
+    a_deletion_with_a_query_is_refused,
     what_has_no_effect_is_warned_of,
     what_is_no_metadata_is_refused,
 );
@@ -98,7 +100,29 @@ async fn a_patch_changes_single_pairs(server: Server) {
     assert_eq!((&read["max_versions"], &read["cas_required"]), (&json!(0), &json!(false)));
     assert_eq!(read["delete_version_after"], "0s");
     assert_eq!(read["custom_metadata"], Value::Null);
-    patch("{}").await.gone();
+}
+
+async fn a_patch_that_changes_nothing_writes_nothing(server: Server) {
+    let domain = server.domain().await;
+    let address = domain.kv("metadata/a");
+    let patch = async |body: &str| domain.client.json(Method::PATCH, &address, body).await;
+    patch("{}").await.error(404, SECRET_NOT_FOUND);
+    let body = r#"{"custom_metadata":{"a":"1"},"max_versions":5}"#;
+    domain.client.post(&address, body).await.gone();
+    let before = data(&domain.kv_get("metadata/a").await);
+    server.clock.advance(Duration::from_secs(60));
+    for body in [
+        "{}",
+        r#"{"custom_metadata":{}}"#,
+        r#"{"custom_metadata":{"a":"1","b":null}}"#,
+        r#"{"max_versions":"5","cas_required":null,"delete_version_after":null}"#,
+    ] {
+        patch(body).await.gone();
+        assert_eq!(data(&domain.kv_get("metadata/a").await), before, "{body}");
+    }
+    patch(r#"{"custom_metadata":{"a":"2"}}"#).await.gone();
+    let after = data(&domain.kv_get("metadata/a").await);
+    assert_ne!(after["updated_time"], before["updated_time"]);
 }
 
 async fn all_versions_are_shown(server: Server) {
@@ -143,6 +167,18 @@ async fn a_deleted_secret_is_gone_with_all_it_had(server: Server) {
     domain.kv_get("metadata/a").await.error(404, SECRET_NOT_FOUND);
     domain.client.get(&domain.secret("a")).await.error(404, SECRET_NOT_FOUND);
     assert_eq!(data(&domain.kv_put("a", "{}").await)["version"], 1);
+}
+
+async fn a_deletion_with_a_query_is_refused(server: Server) {
+    let domain = server.domain().await;
+    domain.kv_put("a", "{}").await.ok();
+    for query in ["?version=1", "?versions=1", "?list=true", "?x"] {
+        let address = domain.kv(&format!("metadata/a{query}"));
+        let text = domain.client.delete(&address).await.error(400, MALFORMED);
+        assert!(text.contains("all its versions"), "{text}");
+    }
+    assert_eq!(domain.versions("a").await, [1]);
+    domain.client.delete(&domain.kv("metadata/a?")).await.gone();
 }
 
 async fn what_has_no_effect_is_warned_of(server: Server) {

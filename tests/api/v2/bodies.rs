@@ -1,11 +1,13 @@
 //! Bodies that are refused, and what is said of them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::Method;
 
 use crate::{
     codes::*,
-    support::{Domain, Server, both_engines, send_raw},
+    support::{Domain, RawConnection, Server, both_engines, send_raw},
 };
 
 both_engines!(
@@ -20,6 +22,9 @@ both_engines!(
     fields_that_are_missing_are_named,
     no_answer_repeats_what_was_sent,
     reading_and_deleting_ignore_headers_of_a_body,
+    a_body_that_is_encoded_is_refused,
+    a_deletion_with_a_query_or_a_body_is_refused,
+    a_deletion_waits_for_the_end_of_a_body_and_asks_again_who_sends_it,
 );
 
 /// Every address that takes a body.
@@ -313,3 +318,81 @@ async fn reading_and_deleting_ignore_headers_of_a_body(server: Server) {
     let headers = [("content-type", "application/json")];
     domain.client.send(Method::DELETE, &address, &headers, Bytes::new()).await.gone();
 }
+
+async fn a_body_that_is_encoded_is_refused(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    for (method, address) in with_body(&domain) {
+        for coding in ["gzip", "br", "identity, gzip", "GZIP"] {
+            let headers = [("content-type", "application/json"), ("content-encoding", coding)];
+            let body = Bytes::from_static(CREATE.as_bytes());
+            let answer = domain.client.send(method.clone(), &address, &headers, body).await;
+            let text = answer.error(415, UNSUPPORTED_MEDIA_TYPE);
+            assert!(text.contains("Content-Encoding"), "{text}");
+        }
+    }
+    domain.client.get(&domain.secret("b")).await.error(404, SECRET_NOT_FOUND);
+    let headers = [("content-type", "application/json"), ("content-encoding", "identity")];
+    domain.client.send(Method::POST, &domain.secret(""), &headers, CREATE.into()).await.ok();
+}
+
+/// Who names a version, and gets the whole secret deleted, learns it from no answer.
+async fn a_deletion_with_a_query_or_a_body_is_refused(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    for query in ["version=1", "cas=3", "x", "="] {
+        let address = domain.secret(&format!("a?{query}"));
+        let text = domain.client.delete(&address).await.error(400, MALFORMED);
+        assert!(text.contains("no query parameters"), "{text}");
+        assert!(text.contains("all its versions"), "{text}");
+    }
+    let address = domain.secret("a");
+    for body in [r#"{"versions":[1]}"#, "{}", " "] {
+        let text = domain.client.json(Method::DELETE, &address, body).await.error(400, MALFORMED);
+        assert!(text.contains("no body"), "{text}");
+    }
+    let delete = async |rest: &str| {
+        let request = format!("DELETE {address} HTTP/1.1\r\nhost: localhost\r\n{rest}");
+        send_raw(&server.api_url, domain.tls(&server), request.as_bytes()).await
+    };
+    let chunked = "transfer-encoding: chunked\r\n\r\n";
+    delete(&format!("{chunked}1\r\n \r\n0\r\n\r\n")).await.error(400, MALFORMED);
+    assert_eq!(domain.versions("a").await, [1]);
+    // Announced, and empty; and a question mark alone.
+    for rest in [format!("{chunked}0\r\n\r\n"), "content-length: 0\r\n\r\n".to_owned()] {
+        delete(&rest).await.gone();
+        domain.create("a", "{}").await;
+    }
+    domain.client.delete(&domain.secret("a?")).await.gone();
+}
+
+async fn a_deletion_waits_for_the_end_of_a_body_and_asks_again_who_sends_it(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let issued = server.credential(domain.okms_id, 365).await;
+    let key = issued.private_key_pem.expect("a key").to_string();
+    let tls = || server.tls(Some((&issued.credential.certificate_pem, &key)));
+    let head = format!(
+        "DELETE {} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n",
+        domain.secret("a")
+    );
+    let begin = async || {
+        let mut connection = RawConnection::open(&server.api_url, tls()).await;
+        connection.send(head.as_bytes()).await;
+        tokio::time::sleep(PAUSE).await;
+        connection
+    };
+    let mut connection = begin().await;
+    domain.client.get(&domain.secret("a")).await.ok();
+    connection.send(b"0\r\n\r\n").await;
+    connection.answer().await.gone();
+    domain.create("a", "{}").await;
+    let mut connection = begin().await;
+    assert!(server.credentials.revoke(issued.credential.id).await.expect("a store"));
+    connection.send(b"0\r\n\r\n").await;
+    connection.answer().await.error(401, UNAUTHENTICATED);
+    domain.client.get(&domain.secret("a")).await.ok();
+}
+
+/// In this time, a server has looked at what has come so far.
+const PAUSE: Duration = Duration::from_millis(500);

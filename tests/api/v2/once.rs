@@ -19,6 +19,7 @@ both_engines!(
     a_key_that_is_none_is_refused,
     a_write_that_fails_keeps_nothing,
     cas_and_a_key_go_together,
+    a_key_that_has_no_effect_is_warned_of,
     whoever_asks_again_needs_the_right_again,
     of_two_at_the_same_time_one_is_refused,
     all_servers_know_what_one_has_done_also_after_a_restart,
@@ -179,6 +180,24 @@ async fn a_write_that_fails_keeps_nothing(server: Server) {
     // Nor does it use the key up.
     assert!(!is_replay(&add(&domain, "a", "k", "v").await));
     assert_eq!(kept(&server).await, 1);
+}
+
+async fn a_key_that_has_no_effect_is_warned_of(server: Server) {
+    let domain = server.domain().await;
+    domain.create("a", "{}").await;
+    let (target, body) = (domain.secret("a"), json!({ "metadata": { "maxVersions": 3 } }));
+    for _ in 0..2 {
+        let answer = send(&domain.client, Method::PUT, &target, "k", &body).await;
+        assert!(!is_replay(&answer));
+        let warnings = answer.ok()["warnings"].clone();
+        let expected = "Idempotency-Key has no effect on a change that makes no version";
+        assert_eq!(warnings, json!([expected]));
+    }
+    assert_eq!(kept(&server).await, 0);
+    assert_eq!(domain.client.put(&target, &body).await.ok().get("warnings"), None);
+    let both = json!({ "metadata": { "maxVersions": 3 }, "version": { "data": {} } });
+    let answer = send(&domain.client, Method::PUT, &target, "k", &both).await;
+    assert_eq!(answer.ok().get("warnings"), None);
 }
 
 async fn cas_and_a_key_go_together(server: Server) {

@@ -220,7 +220,12 @@ async fn a_path_has_at_most_255_characters(server: Server) {
 async fn a_secret_below_a_segment_named_version_is_told_from_a_version(server: Server) {
     let domain = server.domain().await;
     for path in ["foo", "foo/version", "foo/version/1", "version", "version/2", "version/version"] {
-        domain.create(path, "{}").await;
+        let made = domain.create(path, "{}").await;
+        // Who makes one that raw slashes do not lead to is told how to write it.
+        let warning = made["warnings"][0].as_str();
+        let is_misread = !["foo", "version", "version/2"].contains(&path);
+        assert_eq!(warning.is_some(), is_misread, "{made}");
+        assert!(warning.is_none_or(|warning| warning.contains("%2F")), "{made}");
     }
     // Suffixes are told apart before anything is decoded.
     for (address, path) in [

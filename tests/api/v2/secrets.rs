@@ -152,6 +152,23 @@ async fn bad_numbers_and_flags_in_the_query_are_refused(server: Server) {
         let address = domain.secret(&format!("a?{bad}"));
         domain.client.get(&address).await.error(400, MALFORMED);
     }
+    // Read past, each of these would be answered with another version, or without data.
+    for (misspelt, right) in [
+        ("Version=1", "version"),
+        ("VERSION=1", "version"),
+        ("version[]=1", "version"),
+        ("version%5B%5D=1", "version"),
+        ("include_data=true", "includeData"),
+        ("includedata=true", "includeData"),
+        ("IncludeData=true&version=1", "includeData"),
+    ] {
+        for address in ["a", "a/version/1"] {
+            let address = domain.secret(&format!("{address}?{misspelt}"));
+            let text = domain.client.get(&address).await.error(400, MALFORMED);
+            assert!(text.ends_with(&format!(" {right}")), "{misspelt}: {text}");
+        }
+    }
+    domain.client.get(&domain.secret("a?versions=1&v=1&data=true")).await.ok();
     for twice in ["version=1&version=1", "includeData=true&includeData=false"] {
         let address = domain.secret(&format!("a?{twice}"));
         domain.client.get(&address).await.error(400, MALFORMED);

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::CustomMetadata;
 
 /// A secret as a naive book-keeper has it: plain numbers, and everything looked up anew.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Entry {
     cas_required: bool,
     max_versions: u32,
@@ -56,7 +56,8 @@ impl Entry {
 type Settings = (Option<bool>, Option<u32>, Option<u64>);
 
 fn settings_patch((cas_required, max_versions, lifetime): Settings) -> SecretConfigPatch {
-    let lifetime = lifetime.map(|seconds| VersionLifetime::parse(&seconds.to_string()).unwrap());
+    // As a lifetime that is not set is written: another text is another setting.
+    let lifetime = lifetime.map(|seconds| VersionLifetime::parse(&format!("{seconds}s")).unwrap());
     SecretConfigPatch { cas_required, max_versions, deactivate_version_after: lifetime }
 }
 
@@ -220,8 +221,8 @@ proptest! {
                         continue;
                     };
                     shelf.apply(decided.unwrap());
+                    let before = entry.clone();
                     entry.set(&settings);
-                    entry.updated = now;
                     match custom {
                         CustomMetadataPatch::Clear => entry.custom.clear(),
                         CustomMetadataPatch::Merge(changes) => {
@@ -230,6 +231,9 @@ proptest! {
                                 entry.custom.extend(value.map(|value| (name, value)));
                             }
                         }
+                    }
+                    if *entry != before {
+                        entry.updated = now;
                     }
                 }
                 Act::SetStates { versions, state } => {

@@ -197,8 +197,7 @@ impl Model {
             let data = Some(json!({ name: null, "metadata": metadata }));
             return Expected::Error { status: 404, codes: vec![VERSION_CLOSED], data };
         }
-        let body =
-            json!({ "request_id": REQUEST_ID, "data": { name: DATA, "metadata": metadata } });
+        let body = enveloped("data", json!({ name: DATA, "metadata": metadata }));
         Expected::Body { body, data: Some((name, shown(&version.data))), next: None }
     }
 
@@ -287,7 +286,7 @@ impl Model {
         custom: Field<&'static [(&'static str, Option<&'static str>)]>,
     ) -> Expected {
         let secret = self.secrets.get_mut(path).expect("looked for before");
-        secret.updated = self.now;
+        let before = (secret.config.clone(), secret.custom.clone());
         secret.config.change_kv(&settings.values, true);
         match custom {
             Field::Absent => {}
@@ -301,6 +300,10 @@ impl Model {
                 }
             }
         }
+        // What comes out as it was is not written.
+        if (&secret.config, &secret.custom) != (&before.0, &before.1) {
+            secret.updated = self.now;
+        }
         self.kv_warned(settings)
     }
 
@@ -308,7 +311,7 @@ impl Model {
     fn kv_warned(&self, settings: &KvSettings) -> Expected {
         let lifts = matches!(settings.values.cas_required, Field::Is(false) | Field::Null);
         if lifts && self.config.cas_required {
-            return body_of(json!({ "request_id": REQUEST_ID, "warnings": 1 }));
+            return body_of(enveloped("warnings", json!(1)));
         }
         Expected::Nothing
     }
@@ -333,7 +336,7 @@ impl Model {
         let shown = &later[..later.len().min(most)];
         let last = shown.last().filter(|_| later.len() > shown.len());
         Expected::Body {
-            body: json!({ "request_id": REQUEST_ID, "data": { "keys": shown } }),
+            body: enveloped("data", json!({ "keys": shown })),
             data: None,
             next: last.map(|last| format!("{prefix}\n{last}")),
         }
@@ -407,7 +410,18 @@ impl Secret {
 }
 
 fn answered(data: Value) -> Expected {
-    body_of(json!({ "request_id": REQUEST_ID, "data": data }))
+    body_of(enveloped("data", data))
+}
+
+/// What stands beside all that is answered.
+fn enveloped(name: &str, value: Value) -> Value {
+    json!({
+        "request_id": REQUEST_ID,
+        "lease_id": "",
+        "renewable": false,
+        "lease_duration": 0,
+        name: value,
+    })
 }
 
 fn read_cas(cas: Option<Cas>, current: i64) -> (Option<i64>, Option<i64>) {

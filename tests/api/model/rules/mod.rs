@@ -23,7 +23,7 @@ pub struct Model {
     secrets: BTreeMap<String, Secret>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 struct Config {
     cas_required: bool,
     max_versions: i64,
@@ -273,7 +273,7 @@ fn data_fault(data: Data) -> Option<i64> {
 }
 
 fn cas_fault(text: &str) -> Option<i64> {
-    (!is_number_from(0, text)).then_some(CAS)
+    (!is_number_from(0, text)).then_some(MALFORMED)
 }
 
 fn is_number_from(least: i64, text: &str) -> bool {

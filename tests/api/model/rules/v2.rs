@@ -172,7 +172,9 @@ impl Model {
         secret.change(metadata);
         secret.add(data, &self.config, self.now);
         self.secrets.insert(path.to_owned(), secret);
-        let warnings = self.warnings(metadata, typo);
+        // Raw, its address would be the one of the versions of another secret.
+        let is_misread = usize::from(path.ends_with("/version"));
+        let warnings = self.warnings(metadata, typo) + is_misread;
         self.written(path, warnings)
     }
 
