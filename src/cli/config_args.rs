@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Failure;
-use crate::config::{Config, Environment, Flags};
+use super::{Failure, dev};
+use crate::config::{self, Config, Environment, Flags};
 
 /// Which configuration is meant.
 #[derive(Debug, Args)]
@@ -49,8 +49,16 @@ impl ConfigArguments {
 
 /// The file that the environment names.
 pub(super) fn of_environment(environment: &Environment) -> Option<PathBuf> {
-    environment.variable("OKMSD_CONFIG").map(|path| PathBuf::from(path.as_str()))
+    environment.variable(CONFIG_VARIABLE).map(|path| PathBuf::from(path.as_str()))
 }
+
+/// The names in the environment that begin like ours and that nothing reads.
+pub(super) fn unknown_variables(environment: &Environment) -> Vec<String> {
+    config::unknown_variables(environment, &[CONFIG_VARIABLE, dev::FOLDER_VARIABLE])
+}
+
+/// What names the configuration file in the environment.
+const CONFIG_VARIABLE: &str = "OKMSD_CONFIG";
 
 /// The name of the configuration in a folder that `okmsd` made.
 pub(super) const FILE_NAME: &str = "okmsd.toml";

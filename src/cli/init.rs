@@ -40,15 +40,15 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
         let folder = bootstrap::absolute(&self.data_dir)?;
         if self.renew {
             return renew(&folder, &self.names);
         }
         let mut config = Config::defaults(&folder);
         let flags = self.listen.flags().with("server.region", "--region", self.region.as_deref());
-        // The environment of this command need not be that of the server.
-        config.apply(&Environment::OfPairs(Vec::new()), &flags)?;
+        // The rest of the environment of this command need not be that of the server.
+        config.apply(&ListenFlags::variables(environment), &flags)?;
         files::create_folder(&folder)?;
         let _lock = FolderLock::take(&folder)?;
         let config_file = folder.join(FILE_NAME);

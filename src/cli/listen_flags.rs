@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::config::Flags;
+use crate::config::{Environment, Flags};
 
 /// Where to listen and where to store.
 #[derive(Debug, Args)]
@@ -39,6 +39,16 @@ impl ListenFlags {
                 self.operations_listen.as_deref(),
             )
             .with("storage.database", "--database", self.database.as_deref())
+    }
+
+    /// Of the environment, the variables of these flags.
+    pub(super) fn variables(environment: &Environment) -> Environment {
+        environment.only(&[
+            "OKMSD_API_LISTEN",
+            "OKMSD_DOCS_LISTEN",
+            "OKMSD_OPERATIONS_LISTEN",
+            "OKMSD_DATABASE",
+        ])
     }
 }
 

@@ -154,7 +154,7 @@ impl Command {
         match self {
             Self::Serve(arguments) => arguments.run(environment),
             Self::Dev(arguments) => arguments.run(environment),
-            Self::Init(arguments) => arguments.run(),
+            Self::Init(arguments) => arguments.run(environment),
             Self::Domain(command) => command.run(environment),
             Self::Credential(command) => command.run(environment),
             Self::Token(command) => command.run(environment),

@@ -29,7 +29,8 @@ use crate::{
     audit::AuditLog,
     clock::SystemClock,
     config::{ClientCertificate, Config, Environment, Tls},
-    server::{Limits, api_tls, serve_operations},
+    domain::Clock,
+    server::{Limits, api_tls, check_server_certificate, serve_operations},
     telemetry::{self, operations_router},
 };
 
@@ -58,6 +59,13 @@ impl Arguments {
             let flags = self.log.add_to(self.listen.flags());
             let config = Config::load(file.as_deref(), environment, &flags)?;
             telemetry::start(&config.log).map_err(|error| Failure::because("log", &error))?;
+            for variable in config_args::unknown_variables(environment) {
+                warn!(
+                    variable,
+                    "nothing reads this variable of the environment: `okmsd config example` has \
+                     the names of all settings"
+                );
+            }
             Server::start(&config).await?.run(OnHangup::Reload).await
         })
     }
@@ -236,13 +244,16 @@ fn spans(_: &Config, _: &mut JoinSet<()>) -> Option<SpanQueue> {
     None
 }
 
-/// Checks that a server could use the certificates and keys of a configuration.
+/// Checks that a server could use the certificates and keys of a configuration, and clients its certificate.
 pub(super) fn check_tls(config: &Config) -> Result<(), Failure> {
     let required = requires_client_certificate(&config.tls);
-    match api_tls(&TlsFiles::new(config).read()?, required, Arc::new(SystemClock)) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::because("cannot start the server", &error)),
-    }
+    let material = TlsFiles::new(config).read()?;
+    api_tls(&material, required, Arc::new(SystemClock))
+        .map_err(|error| Failure::because("cannot start the server", &error))?;
+    check_server_certificate(&material, SystemClock.now()).map_err(|error| {
+        let file = config.tls.certificate_file.display();
+        Failure::because(format!("clients would refuse {file}"), &error)
+    })
 }
 
 async fn bind(what: &str, setting: &str, address: SocketAddr) -> Result<TcpListener, Failure> {

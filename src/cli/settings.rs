@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Failure, bootstrap,
-    config_args::ConfigArguments,
+    Failure, backup, bootstrap,
+    config_args::{self, ConfigArguments},
     listen_flags::{ListenFlags, LogFlags},
     output, serve, services,
 };
@@ -25,9 +25,11 @@ pub(super) enum Command {
     /// Check a configuration and print the settings it comes to, without passwords
     ///
     /// Takes the settings that `okmsd serve` would take, flags included, and looks at all that they name: root key,
-    /// certificates, keys, revocation lists, and whether database and audit log can be written. To be run as the user
-    /// of the server. The private key of the authority, which a server does not need, is looked at where this user may
-    /// read it. Nothing is changed, and the database is not opened. Exits with 1 where something is wrong, and tells all of it.
+    /// certificates, keys, revocation lists, the backup key or passphrase, and whether database and audit log can be
+    /// written. A server certificate that has ended or is not valid yet is wrong. To be run as the user of the server.
+    /// The private key of the authority, which a server does not need, is looked at where this user may read it.
+    /// Nothing is changed, and the database is not opened. Exits with 1 where something is wrong, and tells all of it.
+    /// Variables that begin with OKMSD_ and that nothing reads are told too, and are no failure.
     Check(CheckArguments),
 }
 
@@ -52,6 +54,12 @@ pub(super) struct CheckArguments {
 }
 
 fn check(arguments: &CheckArguments, environment: &Environment) -> Result<(), Failure> {
+    for variable in config_args::unknown_variables(environment) {
+        output::complain(&format!(
+            "nothing reads the variable {variable} of the environment: `okmsd config example` has \
+             the names of all settings"
+        ));
+    }
     let flags = arguments.log.add_to(arguments.listen.flags());
     let config = arguments.config.load_with(environment, &flags)?;
     // All of them, so that a person need not come back for each.
@@ -60,6 +68,7 @@ fn check(arguments: &CheckArguments, environment: &Environment) -> Result<(), Fa
         check_database(&config),
         serve::check_tls(&config),
         check_authority(&config),
+        backup::configured_secret(&config).map(drop),
         check_folder(&config.audit.folder)
             .map_err(|error| Failure::because("cannot write the audit log", &error)),
         EnvFilter::try_new(config.log.level.as_str())

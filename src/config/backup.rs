@@ -90,7 +90,7 @@ impl Backup {
 
     /// Takes what only the environment can hold.
     pub(super) fn take_environment(&mut self, environment: &Environment) -> Result<(), Error> {
-        let text = environment.key_text("OKMSD_BACKUP_KEY", &VARIABLES)?;
+        let text = environment.key_text(BACKUP_KEY_VARIABLE, &VARIABLES)?;
         self.text = text.or(self.text.take());
         self.credentials = environment.credentials();
         Ok(())
@@ -114,6 +114,9 @@ impl fmt::Debug for Backup {
         f.write_str("Backup(…)")
     }
 }
+
+/// What holds the key itself in the environment.
+pub(super) const BACKUP_KEY_VARIABLE: &str = "OKMSD_BACKUP_KEY";
 
 const VARIABLES: [&str; 3] =
     ["OKMSD_BACKUP_KEY_FILE", "OKMSD_BACKUP_KEY_COMMAND", "OKMSD_BACKUP_PASSPHRASE_FILE"];

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `source` | file, environment and flags as sources of settings |
 //! | `value` | how each type of value is written |
+//! | `unknown` | variables that look like ours and that nothing reads |
 //! | `private` | files that nobody else may read, and the check of that |
 //! | `server` | where the server listens and what it is called |
 //! | `tls` | the server's certificate and what is asked of clients |
@@ -43,6 +44,7 @@ mod storage;
 mod telemetry;
 mod tls;
 mod tokens;
+mod unknown;
 mod value;
 
 use std::{fs, path::Path};
@@ -63,6 +65,7 @@ pub use self::{
     telemetry::{OtlpEndpoint, Telemetry},
     tls::{ClientCertificate, Tls},
     tokens::Tokens,
+    unknown::unknown_variables,
 };
 
 /// The example configuration: every setting with its meaning, its unit and its default.

@@ -138,7 +138,7 @@ impl RootKeySource {
     /// Takes what only the environment can hold.
     pub(super) fn take_environment(&mut self, environment: &Environment) -> Result<(), Error> {
         let others = ["OKMSD_ROOT_KEY_FILE", "OKMSD_ROOT_KEY_COMMAND"];
-        let text = environment.key_text("OKMSD_ROOT_KEY", &others)?;
+        let text = environment.key_text(ROOT_KEY_VARIABLE, &others)?;
         self.text = text.or(self.text.take());
         self.credentials = environment.credentials();
         Ok(())
@@ -151,6 +151,9 @@ impl fmt::Debug for RootKeySource {
         f.write_str("RootKeySource(…)")
     }
 }
+
+/// What holds the key itself in the environment.
+pub(super) const ROOT_KEY_VARIABLE: &str = "OKMSD_ROOT_KEY";
 
 /// The name that the unit file gives the credential.
 const CREDENTIAL: &str = "okmsd-root-key";

@@ -129,6 +129,31 @@ impl Environment {
         value.map(Zeroizing::new).filter(|value| !value.is_empty())
     }
 
+    /// The same with these variables alone.
+    #[must_use]
+    pub fn only(&self, names: &[&str]) -> Self {
+        let pair = |name: &&str| Some(((*name).to_owned(), self.variable(name)?.to_string()));
+        Self::OfPairs(names.iter().filter_map(pair).collect())
+    }
+
+    /// The names of all variables that are set.
+    pub(super) fn names(&self) -> Vec<String> {
+        match self {
+            Self::OfProcess => {
+                let set = env::vars_os().filter_map(|(name, value)| {
+                    // These are copies, and one of them may be a key.
+                    let value = Zeroizing::new(value.into_encoded_bytes());
+                    (!value.is_empty()).then(|| name.to_string_lossy().into_owned())
+                });
+                set.collect()
+            }
+            Self::OfPairs(pairs) => {
+                let set = pairs.iter().filter(|(_, value)| !value.is_empty());
+                set.map(|(name, _)| name.clone()).collect()
+            }
+        }
+    }
+
     /// The text of a key in the variable `name`, which tells beside none of the variables `others`.
     pub(super) fn key_text(
         &self,
@@ -248,7 +273,6 @@ impl Listing {
         self.settings.into_iter().map(|(key, _, value)| (key, value)).collect()
     }
 
-    #[cfg(test)]
     pub(super) fn into_names(self) -> Vec<(&'static str, &'static str)> {
         self.settings.into_iter().map(|(key, variable, _)| (key, variable)).collect()
     }

@@ -77,7 +77,8 @@ impl Value for Database {
         let path = path.strip_prefix("//").unwrap_or(path);
         // Another scheme is a misspelt one, and a query belongs to URLs of other programs.
         let plain = !path.is_empty() && !path.contains("://") && !path.contains(['?', '#', '\0']);
-        (plain && path != ":memory:").then(|| Self::Sqlite(base.join(path)))
+        let is_file = plain && path != ":memory:" && !is_meant_for_a_server(path);
+        is_file.then(|| Self::Sqlite(base.join(path)))
     }
 
     fn show(&self) -> String {
@@ -101,6 +102,31 @@ impl fmt::Debug for Database {
     }
 }
 
+/// Whether a text that is no URL of ours was meant to lead to a server: a file of that name would be a new, empty
+/// database, and the name is told in messages, with the password in it.
+fn is_meant_for_a_server(text: &str) -> bool {
+    let names_postgres =
+        text.get(..POSTGRES.len()).is_some_and(|start| start.eq_ignore_ascii_case(POSTGRES));
+    let has_credentials =
+        text.split_once(':').is_some_and(|(_, after_colon)| after_colon.contains('@'));
+    let mut parts = text.as_bytes().windows(PASSWORD.len());
+    let has_password = parts.any(|part| part.eq_ignore_ascii_case(PASSWORD.as_bytes()));
+    (names_postgres && (text.contains([':', '@', '=']) || text.contains("//")))
+        || has_credentials
+        || has_password
+        || has_parameters(text)
+}
+
+/// Whether a text is of the form `host=NAME dbname=NAME`, blanks around the signs or not, as libpq takes it.
+fn has_parameters(text: &str) -> bool {
+    let is_key = |word: &str| PARAMETERS.iter().any(|key| word.eq_ignore_ascii_case(key));
+    let ends_word = |letter: char| letter.is_whitespace() || letter == ';' || letter == '=';
+    text.match_indices('=').any(|(sign, _)| {
+        let mut words = text[..sign].rsplit(ends_word);
+        words.find(|word| !word.is_empty()).is_some_and(is_key)
+    })
+}
+
 /// Keeps user, host and database name. The query may hold a password too, so it goes as a whole.
 fn without_password(url: &str) -> String {
     let url = url.split('?').next().unwrap_or_default();
@@ -110,6 +136,16 @@ fn without_password(url: &str) -> String {
     let user = credentials.split(':').next().unwrap_or_default();
     format!("{scheme}://{user}@{host}")
 }
+
+/// How texts begin that mean PostgreSQL.
+const POSTGRES: &str = "postgres";
+
+/// What a password stands behind, in most forms that are no URL.
+const PASSWORD: &str = "password=";
+
+/// What the other form of libpq says where a server is by, and who connects.
+const PARAMETERS: [&str; 8] =
+    ["host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"];
 
 #[cfg(test)]
 mod tests {
@@ -132,6 +168,56 @@ mod tests {
         }
         for text in ["", "sqlite:", "mysql://host/db", "sqlite::memory:", "a.db?mode=ro", "x\0"] {
             assert_eq!(parsed(text), None, "{text}");
+        }
+    }
+
+    /// Each of them would be the name of a file.
+    #[test]
+    fn what_was_meant_for_a_server_is_refused() {
+        for text in [
+            "host=db.example user=okmsd password=hunter2 dbname=okmsd",
+            "host=db.example dbname=okmsd",
+            "  user = okmsd  host = db.example",
+            "HOST=db.example",
+            "Server=db;Database=okmsd;Password=hunter2",
+            "Host=db;Database=okmsd",
+            "dbname=okmsd",
+            "okmsd.db password=hunter2",
+            "postgres:okmsd:hunter2@db",
+            "postgres:/okmsd:hunter2@db/okmsd",
+            "postgres//okmsd:hunter2@db/okmsd",
+            "postgres=okmsd",
+            "postgresql:okmsd",
+            "postgresql//db/okmsd",
+            "PostgreSQL:db",
+            "Postgres://okmsd:hunter2@db/okmsd",
+            "postgres:",
+            "postgres@db",
+            "postgre://okmsd:hunter2@db/okmsd",
+            "jdbc:postgresql://db/okmsd",
+            "okmsd:hunter2@db/okmsd",
+            "//okmsd:hunter2@db/okmsd",
+            "sqlite://okmsd:hunter2@db",
+            "sqlite:okmsd:hunter2@db",
+            "sqlite:postgres:db",
+            "https://db/okmsd",
+        ] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+        for text in [
+            "postgres",
+            "postgres.db",
+            "postgresql/okmsd.db",
+            "Postgres of okmsd",
+            "post:gres.db",
+            "a@b:c.db",
+            "ghost=1.db",
+            "/srv/host=db/okmsd.db",
+            "/srv/at=home, or so.db",
+            "ünïcödé.db",
+        ] {
+            let path = Path::new("/base").join(text);
+            assert_eq!(parsed(text), Some(Database::Sqlite(path)), "{text}");
         }
     }
 

@@ -8,14 +8,14 @@ use std::{
     },
 };
 
-use rustls::ServerConfig;
+use rustls::{ServerConfig, sign::CertifiedKey};
 use tokio::sync::watch;
 
 use super::{
     ConnectionCounts, Error, TlsMaterial,
     counts::Counts,
     revocation::Stale,
-    status::{CertificateExpiry, CertificateKind, CertificateStatus},
+    status::{CertificateExpiry, CertificateKind, CertificateStatus, check_chain},
     tls::{self, provider},
     trust::{TrustSet, sha256},
 };
@@ -47,6 +47,8 @@ struct Loaded {
     trust: Arc<TrustSet>,
     api: Arc<ServerConfig>,
     docs: Arc<ServerConfig>,
+    /// The server's own.
+    key: Arc<CertifiedKey>,
     status: Arc<CertificateStatus>,
     digest: [u8; 32],
 }
@@ -86,7 +88,8 @@ impl LiveTls {
     ///
     /// # Errors
     ///
-    /// As [`LiveTls::new`], but for stale lists; nothing is changed then.
+    /// As [`LiveTls::new`], but for stale lists, and where another server certificate than the present one has ended
+    /// or is not valid yet; nothing is changed then.
     pub fn replace(&self, material: &TlsMaterial) -> Result<bool, Error> {
         let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.loaded();
@@ -95,6 +98,10 @@ impl LiveTls {
         let loaded = load(material, required, &self.clock, Stale::RefusesClients, epoch)?;
         if loaded.digest == current.digest {
             return Ok(false);
+        }
+        // The one in use may have ended: that must not keep new lists and authorities out.
+        if loaded.key.cert != current.key.cert {
+            check_chain(&loaded.key.cert, self.clock.now())?;
         }
         loaded.status.log();
         loaded.status.log_stale(self.clock.now());
@@ -236,7 +243,7 @@ fn load(
     let key = Arc::new(key);
     let api =
         tls::api_config(&trust, require_client_certificate, key.clone(), &provider, clock.clone())?;
-    let docs = tls::docs_config(key, &provider, clock.clone())?;
+    let docs = tls::docs_config(key.clone(), &provider, clock.clone())?;
     let status = Arc::new(CertificateStatus { certificates });
-    Ok(Loaded { epoch, trust, api, docs, status, digest: sha256(&all) })
+    Ok(Loaded { epoch, trust, api, docs, key, status, digest: sha256(&all) })
 }

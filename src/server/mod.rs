@@ -66,5 +66,8 @@ pub use self::{
     live::{ListenerTls, LiveTls, api_tls, check_client_certificate},
     material::{ExternalAuthority, RevocationList, TlsMaterial},
     operations::serve_operations,
-    status::{CertificateExpiry, CertificateKind, CertificateStatus, ExpiryWarnings},
+    status::{
+        CertificateExpiry, CertificateKind, CertificateStatus, ExpiryWarnings,
+        check_server_certificate,
+    },
 };

@@ -6,7 +6,7 @@ use rustls::pki_types::CertificateDer;
 use tracing::{error, info, warn};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-use super::trust::sha256;
+use super::{Error, TlsMaterial, material::certificates, trust::sha256};
 use crate::domain::Timestamp;
 
 /// The certificates and revocation lists in use.
@@ -69,15 +69,8 @@ impl CertificateKind {
 impl CertificateExpiry {
     /// Of a certificate; `None` where it can't be read.
     pub(super) fn of(kind: CertificateKind, name: &str, der: &CertificateDer<'_>) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let seconds = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1_000));
-        Some(Self {
-            kind,
-            name: name.to_owned(),
-            fingerprint: sha256(der),
-            begins: seconds(certificate.validity().not_before.timestamp()),
-            ends: seconds(certificate.validity().not_after.timestamp()),
-        })
+        let (begins, ends) = times(&parsed(der)?);
+        Some(Self { kind, name: name.to_owned(), fingerprint: sha256(der), begins, ends })
     }
 
     /// From when on its end is near: a month ahead for certificates; for lists, which are made anew all
@@ -183,6 +176,64 @@ impl ExpiryWarnings {
     }
 }
 
+/// Checks that clients can take the server's certificate at `now`, as far as times go.
+///
+/// # Errors
+///
+/// What has ended or is not valid yet, and when; also where there is no certificate to be read.
+pub fn check_server_certificate(material: &TlsMaterial, now: Timestamp) -> Result<(), Error> {
+    check_chain(&certificates(&material.certificate_chain_pem, "server certificate")?, now)
+}
+
+/// Checks the times of the first certificate, the server's own, and of those behind it that issued it: one of these
+/// must count, if there are any. Farther ones often come along for old clients alone, and a root of its own a client
+/// has or has not, so their end keeps nobody away.
+///
+/// # Errors
+///
+/// As [`check_server_certificate`].
+pub(super) fn check_chain(chain: &[CertificateDer<'_>], now: Timestamp) -> Result<(), Error> {
+    let mut all = chain.iter().map(parsed);
+    let Some(Some(own)) = all.next() else {
+        return Err(Error::new("the server certificate can't be read"));
+    };
+    check_times("the server certificate", &own, now)?;
+    let (name, mut refused) = (own.issuer().as_raw(), Ok(()));
+    for issuer in all.flatten() {
+        if issuer.subject().as_raw() != name || issuer.issuer().as_raw() == name {
+            continue;
+        }
+        match check_times("the issuer of the server certificate", &issuer, now) {
+            Ok(()) => return Ok(()),
+            Err(error) => refused = Err(error),
+        }
+    }
+    refused
+}
+
+fn check_times(what: &str, certificate: &X509Certificate<'_>, now: Timestamp) -> Result<(), Error> {
+    let (begins, ends) = times(certificate);
+    if now < begins {
+        let begins = begins.to_rfc3339_seconds();
+        return Err(Error::new(format!("{what} is not valid before {begins}")));
+    }
+    if ends <= now {
+        return Err(Error::new(format!("{what} has ended at {}", ends.to_rfc3339_seconds())));
+    }
+    Ok(())
+}
+
+fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate)
+}
+
+/// From when on a certificate counts, and until when.
+fn times(certificate: &X509Certificate<'_>) -> (Timestamp, Timestamp) {
+    let seconds = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1_000));
+    let validity = certificate.validity();
+    (seconds(validity.not_before.timestamp()), seconds(validity.not_after.timestamp()))
+}
+
 /// In the form that tools print.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -196,7 +247,66 @@ const DAY_MILLIS: i64 = 86_400_000;
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    };
+    use time::OffsetDateTime;
+
     use super::*;
+
+    /// A certificate that counts from one day until another, and is an authority's.
+    fn params(name: &str, begins: i64, ends: i64) -> CertificateParams {
+        let day = |day: i64| OffsetDateTime::from_unix_timestamp(day * 86_400).unwrap();
+        let mut params = CertificateParams::default();
+        (params.not_before, params.not_after) = (day(begins), day(ends));
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    }
+
+    #[test]
+    fn a_chain_counts_while_the_certificate_and_an_issuer_of_it_do() {
+        let [root_key, middle_key, own_key] = [(); 3].map(|()| KeyPair::generate().unwrap());
+        let root = params("Root", 0, 100);
+        let root_der = params("Root", 0, 5).self_signed(&root_key).unwrap().der().clone();
+        let root = Issuer::new(root, root_key);
+        let middle = |begins, ends| {
+            let signed = params("Middle", begins, ends).signed_by(&middle_key, &root);
+            signed.unwrap().der().clone()
+        };
+        let own = {
+            let middle = Issuer::new(params("Middle", 0, 100), &middle_key);
+            params("Own", 10, 20).signed_by(&own_key, &middle).unwrap().der().clone()
+        };
+        let of_root = params("Own", 10, 20).signed_by(&own_key, &root).unwrap().der().clone();
+        let told = |chain: &[&CertificateDer<'static>], millis: i64| {
+            let chain: Vec<_> = chain.iter().map(|one| (*one).clone()).collect();
+            let told = check_chain(&chain, Timestamp::from_millis(millis));
+            told.err().map(|error| error.to_string())
+        };
+        let at = 15 * DAY_MILLIS;
+        assert_eq!(told(&[&own], 10 * DAY_MILLIS), None);
+        assert_eq!(told(&[&own], 20 * DAY_MILLIS - 1), None);
+        let early = "the server certificate is not valid before 1970-01-11T00:00:00Z";
+        assert_eq!(told(&[&own], 10 * DAY_MILLIS - 1).as_deref(), Some(early));
+        let late = "the server certificate has ended at 1970-01-21T00:00:00Z";
+        assert_eq!(told(&[&own], 20 * DAY_MILLIS).as_deref(), Some(late));
+        let none = "the server certificate can't be read";
+        assert_eq!(told(&[], at).as_deref(), Some(none));
+
+        let (good, old, early) = (middle(0, 100), middle(0, 15), middle(16, 100));
+        assert_eq!(told(&[&own, &good], at), None);
+        let late = "the issuer of the server certificate has ended at 1970-01-16T00:00:00Z";
+        assert_eq!(told(&[&own, &old], at).as_deref(), Some(late));
+        let soon = "the issuer of the server certificate is not valid before 1970-01-17T00:00:00Z";
+        assert_eq!(told(&[&own, &early], at).as_deref(), Some(soon));
+        // What else is sent, for whomever.
+        assert_eq!(told(&[&own, &old, &good], at), None);
+        assert_eq!(told(&[&own, &good, &old, &root_der], at), None);
+        assert_eq!(told(&[&of_root, &root_der], at), None);
+        assert_eq!(told(&[&of_root, &old], at), None);
+    }
 
     fn one(kind: CertificateKind, begins: i64, ends: i64) -> CertificateStatus {
         let (begins, ends) = (

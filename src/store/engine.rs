@@ -78,16 +78,31 @@ impl FromStr for DatabaseUrl {
             return Ok(Self::sqlite_file(path));
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            let options = PgConnectOptions::from_str(text).map_err(|_| {
-                DatabaseUrlError(
-                    "the PostgreSQL URL cannot be read; its form is \
-                     postgres://USER:PASSWORD@HOST:PORT/DATABASE",
-                )
-            })?;
+            let unreadable = DatabaseUrlError(
+                "the PostgreSQL URL cannot be read; its form is \
+                 postgres://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for @, %2F for /, %3F for ? \
+                 and %23 for # in a password",
+            );
+            if has_bare_password(text) {
+                return Err(unreadable);
+            }
+            let options = PgConnectOptions::from_str(text).map_err(|_| unreadable)?;
             return Ok(Self(Kind::Postgres(Box::new(options))));
         }
         Err(DatabaseUrlError("a database URL begins with sqlite:// or postgres://"))
     }
+}
+
+/// Whether a URL seems to have a password with a sign in it that ends the host. What is before the sign would be told
+/// as a host or a port then, and the rest as a database.
+fn has_bare_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let is_bare = match behind.strip_prefix('/') {
+        Some(path) => path.split('?').next().is_some_and(|path| path.contains('@')),
+        None => behind.contains('@') && !authority.contains('@'),
+    };
+    is_bare && authority.contains(':')
 }
 
 impl fmt::Display for DatabaseUrl {
@@ -593,6 +608,20 @@ mod tests {
         for bad in ["mysql://u:hunter2@h/d", "postgres://u:hunter2@h:port/d", "sqlite:", "x"] {
             let error = bad.parse::<DatabaseUrl>().unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
+        }
+        for bare in ["12/3@h/d", "1?2@h/d", "1#2@h/d", "x@1/2@h/d", "1/2#3@h/d"] {
+            let read = format!("postgres://okms:{bare}").parse::<DatabaseUrl>();
+            assert!(read.is_err(), "{bare} is told as host, port or database: {read:?}");
+        }
+        for plain in [
+            "u:p@h/d?application_name=a@b",
+            "u:p@h?application_name=a@b",
+            "h?user=a@b",
+            "h/a@b",
+            "u:p@q@h:5433/d",
+            "u:p%2F@h",
+        ] {
+            assert!(format!("postgres://{plain}").parse::<DatabaseUrl>().is_ok(), "{plain}");
         }
     }
 

@@ -178,6 +178,11 @@ async fn a_server_certificate_is_ready_while_it_counts(server: Server) {
     let certificates = server.certificates().certificates.clone();
     let own = certificates.iter().find(|one| one.kind == CertificateKind::Server).unwrap();
     let left = own.ends.as_millis() - server.clock.now().as_millis();
+    let since = server.clock.now().as_millis() - own.begins.as_millis();
+    let early = Duration::from_millis(u64::try_from(since).unwrap() + 1);
+    server.clock.set_back(early);
+    assert_eq!(operations.fails(&["certificate"]).await, ["it is not valid yet"]);
+    server.clock.advance(early);
     server.clock.advance(Duration::from_millis(u64::try_from(left).unwrap() - 1));
     operations.fails(&[]).await;
     server.clock.advance(Duration::from_millis(1));
@@ -190,8 +195,8 @@ async fn a_server_certificate_is_ready_while_it_counts(server: Server) {
         })
     };
     let now = server.clock.now();
-    assert!(replace(issue(now.plus_seconds(86_400))).unwrap());
-    assert_eq!(operations.fails(&["certificate"]).await, ["it is not valid yet"]);
+    replace(issue(now.plus_seconds(86_400))).unwrap_err();
+    assert_eq!(operations.fails(&["certificate"]).await, ["it has ended"]);
     assert!(replace(issue(now)).unwrap());
     operations.fails(&[]).await;
 }

@@ -1,8 +1,12 @@
 //! Authorities and the server's certificate, replaced while the server runs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use okmsd::{domain::Clock, pki::Authority, server::CertificateKind};
+use okmsd::{
+    domain::Clock,
+    pki::{Authority, Issued},
+    server::CertificateKind,
+};
 use rustls::{
     ClientConfig, HandshakeKind,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -24,11 +28,14 @@ both_engines!(
     our_own_authority_can_be_replaced,
     a_new_server_certificate_is_shown_to_new_connections,
     a_bad_set_leaves_the_old_one_in_use,
+    a_server_certificate_out_of_its_time_replaces_none,
     tickets_die_with_the_set_that_made_them,
     there_is_no_early_data,
 );
 
 const USER: &str = "urn:v1:eu:identity:user:ab12345-ovh/alice";
+/// Seconds.
+const DAY: u32 = 86_400;
 
 async fn an_authority_that_is_taken_away_stops_its_clients_at_their_next_request(server: Server) {
     let domain = server.domain().await;
@@ -128,6 +135,45 @@ async fn a_bad_set_leaves_the_old_one_in_use(server: Server) {
         counts_on(&open, &domain).await;
         counts(&server, &domain, &alice).await;
     }
+}
+
+async fn a_server_certificate_out_of_its_time_replaces_none(server: Server) {
+    let domain = server.domain().await;
+    let ca = Ca::root("Example root");
+    let issue = |now| server.authority.issue_server(&["localhost".into()], now, 30).unwrap();
+    let replace = |issued: Issued| {
+        server.reload(|material| {
+            material.certificate_chain_pem = issued.certificate_pem;
+            material.private_key_pem = issued.private_key_pem;
+        })
+    };
+    let own = || {
+        let status = server.certificates();
+        let mut all = status.certificates.iter();
+        all.find(|one| one.kind == CertificateKind::Server).unwrap().fingerprint
+    };
+    let refused = |issued: Issued, start: &str| {
+        let before = own();
+        let error = replace(issued).unwrap_err();
+        assert!(error.starts_with(start), "{error}");
+        assert_eq!(own(), before);
+    };
+    let (ended, early) =
+        ("the server certificate has ended at ", "the server certificate is not valid before ");
+    let now = server.clock.now();
+    refused(issue(now.minus_seconds(31 * DAY)), ended);
+    refused(issue(now.plus_seconds(u64::from(DAY))), early);
+    domain.create("a", "{}").await;
+
+    // Nor does it when the one in use has ended, which is no reason to miss what else is new.
+    server.clock.advance(Duration::from_secs(u64::from(31 * DAY)));
+    assert!(bind(&server, domain.okms_id, &ca.pem).unwrap());
+    let now = server.clock.now();
+    refused(issue(now.minus_seconds(31 * DAY)), ended);
+    refused(issue(now.plus_seconds(u64::from(DAY))), early);
+    let before = own();
+    assert!(replace(issue(now)).unwrap());
+    assert_ne!(own(), before);
 }
 
 async fn tickets_die_with_the_set_that_made_them(server: Server) {

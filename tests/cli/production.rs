@@ -8,6 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use okmsd::{
+    clock::SystemClock,
+    domain::{Clock, Timestamp},
+    pki::Authority,
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -55,6 +60,17 @@ impl Production {
 
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.port)
+    }
+
+    /// Has the authority make another server certificate, as it would so many days from now.
+    pub fn issue_server(&self, from_now: i64, validity_days: u32) {
+        let file = |name: &str| read(&self.data(name));
+        let authority =
+            Authority::load(&file("ca_certificate.pem"), &file("ca_privatekey.pem")).unwrap();
+        let now = Timestamp::from_millis(SystemClock.now().as_millis() + from_now * 86_400_000);
+        let issued = authority.issue_server(&["localhost".to_owned()], now, validity_days).unwrap();
+        fs::write(self.data("server_privatekey.pem"), issued.private_key_pem.as_bytes()).unwrap();
+        fs::write(self.data("server_certificate.pem"), issued.certificate_pem).unwrap();
     }
 }
 
@@ -147,6 +163,59 @@ fn init_overwrites_nothing() {
         });
         assert_eq!(others.count(), 1, "nothing is made beside it");
     }
+}
+
+#[test]
+fn init_takes_the_variables_of_its_flags_and_no_others() {
+    let cwd = tempfile::tempdir().unwrap();
+    let made = |folder: &str, flags: &[&str]| {
+        let init = ["init", "--data-dir", folder, "--name", "localhost"];
+        let mut command = okmsd(cwd.path(), &[&init[..], flags].concat());
+        command.env("OKMSD_API_LISTEN", "127.0.0.1:18443").env("OKMSD_DOCS_LISTEN", "off");
+        command.env("OKMSD_OPERATIONS_LISTEN", "127.0.0.1:18445");
+        command.env("OKMSD_DATABASE", cwd.path().join("elsewhere.db"));
+        command.env("OKMSD_REGION", "nowhere").env("OKMSD_ROOT_KEY_FILE", "nowhere");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        read(&cwd.path().join(folder).join("okmsd.toml"))
+    };
+    let text = made("one", &[]);
+    let database = format!("database = \"{}\"", cwd.path().join("elsewhere.db").display());
+    for line in [
+        "api_listen = \"127.0.0.1:18443\"",
+        "api_url = \"https://localhost:18443\"",
+        "docs_listen = \"off\"",
+        "operations_listen = \"127.0.0.1:18445\"",
+        database.as_str(),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    assert!(!text.contains("nowhere"), "{text}");
+    let text = made("two", &["--api-listen", "127.0.0.1:28443"]);
+    assert!(text.contains("api_url = \"https://localhost:28443\""), "{text}");
+    assert!(!text.contains("18443"), "the flag counts: {text}");
+
+    let mut command = okmsd(cwd.path(), &["init", "--data-dir", "three", "--name", "localhost"]);
+    let output = command.env("OKMSD_API_LISTEN", "localhost").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.starts_with("okmsd: OKMSD_API_LISTEN must be ADDRESS:PORT"), "{errors}");
+    assert!(!cwd.path().join("three").exists());
+}
+
+#[test]
+fn serve_tells_variables_that_nothing_reads() {
+    let production = Production::init();
+    let mut command = okmsd(production.cwd.path(), &["serve", "--config", "data/okmsd.toml"]);
+    command.env("OKMSD_TLS_CLIENT_CERT", "hunter2").env("OKMSD_SERVICE_PORT", "8443");
+    let log = production.cwd.path().join("log");
+    let server = Server::start(command, &log, || production.is_healthy());
+    assert_eq!(server.stop(), Some(0));
+    let log = read(&log);
+    let told: Vec<_> = log.lines().filter(|line| line.contains("nothing reads")).collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(told[0].contains("WARN") && told[0].contains("OKMSD_TLS_CLIENT_CERT"), "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
 }
 
 #[test]

@@ -240,6 +240,34 @@ async fn changed_files_are_used_without_a_restart() {
     assert_eq!(server.stop(), Some(0));
 }
 
+#[tokio::test]
+async fn a_server_certificate_that_has_ended_does_not_replace_a_good_one() {
+    let place = Place::new();
+    let own = place.own();
+    let server = place.production.serve(&[]);
+    let shown = read(&place.production.data("server_certificate.pem"));
+    assert!(place.production.is_healthy());
+    place.production.issue_server(-40, 30);
+    place.until_logged("the server certificate has ended at ", 1).await;
+    server.hang_up();
+    place.until_logged("the server certificate has ended at ", 2).await;
+    assert!(!place.log().contains("were read again"), "{}", place.log());
+    let log = place.log();
+    let line = log.lines().find(|line| line.contains("has ended at ")).unwrap();
+    assert!(line.contains("WARN") && line.contains("what was in use stays in use"), "{line}");
+    assert_eq!(place.status(&own).await, Some(200));
+    place.production.issue_server(2, 30);
+    place.until_logged("the server certificate is not valid before ", 1).await;
+    assert_eq!(place.status(&own).await, Some(200));
+    // Health is of the certificate that the file has.
+    assert!(!place.production.is_healthy());
+    place.production.issue_server(0, 30);
+    place.until_logged("were read again", 1).await;
+    assert!(place.production.is_healthy());
+    assert_ne!(read(&place.production.data("server_certificate.pem")), shown);
+    assert_eq!(server.stop(), Some(0));
+}
+
 /// In no phase of its life does it end the server.
 #[tokio::test]
 async fn sighup_reads_the_files_again() {

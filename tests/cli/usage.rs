@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     harness::{fail, files_below, okmsd, read, succeed},
+    production::Production,
     tools::at_hand,
 };
 
@@ -257,12 +258,91 @@ fn config_check_looks_at_what_is_to_be_made() {
         ("OKMSD_DATABASE", "data", "SQLite file data: it is not a file"),
         ("OKMSD_DATABASE", "data/file/new.db", "Not a directory"),
         ("OKMSD_DATABASE", "postgres://me:hunter2@db:port/okmsd", "storage.database: "),
+        ("OKMSD_DATABASE", "host=db user=me password=hunter2", "OKMSD_DATABASE must be the path"),
+        ("OKMSD_DATABASE", "postgres:/me:hunter2@db/okmsd", "or postgres://USER@HOST/DATABASE"),
         ("OKMSD_AUDIT_FOLDER", "data/file", "cannot use data/file: not a directory"),
         ("OKMSD_AUDIT_FOLDER", "data/file/audit", "Not a directory"),
     ] {
         let (code, errors) = check(variable, value);
         assert_eq!(code, Some(1), "{value}");
         assert!(errors.contains(word) && !errors.contains("hunter2"), "{value}: {errors}");
+    }
+}
+
+#[test]
+fn config_check_refuses_a_server_certificate_out_of_its_time() {
+    let production = Production::init();
+    let check = ["config", "check", "--data-dir", "data"];
+    for (from_now, words) in [
+        (-40, "the server certificate has ended at 20"),
+        (2, "the server certificate is not valid before 20"),
+    ] {
+        production.issue_server(from_now, 30);
+        let errors = fail(production.cwd.path(), &check, 1);
+        let start = "okmsd: clients would refuse data/server_certificate.pem: ";
+        assert!(errors.starts_with(&format!("{start}{words}")), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+    production.issue_server(0, 30);
+    succeed(production.cwd.path(), &check);
+}
+
+#[test]
+fn config_check_reads_the_backup_key_as_a_backup_does() {
+    let cwd = tempfile::tempdir().unwrap();
+    succeed(cwd.path(), &["init", "--data-dir", "data", "--name", "localhost"]);
+    let config = cwd.path().join("data/okmsd.toml");
+    let text = read(&config);
+    let check = ["config", "check", "--data-dir", "data"];
+    let write = |name: &str, content: &str, mode| {
+        let path = cwd.path().join("data").join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let key = "A".repeat(43) + "=";
+    write("open.key", &key, 0o644);
+    write("bad.key", "hunter2", 0o600);
+    write("short", "hunter2", 0o600);
+    write("good.key", &key, 0o600);
+    write("good", "correct horse battery", 0o600);
+    for (setting, told) in [
+        ("key_file = \"absent.key\"", Some("cannot read data/absent.key: No such file")),
+        ("key_file = \"open.key\"", Some("mend it with: chmod 600 data/open.key")),
+        ("key_file = \"bad.key\"", Some("the backup key is not base64 of 32 bytes")),
+        ("passphrase_file = \"short\"", Some("a passphrase must have at least 12 characters")),
+        ("key_command = [\"false\"]", Some("the command of backup.key_command, false, failed")),
+        ("key_file = \"good.key\"", None),
+        ("passphrase_file = \"good\"", None),
+    ] {
+        fs::write(&config, format!("{text}\n[backup]\n{setting}\n")).unwrap();
+        let Some(told) = told else {
+            succeed(cwd.path(), &check);
+            continue;
+        };
+        let errors = fail(cwd.path(), &check, 1);
+        assert!(errors.contains(told) && !errors.contains("hunter2"), "{told}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+        let backup = fail(cwd.path(), &["backup", "--data-dir", "data", "file"], 1);
+        assert_eq!(backup, errors);
+    }
+}
+
+#[test]
+fn config_check_tells_variables_that_nothing_reads() {
+    let cwd = tempfile::tempdir().unwrap();
+    succeed(cwd.path(), &["init", "--data-dir", "data", "--name", "localhost"]);
+    let mut command = okmsd(cwd.path(), &["config", "check", "--data-dir", "data"]);
+    command.env("OKMSD_TLS_CLIENT_CERT", "hunter2").env("OKMSD_REGOIN", "hunter2");
+    command.env("OKMSD_PORT", "tcp://10.0.0.1:8443").env("OKMSD_SERVICE_HOST", "10.0.0.1");
+    command.env("OKMSD_DATA_DIR", "x").env("OKMSD_CONFIG", "x").env("OKMSD_REGION", "eu");
+    let output = command.output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    let names = ["OKMSD_REGOIN", "OKMSD_TLS_CLIENT_CERT"];
+    assert_eq!(errors.lines().count(), names.len(), "{errors}");
+    for (line, name) in errors.lines().zip(names) {
+        let start = format!("okmsd: nothing reads the variable {name} of the environment: ");
+        assert!(line.starts_with(&start) && !line.contains("hunter2"), "{line}");
     }
 }
 

@@ -23,7 +23,7 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-pub(super) use self::restore::Restore;
+pub(super) use self::{restore::Restore, secret::configured_secret};
 use super::Failure;
 use crate::{config::Environment, service::BackupContent};
 

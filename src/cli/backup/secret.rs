@@ -51,15 +51,12 @@ impl SecretArguments {
         if self.ask_passphrase {
             return passphrase(ask("Passphrase of the backup: ")?);
         }
-        match config.backup.read()? {
-            Some(BackupSecretText::Key(text)) => BackupSecret::from_key_text(&text)
-                .map_err(|_| Failure::new("the backup key is not base64 of 32 bytes")),
-            Some(BackupSecretText::Passphrase(text)) => passphrase(text),
-            None => Err(Failure::usage(
-                "no backup key and no passphrase is named: see --backup-key-file, --passphrase-file, \
-                 --ask-passphrase, or the section backup of the configuration",
-            )),
-        }
+        configured_secret(config)?.ok_or_else(|| {
+            Failure::usage(
+                "no backup key and no passphrase is named: see --backup-key-file, \
+                 --passphrase-file, --ask-passphrase, or the section backup of the configuration",
+            )
+        })
     }
 
     /// The secret of a backup that is to be made: a passphrase that is typed, is typed twice.
@@ -72,6 +69,17 @@ impl SecretArguments {
             return passphrase(first);
         }
         self.read(config)
+    }
+}
+
+/// The secret that a configuration names; none where it names none.
+pub(in crate::cli) fn configured_secret(config: &Config) -> Result<Option<BackupSecret>, Failure> {
+    match config.backup.read()? {
+        Some(BackupSecretText::Key(text)) => BackupSecret::from_key_text(&text)
+            .map(Some)
+            .map_err(|_| Failure::new("the backup key is not base64 of 32 bytes")),
+        Some(BackupSecretText::Passphrase(text)) => passphrase(text).map(Some),
+        None => Ok(None),
     }
 }
 

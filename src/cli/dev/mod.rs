@@ -71,7 +71,7 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
         let folder = self.data_dir.unwrap_or_else(|| {
-            let variable = environment.variable("OKMSD_DATA_DIR");
+            let variable = environment.variable(FOLDER_VARIABLE);
             PathBuf::from(variable.as_ref().map_or(DEV_FOLDER, |path| path.as_str()))
         });
         let folder = bootstrap::absolute(&folder)?;
@@ -158,6 +158,9 @@ fn server_names(config: &Config) -> Vec<String> {
     }
     names
 }
+
+/// What names the folder of a trial in the environment.
+pub(super) const FOLDER_VARIABLE: &str = "OKMSD_DATA_DIR";
 
 #[cfg(test)]
 mod tests {
