@@ -174,7 +174,20 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(path, _) => write!(f, "the audit log cannot use {}", path.display()),
+            Self::Io(path, error) => {
+                write!(f, "the audit log cannot use {}", path.display())?;
+                let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
+                match folder::other_owner(path).filter(|_| is_refused) {
+                    None => Ok(()),
+                    Some((part, owner)) => write!(
+                        f,
+                        ", as {} belongs to the user {owner} and this is run by the user {}; run it \
+                         as the user of the server, to whom all of the log must belong (see chown)",
+                        part.display(),
+                        rustix::process::geteuid().as_raw()
+                    ),
+                }
+            }
             Self::NotPrivate(path, mode) => write!(
                 f,
                 "{path} is a part of the audit log and must not be open to others, but its mode is \

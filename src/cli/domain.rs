@@ -94,7 +94,7 @@ impl Create {
     fn run(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.config.load(environment)?;
         let region = self.region.as_deref().unwrap_or(config.server.region.as_str());
-        let domain = services::with(
+        let domain = services::with_new(
             &config,
             Act::new("domain create").about("name", &self.name).about("region", region),
             async |services| {

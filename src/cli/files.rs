@@ -1,10 +1,10 @@
 //! Private files and folders: modes, whole or not at all.
 
 use std::{
-    ffi::OsString,
-    fs::{self, DirBuilder, File, OpenOptions},
+    ffi::{OsStr, OsString},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -27,15 +27,21 @@ pub(super) fn create(path: &Path, content: &[u8]) -> Result<(), Failure> {
 }
 
 /// Makes a private file, which must not be there yet, in such a way that after a crash it is there as a
-/// whole or not at all.
-pub(super) fn create_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
+/// whole or not at all. Where root makes it, it is for the owner of the file `like`: whoever reads that one is to read
+/// this one.
+pub(super) fn create_whole(
+    path: &Path,
+    content: &[u8],
+    like: Option<&Path>,
+) -> Result<(), Failure> {
     let temporary = temporary(path);
     let remove = || match fs::remove_file(&temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
     let made = remove()
-        .and_then(|()| write_new(&temporary, content))
+        .and_then(|()| like.map(fs::metadata).transpose())
+        .and_then(|like| write_new_for(&temporary, content, like.as_ref()))
         // Unlike a rename, this never takes the place of something.
         .and_then(|()| fs::hard_link(&temporary, path))
         .and_then(|()| remove())
@@ -102,9 +108,11 @@ pub(super) fn supersede(path: &Path, new: &Path, old: &Path) -> Result<(), Failu
 }
 
 /// A private file that is written piece by piece, and has its name once it is whole and on the disk. One that is
-/// dropped before, or ended by a signal, is removed.
+/// dropped before, or ended by a signal, is removed; one that a kill or a power cut has left behind is removed by the
+/// next of the same name.
 #[derive(Debug)]
 pub(super) struct NewFile {
+    /// Locked, by which others see that it is being written.
     file: File,
     /// Its name until then.
     temporary: PathBuf,
@@ -120,16 +128,25 @@ impl NewFile {
     /// Where it is there, or cannot be made.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         refuse_existing(path)?;
-        // Of a name of its own each time: what another process writes, or a kill left behind, is not touched.
-        let mut name = OsString::from(".");
-        name.push(path.file_name().ok_or(ErrorKind::InvalidInput)?);
-        name.push(format!(".{}.new", Uuid::new_v4().simple()));
-        let temporary = path.with_file_name(name);
-        let unfinished = temporary.clone();
-        let removed = OnSignal::run(move || _ = fs::remove_file(unfinished));
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
-        Ok(Self { file, temporary, path: path.to_owned(), _removed: removed })
+        let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+        remove_left_behind(path, name);
+        loop {
+            // Of a name of its own each time: what another process writes is not touched.
+            let mut unfinished = OsString::from(".");
+            unfinished.push(name);
+            unfinished.push(format!(".{}.new", Uuid::new_v4().simple()));
+            let temporary = path.with_file_name(unfinished);
+            let unfinished = temporary.clone();
+            let removed = OnSignal::run(move || _ = fs::remove_file(unfinished));
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
+            // Where the file system has no locks, nobody can take one and remove it either.
+            let _no_locks = file.lock();
+            // Another process may have found it before it was locked, and removed it.
+            if is_at(&temporary, &file) {
+                return Ok(Self { file, temporary, path: path.to_owned(), _removed: removed });
+            }
+        }
     }
 
     /// Gives it its name. What has that by now is never overwritten, where the file system has links; where it
@@ -167,6 +184,42 @@ impl Drop for NewFile {
         // It has its name already where all went well.
         let _gone = fs::remove_file(&self.temporary);
     }
+}
+
+/// Removes what was to get that name, and was left behind by a process that is no more.
+fn remove_left_behind(path: &Path, name: &OsStr) {
+    let Ok(entries) = fs::read_dir(folder_of(path)) else { return };
+    for entry in entries.flatten().filter(|entry| is_unfinished(&entry.file_name(), name)) {
+        let left = entry.path();
+        // A pipe would be waited for, and a link leads elsewhere.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags.bits().cast_signed());
+        let Ok(file) = options.open(&left) else { continue };
+        let is_file = file.metadata().is_ok_and(|found| found.is_file());
+        if is_file && file.try_lock().is_ok() && is_at(&left, &file) {
+            match fs::remove_file(&left) {
+                Ok(()) => tracing::info!(file = %left.display(), "removed an unfinished file"),
+                Err(error) => tracing::debug!(%error, "an unfinished file cannot be removed"),
+            }
+        }
+    }
+}
+
+/// Whether a [`NewFile`] has the name `found` until it gets that of `name`.
+fn is_unfinished(found: &OsStr, name: &OsStr) -> bool {
+    let rest = found.as_encoded_bytes().strip_prefix(b".");
+    let rest = rest.and_then(|rest| rest.strip_prefix(name.as_encoded_bytes()));
+    let id = rest.and_then(|rest| rest.strip_prefix(b".")?.strip_suffix(b".new"));
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    id.is_some_and(|id| id.len() == UUID_DIGITS && id.iter().all(is_digit))
+}
+
+/// Whether that path leads to that file, and not to another one that came since.
+pub(super) fn is_at(path: &Path, file: &File) -> bool {
+    let identity = |found: Metadata| (found.dev(), found.ino());
+    let (there, held) = (path.symlink_metadata().map(identity), file.metadata().map(identity));
+    matches!((there, held), (Ok(there), Ok(held)) if there == held)
 }
 
 fn refuse_existing(path: &Path) -> io::Result<()> {
@@ -227,17 +280,26 @@ impl FolderLock {
 }
 
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_new_for(path, content, None)
+}
+
+/// The same; where root makes it, for the owner of another file.
+fn write_new_for(path: &Path, content: &[u8], like: Option<&Metadata>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    if let Some(like) = like.filter(|like| geteuid().is_root() && like.uid() != 0) {
+        fchown(&file, Some(like.uid()), Some(like.gid()))?;
+    }
     file.write_all(content)?;
     file.sync_all()
 }
 
 /// Makes a new name durable: without this, a crash can take back a file that others rely on.
 fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+    File::open(folder_of(path))?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 fn temporary(path: &Path) -> PathBuf {
@@ -247,9 +309,12 @@ fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Of a UUID without hyphens.
+const UUID_DIGITS: usize = 32;
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, chown};
 
     use super::*;
 
@@ -274,9 +339,9 @@ mod tests {
     fn create_never_overwrites_and_replace_always_does() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        create_whole(&path, b"one").unwrap();
-        for again in [create, create_whole] {
-            let refused = again(&path, b"two").unwrap_err().to_string();
+        create_whole(&path, b"one", None).unwrap();
+        for again in [create(&path, b"two"), create_whole(&path, b"two", None)] {
+            let refused = again.unwrap_err().to_string();
             assert!(refused.contains("exists"), "{refused}");
             assert_eq!(fs::read(&path).unwrap(), b"one");
         }
@@ -305,6 +370,49 @@ mod tests {
         assert_eq!(late.commit().unwrap_err().kind(), ErrorKind::AlreadyExists);
         drop(NewFile::create(&folder.path().join("dropped")).unwrap());
         assert_eq!((fs::read(&path).unwrap(), files()), (b"another".into(), 1));
+    }
+
+    #[test]
+    fn what_a_kill_has_left_behind_goes_and_what_is_being_written_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let id = "0123456789abcdef".repeat(2);
+        let left = folder.path().join(format!(".file.{id}.new"));
+        fs::write(&left, b"half").unwrap();
+        let others = [
+            ".file.new".to_owned(),
+            format!(".file.{id}"),
+            format!(".file.{id}0.new"),
+            format!(".file.{}.new", id.to_uppercase()),
+            format!(".files.{id}.new"),
+            format!("file.{id}.new"),
+        ];
+        let others = others.map(|name| folder.path().join(name));
+        others.iter().for_each(|other| fs::write(other, b"other").unwrap());
+        let link = folder.path().join(format!(".file.{}.new", "0".repeat(32)));
+        std::os::unix::fs::symlink(&others[0], &link).unwrap();
+        let mut running = NewFile::create(&path).unwrap();
+        assert!(!left.exists());
+        assert!(link.is_symlink() && others.iter().all(|other| other.exists()));
+        let beside = NewFile::create(&path).unwrap();
+        assert!(running.temporary.exists() && beside.temporary.exists());
+        running.write_all(b"one").unwrap();
+        running.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+    }
+
+    /// Where only root could show it, nothing is shown.
+    #[test]
+    fn what_root_makes_like_another_file_belongs_to_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new] = ["old", "new"].map(|name| folder.path().join(name));
+        create(&old, b"x").unwrap();
+        if chown(&old, Some(12_345), Some(23_456)).is_err() {
+            return;
+        }
+        create_whole(&new, b"y", Some(&old)).unwrap();
+        let found = fs::metadata(&new).unwrap();
+        assert_eq!((found.uid(), found.gid(), mode(&new)), (12_345, 23_456, 0o600));
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::{
     config::{ClientCertificate, Config, Environment, Tls},
     domain::Clock,
     server::{Limits, api_tls, check_server_certificate, serve_operations},
+    store::IfAbsent,
     telemetry::{self, operations_router},
 };
 
@@ -134,7 +135,13 @@ impl Server {
         let mut exporting = JoinSet::new();
         let spans = spans(config, &mut exporting);
         let app = async {
-            let Services { store, keyring, clock, .. } = store.open().await?;
+            let opened = store.open(IfAbsent::Make).await?;
+            let Services { store, keyring, clock, .. } = opened;
+            if store.is_new() {
+                // A path that is mistyped would show in empty answers alone.
+                let database = services::database_url(config)?;
+                warn!(%database, "there was no store here: a new one was made");
+            }
             RunningApp::start(AppOptions {
                 store,
                 spans,

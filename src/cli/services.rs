@@ -15,7 +15,7 @@ use crate::{
     crypto::RootKey,
     domain::{self, Clock},
     service::{Credentials, Domains, Keyring, Keys, Policies, RootKeySource, Tokens},
-    store::{DatabaseUrl, Store},
+    store::{DatabaseUrl, IfAbsent, Store},
 };
 
 /// What operators can do.
@@ -49,9 +49,9 @@ impl Services {
         deciding.map_or(true, |policies| !policies.is_without_rights(identities))
     }
 
-    /// Opens the store of a configuration.
+    /// Opens the store of a configuration, which must be there.
     pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
-        Closed::find(config)?.open().await
+        Closed::find(config)?.open(IfAbsent::Refuse).await
     }
 
     /// Closes the store.
@@ -84,9 +84,10 @@ impl Closed {
     }
 
     /// Opens it.
-    pub(super) async fn open(self) -> Result<Services, Failure> {
+    pub(super) async fn open(self, if_absent: IfAbsent) -> Result<Services, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = Store::open(&self.database).await.map_err(cannot_open(&self.database))?;
+        let store = Store::open_or(&self.database, if_absent).await;
+        let store = store.map_err(cannot_open(&self.database))?;
         let keyring = Keyring::open_source(
             self.root_keys,
             self.root_key_source,
@@ -119,24 +120,38 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
         .block_on(work)
 }
 
-/// Opens the store of a configuration, lets `work` use it, and closes it whatever comes of that. The
-/// act is recorded before and after, and not done where it could not be.
+/// Opens the store of a configuration, which must be there, lets `work` use it, and closes it whatever comes of
+/// that. The act is recorded before and after, and not done where it could not be.
 pub(super) fn with<T>(
     config: &Config,
     act: Act,
     work: impl AsyncFnOnce(&Services) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    act.recorded(config, |notes| within(config, notes, work))
+    // Before there is a record of it: where a path is mistyped, nothing at all is made.
+    let database = database_url(config)?;
+    database.refuse_absent().map_err(cannot_open(&database))?;
+    act.recorded(config, |notes| within(config, notes, IfAbsent::Refuse, work))
+}
+
+/// The same, with a new store where there is none.
+pub(super) fn with_new<T>(
+    config: &Config,
+    act: Act,
+    work: impl AsyncFnOnce(&Services) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    act.recorded(config, |notes| within(config, notes, IfAbsent::Make, work))
 }
 
 /// The same within an act that is recorded by others.
 pub(super) fn within<T>(
     config: &Config,
     notes: &Notes,
+    if_absent: IfAbsent,
     work: impl AsyncFnOnce(&Services) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     block_on(async {
-        let services = Services { notes: notes.clone(), ..Services::open(config).await? };
+        let opened = Closed::find(config)?.open(if_absent).await?;
+        let services = Services { notes: notes.clone(), ..opened };
         let done = work(&services).await;
         services.close().await;
         done

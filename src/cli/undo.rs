@@ -1,6 +1,7 @@
 //! What is undone where a signal ends a command: a file that is not finished, a terminal that shows nothing.
 //!
-//! SIGINT and SIGTERM alone: what a kill or a power cut leaves behind does no harm.
+//! SIGINT and SIGTERM alone: what a kill or a power cut leaves behind does no harm, and goes with the next backup of
+//! that name.
 
 use std::{
     collections::BTreeMap,

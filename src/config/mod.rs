@@ -57,7 +57,7 @@ pub use self::{
     limits::Limits,
     log::{Log, LogFormat},
     pki::{ClientCa, ClientCas, Files, Pki},
-    private::{read_private_file, read_private_line},
+    private::{open_private_file, read_private_file, read_private_line},
     root_key::{RootKeyPlace, RootKeySource},
     server::{ApiListen, DocsListen, OperationsListen, Server},
     source::{Environment, Flags},

@@ -6,21 +6,30 @@ use zeroize::Zeroizing;
 
 use super::Error;
 
-/// Reads a private file of text.
+/// Opens a private file.
 ///
 /// The mode is asked of the open file, so that it is the one that is read. A group may read, since
 /// container platforms hand secrets to a service by its group.
 ///
 /// # Errors
 ///
-/// [`Error::NotPrivate`] where others may read or write the file or a group may write it,
-/// [`Error::NotText`], [`Error::Read`].
-pub fn read_private_file(path: &Path) -> Result<Zeroizing<String>, Error> {
+/// [`Error::NotPrivate`] where others may read or write the file or a group may write it, [`Error::Read`].
+pub fn open_private_file(path: &Path) -> Result<File, Error> {
     let file = File::open(path).map_err(|error| Error::read(path, error))?;
     let mode = file.metadata().map_err(|error| Error::read(path, error))?.permissions().mode();
     if mode & FORBIDDEN_BITS != 0 {
         return Err(Error::NotPrivate { path: path.to_owned(), mode: mode & 0o7777 });
     }
+    Ok(file)
+}
+
+/// Reads a private file of text.
+///
+/// # Errors
+///
+/// As [`open_private_file`]; also [`Error::NotText`].
+pub fn read_private_file(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let file = open_private_file(path)?;
     // Allocated once: a growing buffer would leave unwiped copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
     let mut limited = file.take(MAX_BYTES as u64 + 1);

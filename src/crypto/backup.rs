@@ -21,7 +21,7 @@ use super::{
     CryptoError, StoreKey, StoreKeyId, WrappedKey,
     aead::{Aead, KEY_LEN, KeyBytes, TAG_LEN, key_name},
     locked::LockedKey,
-    root_key::key_of_text,
+    root_key::{RootKeyId, key_of_text},
 };
 
 /// What a backup is sealed with, and opened.
@@ -112,6 +112,14 @@ impl BackupSecret {
             return Err(CryptoError);
         }
         Ok(Self(Kind::Passphrase(text)))
+    }
+
+    /// The name that the key has where it is a root key, too; nothing for a passphrase.
+    pub fn root_key_id(&self) -> Option<RootKeyId> {
+        match &self.0 {
+            Kind::Key(key) => Some(RootKeyId::of(&key.bytes())),
+            Kind::Passphrase(_) => None,
+        }
     }
 
     /// Characters that a passphrase must have: a file can be tried at leisure by whoever has it, and shorter
@@ -406,6 +414,15 @@ mod tests {
         let head = ChunkHead::parse(*head)?;
         let text = opener.open(head, sealed.to_vec())?;
         Ok((text, head.is_last))
+    }
+
+    #[test]
+    fn a_root_key_that_is_given_for_a_backup_is_known_by_its_name() {
+        let root = crate::crypto::RootKey::generate().unwrap();
+        let same = BackupSecret::from_key_text(&root.to_text()).unwrap();
+        assert_eq!(same.root_key_id().as_ref(), Some(root.id()));
+        assert_ne!(key().root_key_id().as_ref(), Some(root.id()));
+        assert_eq!(passphrase("correct horse battery").root_key_id(), None);
     }
 
     #[test]

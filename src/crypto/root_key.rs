@@ -62,7 +62,7 @@ impl RootKey {
     }
 
     fn new(key: &KeyBytes) -> Self {
-        Self { id: RootKeyId(key_name(key, ID_CONTEXT)), bytes: LockedKey::new(key) }
+        Self { id: RootKeyId::of(key), bytes: LockedKey::new(key) }
     }
 }
 
@@ -80,6 +80,11 @@ pub(super) fn key_of_text(text: &str) -> Result<KeyBytes, CryptoError> {
 }
 
 impl RootKeyId {
+    /// The name of these bytes as a root key.
+    pub(super) fn of(key: &KeyBytes) -> Self {
+        Self(key_name(key, ID_CONTEXT))
+    }
+
     /// Takes back an id that [`RootKeyId::as_str`] gave out.
     pub fn from_stored(text: String) -> Self {
         Self(text)

@@ -17,7 +17,7 @@ use sqlx::{
 };
 
 use super::{
-    Connection, Store, StoreError,
+    Connection, IfAbsent, Store, StoreError,
     checkpoints::WRITER_PAGES,
     cleaning::Cleaning,
     connection::{execute, fetch_optional},
@@ -26,7 +26,9 @@ use super::{
     row_cache::RowCache,
     secrets::FIND_SECRET,
     shelf::Shelf,
-    sqlite_file, upgrade,
+    sqlite_file,
+    tables::schema_version,
+    upgrade,
     writer::{Commits, Writer},
 };
 use crate::domain::Error;
@@ -141,10 +143,15 @@ pub(super) enum Engine {
 }
 
 impl Engine {
-    pub(super) async fn open(url: &DatabaseUrl, commits: Commits) -> Result<Self, Error> {
+    /// Opens it, and says whether the store in it is a new one.
+    pub(super) async fn open(
+        url: &DatabaseUrl,
+        commits: Commits,
+        if_absent: IfAbsent,
+    ) -> Result<(Self, bool), Error> {
         match &url.0 {
-            Kind::Sqlite(path) => open_sqlite(path.clone(), commits).await,
-            Kind::Postgres(options) => open_postgres(options).await.map_err(Into::into),
+            Kind::Sqlite(path) => open_sqlite(path.clone(), commits, if_absent).await,
+            Kind::Postgres(options) => Ok(open_postgres(options, if_absent).await?),
         }
     }
 
@@ -241,12 +248,20 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> 
     tokio::time::timeout(WORK_TIME, work).await.map_err(timed_out)?
 }
 
-async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
+async fn open_sqlite(
+    path: PathBuf,
+    commits: Commits,
+    if_absent: IfAbsent,
+) -> Result<(Engine, bool), Error> {
+    if if_absent == IfAbsent::Refuse {
+        sqlite_file::refuse_absent(&path)?;
+    }
     sqlite_file::create_private(&path).map_err(|error| sqlite_file::unavailable(&path, &error))?;
     let options = sqlite_options(&path);
     let to_write = options.clone().pragma("wal_autocheckpoint", WRITER_PAGES.to_string());
     let mut connection = to_write.connect().await.map_err(StoreError::Sql)?;
     sqlite_file::refuse_damaged_schema(&mut connection, &path).await?;
+    let is_new = if_absent.settle(upgrade::has_no_schema(&mut connection).await?)?;
     upgrade::migrate(&mut connection, &path, &migrations(&SQLITE_MIGRATIONS)).await?;
     assert_durable(&mut connection).await?;
     let readers = SqlitePoolOptions::new()
@@ -259,7 +274,7 @@ async fn open_sqlite(path: PathBuf, commits: Commits) -> Result<Engine, Error> {
     try_out(&cache, &mut connection).await;
     let writer = Writer::start(connection, to_write, cleaning, Arc::clone(&cache), commits);
     let (readers, secrets) = (Shelf::new(readers), JoinedReads::new(FIND_SECRET));
-    Ok(Engine::Sqlite { readers, secrets, writer, cache })
+    Ok((Engine::Sqlite { readers, secrets, writer, cache }, is_new))
 }
 
 /// What all connections to a SQLite file that is there have in common.
@@ -325,12 +340,17 @@ pub(super) fn postgres_options(options: &PgConnectOptions) -> PgConnectOptions {
     options.clone().application_name("okmsd").disable_statement_logging()
 }
 
-async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError> {
+async fn open_postgres(
+    options: &PgConnectOptions,
+    if_absent: IfAbsent,
+) -> Result<(Engine, bool), StoreError> {
     let options = postgres_options(options);
     // Not from the pool: it would hide why the server cannot be reached, and limit the time that
     // migrations may take.
     let mut first = options.connect().await?;
     refuse_standby(&mut Connection::Postgres(&mut first)).await?;
+    let schema = schema_version(&mut Connection::Postgres(&mut first)).await?;
+    let is_new = if_absent.settle(schema.is_none())?;
     migrations(&POSTGRES_MIGRATIONS).run(&mut first).await.map_err(migration_error)?;
     assert_synchronous(&mut Connection::Postgres(&mut first)).await?;
     first.close().await?;
@@ -359,8 +379,7 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<Engine, StoreError>
             })
         })
         .connect_lazy_with(options);
-    let connections = Shelf::new(pool);
-    Ok(Engine::Postgres(connections))
+    Ok((Engine::Postgres(Shelf::new(pool)), is_new))
 }
 
 /// Refuses a standby, which whoever leads to the primary has led to: what it has may be old.

@@ -112,6 +112,29 @@ pub struct Store {
     callers: Arc<CallerReads>,
     /// How many secrets a domain may have, where there is a limit.
     secrets_per_domain: Option<u32>,
+    /// Whether there was none before it was opened.
+    is_new: bool,
+}
+
+/// What is done where there is no store in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfAbsent {
+    /// That is an error, and nothing is made: a path may be mistyped.
+    Refuse,
+    /// A new one is made.
+    Make,
+}
+
+impl IfAbsent {
+    /// Whether a store is new, where it may be.
+    fn settle(self, is_absent: bool) -> Result<bool, domain::Error> {
+        if is_absent && self == Self::Refuse {
+            let text = "there is no store in the database; `okmsd serve` and `okmsd domain create` \
+                        make one";
+            return Err(domain::Error::Unavailable(text.into()));
+        }
+        Ok(is_absent)
+    }
 }
 
 /// What the requests of one caller ask for at the same time.
@@ -131,7 +154,16 @@ impl Store {
     /// When it cannot be reached, is newer than this program, or does not take the settings that
     /// keep acknowledged writes safe.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, domain::Error> {
-        Self::open_with(url, Commits::Grouped).await
+        Self::open_or(url, IfAbsent::Make).await
+    }
+
+    /// As [`Store::open`], with a choice where there is no store.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`]; and where there is none, and none is to be made.
+    pub async fn open_or(url: &DatabaseUrl, if_absent: IfAbsent) -> Result<Self, domain::Error> {
+        Self::open_engine(url, Commits::Grouped, if_absent).await
     }
 
     /// As [`Store::open`], with a choice that a server does not have: for benchmarks.
@@ -141,8 +173,22 @@ impl Store {
     /// As [`Store::open`].
     #[doc(hidden)]
     pub async fn open_with(url: &DatabaseUrl, commits: Commits) -> Result<Self, domain::Error> {
-        let engine = Engine::open(url, commits).await?;
-        Ok(Self { engine: Arc::new(engine), callers: Arc::default(), secrets_per_domain: None })
+        Self::open_engine(url, commits, IfAbsent::Make).await
+    }
+
+    async fn open_engine(
+        url: &DatabaseUrl,
+        commits: Commits,
+        if_absent: IfAbsent,
+    ) -> Result<Self, domain::Error> {
+        let (engine, is_new) = Engine::open(url, commits, if_absent).await?;
+        let (engine, callers) = (Arc::new(engine), Arc::default());
+        Ok(Self { engine, callers, secrets_per_domain: None, is_new })
+    }
+
+    /// Whether there was no store in the database before this one was opened.
+    pub const fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// The same, making no secret in a domain that has so many; 0 is no limit.

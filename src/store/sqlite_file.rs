@@ -4,10 +4,13 @@ use std::{
     fs::{self, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use rustix::fs::{Access, access};
+use rustix::{
+    fs::{Access, access},
+    io::Errno,
+};
 use sqlx::SqliteConnection;
 
 use super::{Connection, DatabaseUrl, StoreError, connection::fetch_all};
@@ -23,6 +26,15 @@ impl DatabaseUrl {
         let Some(path) = self.sqlite_path() else { return Ok(()) };
         let checked = check(path, file_system_of);
         checked.map_err(|error| unavailable(path, &error))
+    }
+
+    /// Refuses a SQLite database whose file is not there, or is empty. Of PostgreSQL, only who opens it can tell.
+    ///
+    /// # Errors
+    ///
+    /// Where there is nothing.
+    pub fn refuse_absent(&self) -> Result<(), Error> {
+        self.sqlite_path().map_or(Ok(()), refuse_absent)
     }
 
     /// Keeps every other server off a SQLite database until this process ends, however it ends. The command
@@ -45,6 +57,7 @@ fn hold(path: &Path) -> io::Result<()> {
     create_private(path)?;
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     refuse_other_machines(file_system_of(path)?)?;
+    check_log(&path.canonicalize()?)?;
     match file.try_lock() {
         // Never closed: a process that closes any descriptor of a file loses all its POSIX locks on that file, and
         // those are SQLite's.
@@ -82,6 +95,43 @@ fn check(path: &Path, file_system_of: impl Fn(&Path) -> io::Result<u64>) -> io::
         }
         check_private(path, &found)?;
         access(file, Access::READ_OK | Access::WRITE_OK)?;
+        check_log(file)?;
+    }
+    Ok(())
+}
+
+/// Looks whether what lies beside a file can be written, where it is there: without that, SQLite reads and no more, and
+/// every write fails.
+fn check_log(file: &Path) -> io::Result<()> {
+    for log in logs_of(file) {
+        match access(&log, Access::READ_OK | Access::WRITE_OK) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => {
+                let log = log.display();
+                let text = format!(
+                    "{log}: {error}; the user of the server must be able to write it: \
+                     chmod 600 {log}"
+                );
+                return Err(io::Error::new(error.kind(), text));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a file that is not there or is empty: a store is never that small.
+pub(super) fn refuse_absent(path: &Path) -> Result<(), Error> {
+    refuse_lone_log(path).map_err(|error| unavailable(path, &error))?;
+    let is_absent = match fs::metadata(path) {
+        Ok(found) => found.is_file() && found.len() == 0,
+        // Anything else is told by who opens it.
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    };
+    if is_absent {
+        return Err(Error::Unavailable(format!(
+            "there is no database at {}; `okmsd serve` and `okmsd domain create` make one",
+            path.display()
+        )));
     }
     Ok(())
 }
@@ -102,18 +152,25 @@ pub(super) fn create_private(path: &Path) -> io::Result<()> {
 /// Refuses to begin anew where the log of a file lies that is not there: SQLite would remove it, and with it perhaps
 /// what was written last to a file that somebody has moved away.
 fn refuse_lone_log(path: &Path) -> io::Result<()> {
-    for suffix in ["-wal", "-shm"] {
-        let mut log = path.as_os_str().to_owned();
-        log.push(suffix);
+    for log in logs_of(path) {
         // The file is looked for last: another process may make both just now.
         if fs::symlink_metadata(&log).is_ok() && fs::symlink_metadata(path).is_err() {
             return Err(io::Error::other(format!(
                 "it is not there, but {} is: put the file back beside it, or move that away, too",
-                Path::new(&log).display()
+                log.display()
             )));
         }
     }
     Ok(())
+}
+
+/// What SQLite has beside a file: its log, and the index of that.
+fn logs_of(path: &Path) -> [PathBuf; 2] {
+    ["-wal", "-shm"].map(|suffix| {
+        let mut log = path.as_os_str().to_owned();
+        log.push(suffix);
+        log.into()
+    })
 }
 
 fn check_private(path: &Path, found: &Metadata) -> io::Result<()> {

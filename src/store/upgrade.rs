@@ -55,6 +55,11 @@ pub(super) async fn migrate(
     migrated
 }
 
+/// Whether there is nothing of a store in the database.
+pub(super) async fn has_no_schema(connection: &mut SqliteConnection) -> Result<bool, Error> {
+    Ok(schema_version(connection).await? == NO_SCHEMA)
+}
+
 /// Whether there is a schema which lacks something.
 fn is_older(version: i64, migrator: &Migrator) -> bool {
     let newest = migrator.iter().map(|migration| migration.version).max();

@@ -340,6 +340,7 @@ fn the_making_of_a_servers_files_leaves_two_lines_with_its_outcome_and_no_secret
 #[test]
 fn a_restore_leaves_two_lines_with_its_outcome_and_no_secret() {
     let mut place = Place::new();
+    place.recorded("domain create", &DOMAIN, true);
     let key = ["--backup-key-file", "backup.key", "one"];
     place.recorded("backup", &[&["backup", "--config", CONFIG], &key[..]].concat(), true);
     // Into the store that it is of, and into one of its own.

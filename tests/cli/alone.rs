@@ -72,8 +72,8 @@ async fn a_second_server_is_refused_by_whatever_name_and_the_command_line_is_not
 
     // Another database is none of its business.
     let other = production.data("other/okmsd.db");
-    let list = ["domain", "list", "--data-dir", "data"];
-    let mut command = okmsd(cwd, &list);
+    let make = ["domain", "create", "--data-dir", "data", "--name", "other"];
+    let mut command = okmsd(cwd, &make);
     assert!(command.env("OKMSD_DATABASE", &other).output().unwrap().status.success());
     let moved = production.data("other/moved.db");
     fs::rename(&database, &moved).unwrap();
@@ -124,4 +124,29 @@ fn a_database_that_cannot_be_written_is_told() {
         ["Read-only file system", "Permission denied"].iter().any(|word| reason.starts_with(word))
     };
     assert!(reason.is_some_and(told), "{errors}");
+}
+
+#[test]
+fn a_log_of_the_database_that_cannot_be_written_keeps_a_server_from_starting() {
+    let production = Production::init();
+    succeed(production.cwd.path(), &["domain", "create", "--data-dir", "data", "--name", "x"]);
+    for suffix in ["-wal", "-shm"] {
+        let log = production.data(&format!("okmsd.db{suffix}"));
+        fs::write(&log, "").unwrap();
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o400)).unwrap();
+        // Root writes to all files, but for one without that power.
+        let mut command = Command::new("setpriv");
+        if rustix::process::geteuid().is_root() {
+            command.args(["--bounding-set", "-dac_override,-dac_read_search"]);
+        }
+        // One that is not refused would serve for ever.
+        command.args(["timeout", "60", env!("CARGO_BIN_EXE_okmsd")]).args(serve("data/okmsd.db"));
+        let output = command.current_dir(production.cwd.path()).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        let told = format!("okmsd.db{suffix}: Permission denied");
+        assert!(errors.contains(&told) && errors.contains("chmod 600"), "{errors}");
+        fs::remove_file(&log).unwrap();
+    }
+    assert_eq!(production.serve(&[]).stop(), Some(0));
 }

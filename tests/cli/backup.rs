@@ -135,6 +135,12 @@ async fn every_way_to_name_a_secret_opens_and_a_wrong_one_says_so() {
     fail(cwd, &two, 2);
     let no_file = fail(cwd, &arguments(&[&["backup"], &KEY]), 2);
     assert!(no_file.contains("name the FILE"), "{no_file}");
+    // A backup that the server's own key would open.
+    let own = ["--backup-key-file", "certs/dev/root.key"];
+    let refused = fail(cwd, &arguments(&[&["backup"], &own, &["own"]]), 1);
+    assert!(refused.contains("the backup key is a root key of this store"), "{refused}");
+    assert!(!refused.contains(read(&trial.data("root.key")).trim()), "{refused}");
+    assert!(!cwd.join("own").exists());
     private(&cwd.join("broken.key"), "AAAA");
     let broken = said(&["--backup-key-file", "broken.key"], "by-key");
     assert!(broken.contains("not base64 of 32 bytes"), "{broken}");
@@ -254,7 +260,43 @@ async fn a_backup_that_a_signal_ends_leaves_no_file() {
         assert_eq!(child.wait().expect("an end").code(), Some(code));
         assert_eq!(names(), [""; 0]);
     }
+    // What nothing can be done about then is removed by the next one.
+    let mut child = okmsd(&cwd, &arguments(&[&["backup"], &KEY, &["one"]])).spawn().expect("it");
+    while names().is_empty() {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended early");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().expect("to kill");
+    child.wait().expect("an end");
+    assert_eq!(names().len(), 1);
     connection.close().await.expect("to close");
+    succeed(&cwd, &arguments(&[&["backup"], &KEY, &["one"]]));
+    assert_eq!(names(), ["one"]);
+}
+
+#[tokio::test]
+async fn a_check_that_cannot_be_made_says_nothing_of_the_backup() {
+    let trial = with_key().await;
+    let cwd = trial.cwd.path();
+    succeed(cwd, &arguments(&[&["backup"], &KEY, &["one"]]));
+    // A file that grows beyond the limit ends the process, unless that signal is ignored; then it is an error like that
+    // of a full disk.
+    let script = "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"";
+    let verify = arguments(&[&["backup", "verify"], &KEY, &["one"]]);
+    let mut full = Command::new("sh");
+    full.args(["-c", script, env!("CARGO_BIN_EXE_okmsd")]).args(&verify).current_dir(cwd);
+    let mut absent = okmsd(cwd, &verify);
+    absent.env("TMPDIR", "/proc");
+    for (mut command, told) in [
+        (full, "one was not verified, the check could not be made in "),
+        (absent, "cannot make the folder /proc/"),
+    ] {
+        let output = command.output().expect("the binary runs");
+        let text = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(told) && !text.contains("does not verify"), "{text}");
+    }
+    succeed(cwd, &verify);
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! `okmsd domain`.
 
-use std::{collections::HashSet, fs};
+use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor};
 
-use crate::harness::{Trial, fail, json as run_json, run, succeed};
+use crate::{
+    harness::{Trial, fail, files_below, json as run_json, okmsd, read, run, succeed},
+    postgres::{Schema, postgres_is_at_hand},
+    production::Production,
+};
 
 #[tokio::test]
 async fn domains_live_while_the_server_runs() {
@@ -137,4 +141,102 @@ async fn a_domain_that_cannot_be_read_hides_no_other() {
         assert_eq!((&of(sound)["unreadable"], &of(sound)["region"]), (&Value::Null, &json!("eu")));
     }
     succeed(cwd, &["domain", "delete", sound, "--yes"]);
+}
+
+const CREATE: [&str; 6] = ["domain", "create", "--data-dir", "data", "--name", "x"];
+
+/// Those that would tell of an empty store, and those that would change one.
+const NEED_A_STORE: [&[&str]; 9] = [
+    &["domain", "list"],
+    &["domain", "delete", "6a09e667-f3bc-4000-8000-000000000000", "--yes"],
+    &["policy", "list"],
+    &["group", "list"],
+    &["key", "status"],
+    &["key", "rotate-root"],
+    &["key", "enroll", "--new-root-key-file", "second.key"],
+    &["key", "rewrap"],
+    &["backup", "--backup-key-file", "backup.key", "one"],
+];
+
+fn private(path: &Path, content: &str) {
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn a_database_that_is_not_there_is_told_and_nothing_is_made() {
+    let production = Production::init();
+    let cwd = production.cwd.path();
+    private(&cwd.join("backup.key"), "QkFDS1VQLUtFWS1PRi1BTi1BQ1QtMzItQllURVMtISE=");
+    let all = || files_below(cwd).into_iter().map(|path| (fs::read(&path).unwrap(), path));
+    let refused = || {
+        let before: Vec<_> = all().collect();
+        for arguments in NEED_A_STORE {
+            let errors = fail(cwd, &[arguments, &["--data-dir", "data"]].concat(), 1);
+            let told = "there is no database at data/okmsd.db; `okmsd serve` and";
+            assert!(errors.contains(told), "{arguments:?}: {errors}");
+            assert!(all().eq(before.iter().cloned()), "{arguments:?}");
+        }
+    };
+    refused();
+    // As a restore leaves it that has failed.
+    private(&production.data("okmsd.db"), "");
+    refused();
+    succeed(cwd, &CREATE);
+    succeed(cwd, &["domain", "list", "--data-dir", "data"]);
+}
+
+#[tokio::test]
+async fn a_database_of_something_else_gets_no_tables() {
+    let production = Production::init();
+    let cwd = production.cwd.path();
+    let file = production.data("okmsd.db");
+    private(&file, "");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    connection.execute("CREATE TABLE theirs (a INTEGER)").await.unwrap();
+    let errors = fail(cwd, &["domain", "list", "--data-dir", "data"], 1);
+    assert!(errors.contains("there is no store in the database"), "{errors}");
+    let sql = "SELECT COUNT(*) FROM sqlite_schema";
+    let tables: i64 = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(tables, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_without_tables_is_told_and_gets_none() {
+    if !postgres_is_at_hand() {
+        return;
+    }
+    let (schema, production) = (Schema::create().await, Production::init());
+    let url = schema.url();
+    let on_postgres = |arguments: &[&str]| {
+        let mut command = okmsd(production.cwd.path(), arguments);
+        let output = command.env("OKMSD_DATABASE", &url).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let list = ["domain", "list", "--data-dir", "data"];
+    // The second time, as it was left by the first.
+    for _ in 0..2 {
+        let (code, errors) = on_postgres(&list);
+        assert_eq!(code, Some(1), "{errors}");
+        assert!(errors.contains("there is no store in the database"), "{errors}");
+    }
+    for arguments in [&CREATE[..], &list] {
+        let (code, errors) = on_postgres(arguments);
+        assert_eq!(code, Some(0), "{errors}");
+    }
+}
+
+#[test]
+fn a_server_warns_of_a_new_store_and_not_of_one_that_was_there() {
+    let production = Production::init();
+    for is_new in [true, false] {
+        assert_eq!(production.serve(&[]).stop(), Some(0));
+        let log = read(&production.cwd.path().join("log"));
+        let mut lines = log.lines().filter(|line| line.contains("a new one was made"));
+        let told = lines.next();
+        assert_eq!(told.is_some(), is_new, "{log}");
+        let whole = |line: &str| line.contains("WARN") && line.contains("data/okmsd.db");
+        assert!(told.is_none_or(whole) && lines.next().is_none(), "{log}");
+    }
 }

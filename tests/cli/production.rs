@@ -272,9 +272,10 @@ fn the_root_key_can_come_from_elsewhere() {
     let key = production.data("root.key");
     let text = read(&key);
     fs::remove_file(&key).unwrap();
-    let list = ["domain", "list", "--data-dir", "data"];
-    let mut command = okmsd(production.cwd.path(), &list);
+    let create = ["domain", "create", "--data-dir", "data", "--name", "x"];
+    let mut command = okmsd(production.cwd.path(), &create);
     assert!(command.env("OKMSD_ROOT_KEY", text.trim()).status().unwrap().success());
+    let list = ["domain", "list", "--data-dir", "data"];
     let folder = production.cwd.path().join("credentials");
     fs::create_dir(&folder).unwrap();
     let credential = folder.join("okmsd-root-key");

@@ -140,8 +140,8 @@ async fn each_older_schema_is_copied_before_it_is_brought_up_to_date() {
 #[tokio::test]
 async fn a_new_database_and_one_of_today_are_not_copied() {
     let production = Production::init();
-    for _ in 0..2 {
-        succeed(production.cwd.path(), &[&["domain", "list"][..], &DATA].concat());
+    for command in [&["domain", "create", "--name", "x"][..], &["domain", "list"]] {
+        succeed(production.cwd.path(), &[command, &DATA].concat());
         assert_eq!(state_of_new(&production).await, newest());
         assert_eq!(copies(&production), Vec::<PathBuf>::new());
     }

@@ -19,9 +19,10 @@ use crate::{
         config_args::ConfigArguments,
         files::NewFile,
         output::{self, Format},
-        services,
+        services::{self, Services},
     },
     config::Environment,
+    crypto::BackupSecret,
     service::{BackupContent, Backups},
 };
 
@@ -49,6 +50,7 @@ impl Create {
         let target = Target::open(&file)?;
         let act = Act::new("backup").about("file", file.display());
         let content = services::with(&config, act, async |services| {
+            refuse_root_key(services, &secret).await?;
             let (store, keyring) = (services.store.clone(), services.keyring.clone());
             let backups = Backups::new(store, keyring, services.clock.clone());
             // Nobody but an auditor misses it; a backup without it is better than none.
@@ -79,6 +81,20 @@ impl Create {
             return Ok(());
         }
         output::answer(self.format, || text, || content_json(&content))
+    }
+}
+
+/// Refuses a root key of the store as its backup key: whoever has that of the server would have every backup, too. By
+/// their names, which tell nothing of a key.
+async fn refuse_root_key(services: &Services, secret: &BackupSecret) -> Result<(), Failure> {
+    let Some(id) = secret.root_key_id() else { return Ok(()) };
+    let registered = services.keys.is_registered(&id).await;
+    match registered.map_err(|error| Failure::refused("cannot back up", &error))? {
+        false => Ok(()),
+        true => Err(Failure::new(
+            "the backup key is a root key of this store, by which its backups must not open: make \
+             one for backups alone (openssl rand -base64 32)",
+        )),
     }
 }
 

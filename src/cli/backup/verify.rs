@@ -19,6 +19,7 @@ use crate::{
     },
     clock::SystemClock,
     config::Environment,
+    domain::Error,
     service::{Backups, VerifiedBackup},
 };
 
@@ -55,8 +56,17 @@ impl Verify {
             let clock = Arc::new(SystemClock);
             let rows = |rows| progress.rows(rows);
             let verified = Backups::verify(&mut backup, &secret, &scratch.0, clock, &rows).await;
-            let what = || format!("{} does not verify", self.file.display());
-            verified.map_err(|error| Failure::refused(what(), &error))
+            verified.map_err(|error| {
+                let (file, folder) = (self.file.display(), scratch.0.display());
+                let what = match &error {
+                    // Nothing that is wrong with a backup is told so.
+                    Error::Unavailable(_) => {
+                        format!("{file} was not verified, the check could not be made in {folder}")
+                    }
+                    _ => format!("{file} does not verify"),
+                };
+                Failure::refused(what, &error)
+            })
         });
         drop(progress);
         let verified = verified?;

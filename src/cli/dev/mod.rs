@@ -48,6 +48,7 @@ use crate::{
     config::{Config, Environment, OperationsListen},
     domain::Clock,
     pki::Authority,
+    store::IfAbsent,
     telemetry,
 };
 
@@ -131,7 +132,7 @@ fn ensure_access(
     notes: &Notes,
 ) -> Result<Access, Failure> {
     let region = config.server.region.as_str();
-    services::within(config, notes, async |services| {
+    services::within(config, notes, IfAbsent::Make, async |services| {
         access::ensure(services, folder, authority, region, SystemClock.now()).await
     })
 }

@@ -5,9 +5,8 @@
 //! the program is killed.
 
 use std::{
-    fs::{self, File, Metadata},
+    fs::{self, File},
     io::{self, Read, Seek, Write},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -51,7 +50,7 @@ impl Opener {
         file.try_lock().map_err(|_| in_use())?;
         let found = file.metadata().map_err(|error| cannot(path, &error))?;
         // Removed by its end just now.
-        if !is_at(path, &file) {
+        if !files::is_at(path, &file) {
             return Err(in_use());
         }
         let (source, mount) = (source.to_owned(), mount.to_owned());
@@ -163,18 +162,11 @@ impl Opener {
 
 impl Drop for Opener {
     fn drop(&mut self) {
-        if !self.has_note && is_at(&self.path, &self.file) {
+        if !self.has_note && files::is_at(&self.path, &self.file) {
             // An empty one is left where that fails, which says nothing.
             let _gone = fs::remove_file(&self.path);
         }
     }
-}
-
-/// Whether that path leads to that file, and not to another one that came since.
-fn is_at(path: &Path, file: &File) -> bool {
-    let identity = |found: Metadata| (found.dev(), found.ino());
-    let (there, held) = (path.symlink_metadata().map(identity), file.metadata().map(identity));
-    matches!((there, held), (Ok(there), Ok(held)) if there == held)
 }
 
 fn cannot(path: &Path, error: &io::Error) -> Failure {

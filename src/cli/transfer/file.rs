@@ -28,7 +28,7 @@ use super::{
     okms::FoundVersion,
     words::{Content, SourceSecret},
 };
-use crate::domain::VersionState;
+use crate::{config::open_private_file, domain::VersionState};
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -243,11 +243,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Opens an export, which must be whole.
+    /// Opens an export, which must be whole and no business of others.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let cannot =
             |error: io::Error| Failure::because(format!("cannot read {}", path.display()), &error);
-        let mut file = File::open(path).map_err(cannot)?;
+        let mut file = open_private_file(path)?;
         let length = file.seek(SeekFrom::End(0)).map_err(cannot)?;
         file.seek(SeekFrom::Start(length.saturating_sub(MAX_END))).map_err(cannot)?;
         let mut tail = Zeroizing::new(Vec::with_capacity(MAX_END as usize));

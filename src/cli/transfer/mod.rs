@@ -34,7 +34,7 @@ mod walk;
 mod words;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -122,6 +122,12 @@ struct ImportOptions {
 
 impl Export {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        if self.out == Path::new("-") {
+            return Err(Failure::usage(
+                "an export goes to a file, in which it goes on where it was cut off: name one \
+                 (./- for one that is called so)",
+            ));
+        }
         let domain = self.place.open(environment, remote::traceparent(environment))?;
         let note = self.open_deactivated.as_deref();
         block_on(export::run(domain, self.path.unwrap_or_default(), &self.out, note))

@@ -42,7 +42,7 @@ impl Backups {
     ///
     /// # Errors
     ///
-    /// As [`Backups::restore`]; [`Error::Unavailable`] where no key of it opens.
+    /// As [`Backups::restore`]; [`Error::Malformed`] where no key of it opens.
     pub async fn verify(
         backup: &mut dyn Read,
         secret: &BackupSecret,
@@ -68,7 +68,12 @@ async fn verify_store(
     clock: Arc<dyn Clock>,
     content: BackupContent,
 ) -> Result<VerifiedBackup, Error> {
-    let keyring = Keyring::open(root_key, store.clone(), clock).await?;
+    let keyring = Keyring::open(root_key, store.clone(), clock).await;
+    // Storage has just taken all of it: what is not to be had now is a key of the backup.
+    let keyring = keyring.map_err(|error| match error {
+        Error::Unavailable(text) => Error::Malformed(text),
+        error => error,
+    })?;
     let mut verified = VerifiedBackup {
         content,
         secrets: 0,

@@ -84,10 +84,19 @@ async fn what_is_cut_off_or_changed_is_refused(server: Server) {
     .enumerate()
     {
         fs::write(importer.file("broken.jsonl"), broken).unwrap();
+        let private = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(importer.file("broken.jsonl"), private).unwrap();
         let err = importer.fail(&["import", "file", "broken.jsonl"]);
         assert!(err.contains("broken.jsonl"), "{number}: {err}");
         assert!(!err.contains("hunter2"), "{number}: {err}");
     }
+    // Nor is a whole one that others could have read or written.
+    fs::set_permissions(exporter.file("all.jsonl"), fs::Permissions::from_mode(0o644)).unwrap();
+    let err = exporter.fail(&["import", "file", "all.jsonl", "--to", "copy"]);
+    assert!(err.contains("mend it with: chmod 600 all.jsonl"), "{err}");
+    let said = exporter.run(&["export", "--out", "-"]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.out.is_empty() && said.err.contains("an export goes to a file"), "{said:?}");
     // An unfinished file of something else is not gone on with.
     let unfinished = exporter.file("x.jsonl.unfinished");
     fs::write(&unfinished, format!("{}\n", lines[0])).unwrap();
