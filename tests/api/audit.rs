@@ -170,7 +170,7 @@ async fn what_was_done_is_recorded_though_its_caller_holds_back_a_body(server: S
     domain.create("a", "{}").await;
     let request = format!(
         "DELETE {} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\n",
-        domain.secret("a")
+        domain.kv("metadata/a")
     );
     let mut connection = RawConnection::open(&server.api_url, domain.tls(&server)).await;
     connection.send(request.as_bytes()).await;
