@@ -15,7 +15,7 @@ pub struct ConnectionInfo {
     pub peer_address: SocketAddr,
     /// The client that proved to own a certificate, if it gave one.
     pub peer: Option<Arc<dyn Peer>>,
-    /// What requests of the same [network](network) hold.
+    /// What requests of the same [network] hold.
     pub memory: Arc<ClientMemory>,
 }
 
