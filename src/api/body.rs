@@ -34,6 +34,8 @@ use crate::{
 pub(super) struct JsonBody {
     pub(super) caller: Caller,
     pub(super) json: Json,
+    /// What is counted for it, until the request is done.
+    pub(super) held: Option<Held>,
 }
 
 impl FromRequest<ApiState> for JsonBody {
@@ -73,7 +75,7 @@ impl JsonBody {
         let connection = parts.extensions.get::<ConnectionInfo>();
         let memory = connection.map(|connection| Arc::clone(&connection.memory));
         let read = tokio::time::timeout(limits.body_time, read(body, declared, limits, memory));
-        let (bytes, _held) = read.await.map_err(|_| ApiError::BodyTimeout)??;
+        let (bytes, held) = read.await.map_err(|_| ApiError::BodyTimeout)??;
         authenticate_now(state, &mut parts.extensions).await?;
         let caller = caller_again(&mut parts, state).await?;
         if bytes.0.is_empty() {
@@ -88,7 +90,7 @@ impl JsonBody {
         };
         let json = Json::parse(&bytes.0);
         let json = json.map_err(|refusal| Error::malformed(format!("the body {refusal}")))?;
-        Ok(Self { caller, json })
+        Ok(Self { caller, json, held })
     }
 }
 

@@ -54,6 +54,18 @@ impl<S: Send + Sync> FromRequestParts<S> for ReadQuery {
     }
 }
 
+impl ReadQuery {
+    /// Refuses another version than the one that the path names: nobody could tell which of them counts.
+    pub(super) fn only(&self, version: VersionId) -> Result<(), Error> {
+        match self.version {
+            Some(other) if other != version => {
+                Err(Error::malformed("the path names another version than the query"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for CasQuery {
     type Rejection = ApiError;
 
@@ -164,13 +176,13 @@ fn refuse_misspelt(query: Option<&str>, names: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether two names differ at most in letter case, underscores and brackets.
+/// Whether two names differ at most in letter case, underscores, hyphens and brackets.
 fn is_like(one: &str, other: &str) -> bool {
     letters(one).eq(letters(other))
 }
 
 fn letters(name: &str) -> impl Iterator<Item = u8> {
-    name.bytes().filter(|byte| !b"_[]".contains(byte)).map(|byte| byte.to_ascii_lowercase())
+    name.bytes().filter(|byte| !b"_-[]".contains(byte)).map(|byte| byte.to_ascii_lowercase())
 }
 
 /// Says which parameters beside `cas` nobody reads. Those whose names look like names are named: any other text may
@@ -235,7 +247,7 @@ mod tests {
             let Error::Malformed(text) = refused else { panic!("{query}") };
             assert!(text.ends_with(right), "{query}: {text}");
         }
-        for query in ["", "version=1&includeData=true", "versions=1", "include-data=1", "_=1"] {
+        for query in ["", "version=1&includeData=true", "versions=1", "include.data=1", "_=1"] {
             assert_eq!(refuse_misspelt(Some(query), &names), Ok(()), "{query}");
         }
         assert_eq!(refuse_misspelt(None, &names), Ok(()));

@@ -12,7 +12,7 @@ use std::{
     io::{self, BufRead, BufReader, Read},
     mem,
     num::NonZeroU32,
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirBuilderExt, FileExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -146,7 +146,7 @@ impl Chain {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        folder::make(&unfinished)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&unfinished)?;
         let mut keys = Keys::generate()?;
         keys.save(&unfinished)?;
         let head = HeadFile::new(folder::create(&Head::path(&unfinished))?)?;

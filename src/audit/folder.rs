@@ -1,16 +1,15 @@
 //! Names, modes and locks of folders and files.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{Access, Mode, OFlags, access, mkdirat, openat},
-    io::Errno,
+    fs::{Access, access},
     process::geteuid,
 };
 
@@ -18,49 +17,18 @@ use super::Error;
 
 /// Makes a folder and those above it, for its owner alone, and checks one that is there.
 pub(super) fn ensure_private(path: &Path) -> Result<(), Error> {
-    make(path).map_err(Error::io(path))?;
-    check_private(path)
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io(path))?;
+    check_private(path)?;
+    refuse_root(path)
 }
 
-/// Makes a folder and those above it, for its owner alone. One that is there stays as it is.
-pub(super) fn make(path: &Path) -> io::Result<()> {
-    if !geteuid().is_root() {
-        return DirBuilder::new().recursive(true).mode(0o700).create(path);
+/// Refuses to work as root in the folder of another user. What is made there would be root's, and that user, the one of
+/// the server, could not go on with the log; to give it away instead would be to trust that user with what root does.
+fn refuse_root(path: &Path) -> Result<(), Error> {
+    match other_owner(path) {
+        Some((_, owner)) if geteuid().is_root() => Err(Error::OfUser(path.to_owned(), owner)),
+        _ => Ok(()),
     }
-    if path.is_dir() {
-        return Ok(());
-    }
-    let (above, name) = place(path)?;
-    make(above)?;
-    let above = File::open(above)?;
-    match mkdirat(&above, name, Mode::RWXU) {
-        // Another process was faster.
-        Err(Errno::EXIST) if path.is_dir() => return Ok(()),
-        made => made?,
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = openat(&above, name, flags, Mode::empty())?;
-    hand_over(&File::from(made), &above)
-}
-
-/// What root makes belongs to whoever has the folder that it is in: the user of the server, who could not go on with
-/// the log otherwise.
-///
-/// Both are open, and the first is new: no link and no other name can lead to what is not meant.
-fn hand_over(made: &File, above: &File) -> io::Result<()> {
-    let above = above.metadata()?;
-    if geteuid().is_root() && above.uid() != 0 {
-        // A root without the right to do so made it as its own before, too; whoever cannot use it is told why.
-        let _not_allowed = fchown(made, Some(above.uid()), Some(above.gid()));
-    }
-    Ok(())
-}
-
-/// The folder of a path, and the name in it.
-fn place(path: &Path) -> io::Result<(&Path, &OsStr)> {
-    let above = path.parent().filter(|above| *above != Path::new(""));
-    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
-    Ok((above.unwrap_or(Path::new(".")), name))
 }
 
 /// Whose a path is, where it is not this process's: the part of it that can be looked at, and the id of its user.
@@ -94,6 +62,7 @@ pub fn check_folder(folder: &Path) -> Result<(), Error> {
             Ok(_) => {
                 if path == folder {
                     check_private(path)?;
+                    refuse_root(path)?;
                 }
                 return writable(path);
             }
@@ -122,12 +91,7 @@ fn check_mode(path: &Path, forbidden: u32) -> Result<(), Error> {
 
 /// Makes a private file, which must not be there yet.
 pub(super) fn create(path: &Path) -> io::Result<File> {
-    let (above, name) = place(path)?;
-    let above = File::open(above)?;
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = File::from(openat(&above, name, flags, Mode::RUSR | Mode::WUSR)?);
-    hand_over(&file, &above)?;
-    Ok(file)
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Opens a file to read and write.
@@ -143,12 +107,7 @@ impl Lock {
     /// Takes the lock; nothing where another process has it.
     pub(super) fn take(folder: &Path) -> Result<Option<Self>, Error> {
         let path = folder.join(LOCK);
-        let opened = match create(&path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                OpenOptions::new().create(true).append(true).mode(0o600).open(&path)
-            }
-            made => made,
-        };
+        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let file = opened.map_err(Error::io(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self(file))),

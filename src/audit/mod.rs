@@ -158,6 +158,8 @@ pub enum Error {
     Io(PathBuf, io::Error),
     /// A file or folder is open to others.
     NotPrivate(PathBuf, u32),
+    /// A folder belongs to this user, and root would leave files in it that the user cannot use.
+    OfUser(PathBuf, u32),
     /// Other processes write all the chains that this one could.
     Busy(PathBuf),
     /// The system gives no randomness.
@@ -193,6 +195,12 @@ impl fmt::Display for Error {
                 "{path} is a part of the audit log and must not be open to others, but its mode is \
                  {mode:04o}; mend it with: chmod go= {path}",
                 path = path.display(),
+            ),
+            Self::OfUser(path, owner) => write!(
+                f,
+                "{} belongs to the user {owner}: run it as that user and not as root, whose files \
+                 that user could not use (runuser and setpriv do so)",
+                path.display()
             ),
             Self::Busy(path) => {
                 write!(f, "another process is writing the audit log of {}", path.display())

@@ -93,35 +93,31 @@ async fn a_chain_goes_on_after_a_restart_and_is_whole_and_signed_to_its_end() {
 }
 
 /// Where only root could show it, nothing is shown.
-#[tokio::test]
-async fn what_root_makes_belongs_to_whoever_has_the_folder() {
-    use std::os::unix::fs::{MetadataExt, chown};
+#[test]
+fn root_makes_nothing_in_the_folder_of_another_user() {
+    use std::os::unix::fs::chown;
     let folder = private_folder();
-    if chown(folder.path(), Some(12_345), Some(23_456)).is_err() {
-        return;
-    }
-    let mut options = options(&folder.path().join("new/audit"));
-    options.max_file_size = 1_500;
+    let audit = folder.path().join("audit");
+    let options = options(&audit);
     let act = || begin_act(&options, &SystemClock, ActRecord::begun("domain list", Vec::new(), 0));
     act().unwrap();
-    // Keys are replaced, and files begun.
-    write(&options, 0..10).await;
-    act().unwrap();
-    let mut places = vec![folder.path().join("new")];
-    let mut files = 0;
-    while let Some(place) = places.pop() {
-        let found = fs::metadata(&place).unwrap();
-        assert_eq!((found.uid(), found.gid()), (12_345, 23_456), "{}", place.display());
-        if found.is_dir() {
-            places.extend(fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()));
-        } else {
-            files += 1;
-        }
+    if chown(&audit, Some(12_345), Some(23_456)).is_err() {
+        return;
     }
-    // Two locks, and of two chains head, keys and a file at least.
-    assert!(files >= 8, "{files}");
+    let entries = || fs::read_dir(audit.join("cli")).unwrap().count();
+    let before = entries();
+    let refused = act().err().unwrap().to_string();
+    assert!(refused.contains("belongs to the user 12345: run it as that user"), "{refused}");
+    let refused = check_folder(&audit).unwrap_err().to_string();
+    assert!(refused.contains("belongs to the user 12345: run it as that user"), "{refused}");
+    assert_eq!(entries(), before);
+    // The chain alone, as where root made the folder above it.
+    chown(&audit, Some(0), Some(0)).unwrap();
+    chown(audit.join("cli"), Some(12_345), Some(23_456)).unwrap();
+    assert!(act().err().unwrap().to_string().contains("cli belongs to the user 12345"));
 
-    let keys = options.folder.join("cli/000001/signing_keys");
+    let keys = audit.join("cli/000001/signing_keys");
+    chown(&keys, Some(12_345), Some(23_456)).unwrap();
     let refused = Error::Io(keys, io::ErrorKind::PermissionDenied.into()).to_string();
     let told = "signing_keys belongs to the user 12345 and this is run by the user 0; run it as";
     assert!(refused.contains(told), "{refused}");

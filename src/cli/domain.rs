@@ -98,6 +98,11 @@ impl Create {
             &config,
             Act::new("domain create").about("name", &self.name).about("region", region),
             async |services| {
+                if services.store.is_new() {
+                    // A mistyped path would go unnoticed beside a server that has another store.
+                    let database = services::database_url(&config)?;
+                    output::complain(&format!("there was no store at {database}: made a new one"));
+                }
                 let made = services.domains.create(&self.name, region).await;
                 let made =
                     made.map_err(|error| Failure::refused("cannot make the domain", &error))?;

@@ -4,7 +4,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -27,21 +27,15 @@ pub(super) fn create(path: &Path, content: &[u8]) -> Result<(), Failure> {
 }
 
 /// Makes a private file, which must not be there yet, in such a way that after a crash it is there as a
-/// whole or not at all. Where root makes it, it is for the owner of the file `like`: whoever reads that one is to read
-/// this one.
-pub(super) fn create_whole(
-    path: &Path,
-    content: &[u8],
-    like: Option<&Path>,
-) -> Result<(), Failure> {
+/// whole or not at all.
+pub(super) fn create_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
     let temporary = temporary(path);
     let remove = || match fs::remove_file(&temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
     let made = remove()
-        .and_then(|()| like.map(fs::metadata).transpose())
-        .and_then(|like| write_new_for(&temporary, content, like.as_ref()))
+        .and_then(|()| write_new(&temporary, content))
         // Unlike a rename, this never takes the place of something.
         .and_then(|()| fs::hard_link(&temporary, path))
         .and_then(|()| remove())
@@ -280,15 +274,7 @@ impl FolderLock {
 }
 
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    write_new_for(path, content, None)
-}
-
-/// The same; where root makes it, for the owner of another file.
-fn write_new_for(path: &Path, content: &[u8], like: Option<&Metadata>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    if let Some(like) = like.filter(|like| geteuid().is_root() && like.uid() != 0) {
-        fchown(&file, Some(like.uid()), Some(like.gid()))?;
-    }
     file.write_all(content)?;
     file.sync_all()
 }
@@ -314,7 +300,7 @@ const UUID_DIGITS: usize = 32;
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -339,9 +325,9 @@ mod tests {
     fn create_never_overwrites_and_replace_always_does() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        create_whole(&path, b"one", None).unwrap();
-        for again in [create(&path, b"two"), create_whole(&path, b"two", None)] {
-            let refused = again.unwrap_err().to_string();
+        create_whole(&path, b"one").unwrap();
+        for again in [create, create_whole] {
+            let refused = again(&path, b"two").unwrap_err().to_string();
             assert!(refused.contains("exists"), "{refused}");
             assert_eq!(fs::read(&path).unwrap(), b"one");
         }
@@ -399,20 +385,6 @@ mod tests {
         running.write_all(b"one").unwrap();
         running.commit().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one");
-    }
-
-    /// Where only root could show it, nothing is shown.
-    #[test]
-    fn what_root_makes_like_another_file_belongs_to_its_owner() {
-        let folder = tempfile::tempdir().unwrap();
-        let [old, new] = ["old", "new"].map(|name| folder.path().join(name));
-        create(&old, b"x").unwrap();
-        if chown(&old, Some(12_345), Some(23_456)).is_err() {
-            return;
-        }
-        create_whole(&new, b"y", Some(&old)).unwrap();
-        let found = fs::metadata(&new).unwrap();
-        assert_eq!((found.uid(), found.gid(), mode(&new)), (12_345, 23_456, 0o600));
     }
 
     #[test]

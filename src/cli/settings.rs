@@ -68,7 +68,7 @@ fn check(arguments: &CheckArguments, environment: &Environment) -> Result<(), Fa
         check_database(&config),
         serve::check_tls(&config),
         check_authority(&config),
-        backup::configured_secret(&config).map(drop),
+        check_backup(&config),
         check_folder(&config.audit.folder)
             .map_err(|error| Failure::because("cannot write the audit log", &error)),
         EnvFilter::try_new(config.log.level.as_str())
@@ -100,6 +100,13 @@ fn check_database(config: &Config) -> Result<(), Failure> {
 }
 
 /// A server needs no key of its authority; whoever issues certificates on its machine does.
+fn check_backup(config: &Config) -> Result<(), Failure> {
+    match config.backup.is_of_another_user() {
+        true => Ok(()),
+        false => backup::configured_secret(config).map(drop),
+    }
+}
+
 fn check_authority(config: &Config) -> Result<(), Failure> {
     match File::open(&config.pki.ca_private_key_file) {
         // It is kept elsewhere, or by another user.

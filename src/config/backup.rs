@@ -2,6 +2,8 @@
 
 use std::{
     fmt,
+    fs::File,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -37,6 +39,15 @@ pub enum BackupSecretText {
 }
 
 impl Backup {
+    /// Whether the file that is named is one that this process may not read. A server does not need it: its backups may
+    /// be another user's.
+    pub fn is_of_another_user(&self) -> bool {
+        let is_refused = |file: &PathBuf| {
+            File::open(file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+        };
+        [&self.key_file, &self.passphrase_file].into_iter().flatten().any(is_refused)
+    }
+
     /// Reads it; nothing where no place is named.
     ///
     /// # Errors

@@ -105,6 +105,10 @@ impl fmt::Debug for Database {
 /// Whether a text that is no URL of ours was meant to lead to a server: a file of that name would be a new, empty
 /// database, and the name is told in messages, with the password in it.
 fn is_meant_for_a_server(text: &str) -> bool {
+    // No such text begins like this.
+    if text.starts_with("./") || (text.starts_with('/') && !text.starts_with("//")) {
+        return false;
+    }
     let names_postgres =
         text.get(..POSTGRES.len()).is_some_and(|start| start.eq_ignore_ascii_case(POSTGRES));
     let has_credentials =
@@ -213,6 +217,8 @@ mod tests {
             "a@b:c.db",
             "ghost=1.db",
             "/srv/host=db/okmsd.db",
+            "/srv/prod:1/okms@eu.db",
+            "./a:b@c.db",
             "/srv/at=home, or so.db",
             "ünïcödé.db",
         ] {

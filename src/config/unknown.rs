@@ -20,8 +20,18 @@ pub fn unknown_variables(environment: &Environment, others: &[&str]) -> Vec<Stri
     };
     let mut unknown = environment.names();
     unknown.retain(|name| name.starts_with(PREFIX) && !is_read(name) && !is_of_others(name));
+    unknown.iter_mut().for_each(shorten);
     unknown.sort_unstable();
     unknown
+}
+
+/// Cuts a name where it is none any more: of a colon in the place of the sign behind it, the value is a part.
+fn shorten(name: &mut String) {
+    let is_odd = |letter: char| !letter.is_ascii_alphanumeric() && letter != '_';
+    if let Some(end) = name.find(is_odd) {
+        name.truncate(end);
+        name.push('…');
+    }
 }
 
 /// Whether a name is set by or for somebody else.
@@ -80,13 +90,14 @@ mod tests {
             "OKMSD_BENCH_QUICK",
             "OKMSD_UPDATE_RIGHTS",
             "OKMSD_",
+            "OKMSD_DATABASE:postgres://okmsd:hunter2@db/okmsd?sslmode",
             "OKMS_TOKEN",
             "okmsd_region",
         ]
         .map(|name| (name, "hunter2"));
         let environment = Environment::from(&pairs[..]);
         let unknown = unknown_variables(&environment, &["OKMSD_CONFIG"]);
-        assert_eq!(unknown, ["OKMSD_", "OKMSD_PORTS", "OKMSD_TLS_CLIENT_CERT"]);
+        assert_eq!(unknown, ["OKMSD_", "OKMSD_DATABASE…", "OKMSD_PORTS", "OKMSD_TLS_CLIENT_CERT"]);
         // What is empty counts as not set.
         let empty = Environment::from(&[("OKMSD_X", "")][..]);
         assert_eq!(unknown_variables(&empty, &[]), [""; 0]);

@@ -120,17 +120,17 @@ impl Activity {
         self.state().closing_since.get_or_insert_with(Instant::now);
     }
 
-    /// A request has begun; it lasts until the returned value is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+    /// A request with so many headers has begun; it lasts until the returned value is dropped.
+    pub(super) fn begin(self: &Arc<Self>, headers: usize) -> InFlight {
         let memory = self.place.memory();
-        let held = memory.hold(REQUEST_BYTES);
+        let held = memory.hold(REQUEST_BYTES.saturating_add(headers.saturating_mul(HEADER_BYTES)));
         let mut state = self.state();
         state.overdrawn |= memory.is_overdrawn();
         let before = state.in_flight;
         state.in_flight += 1;
         state.any_request = true;
         state.head_since = None;
-        InFlight { activity: self.clone(), before, _held: held }
+        InFlight { activity: self.clone(), before, held: Some(held) }
     }
 
     /// A turn of the connection's task has begun.
@@ -179,7 +179,8 @@ pub(super) struct InFlight {
     activity: Arc<Activity>,
     /// Requests of the connection that were in flight before it.
     before: usize,
-    _held: Held,
+    /// Until the bytes of its answer are taken, which have it from then on.
+    held: Option<Held>,
 }
 
 impl InFlight {
@@ -195,6 +196,16 @@ impl InFlight {
             return Some(turn);
         }
         timeout(PATIENCE, abreast.acquire()).await.ok()?.ok()
+    }
+
+    /// Counts the bytes of its answer. Where far too much was held before, the connection is cut, or a thousand requests
+    /// that come at once, and are answered later, would be no less. One answer alone may be as large as it is.
+    fn hold(&self, bytes: usize) -> Held {
+        let memory = self.activity.place.memory();
+        if memory.is_overdrawn() {
+            self.activity.state().overdrawn = true;
+        }
+        memory.hold(bytes)
     }
 }
 
@@ -302,17 +313,19 @@ pin_project! {
     pub(super) struct WatchedBody<B> {
         #[pin]
         body: B,
-        // What is counted for it until its bytes are taken, which are counted from then on.
+        // What is counted for it, until its bytes are taken.
         held: Option<Held>,
         rest: Bytes,
         in_flight: InFlight,
     }
 }
 
-/// Bytes of a body, counted until the last part of them is gone.
+/// Bytes of an answer, counted with its request until the last part of them is gone: a protocol takes all of a small
+/// one at once, and keeps it for as long as nobody reads.
 struct HeldBytes {
     bytes: Bytes,
-    _held: Held,
+    _of_answer: Option<Held>,
+    _of_request: Option<Held>,
 }
 
 impl AsRef<[u8]> for HeldBytes {
@@ -324,8 +337,7 @@ impl AsRef<[u8]> for HeldBytes {
 impl<B: Body> WatchedBody<B> {
     pub(super) fn new(body: B, in_flight: InFlight) -> Self {
         let len = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        let memory = in_flight.activity.place.memory();
-        let held = (len > SMALL_BYTES).then(|| memory.hold(len));
+        let held = (len > SMALL_BYTES).then(|| in_flight.hold(len));
         Self { body, held, rest: Bytes::new(), in_flight }
     }
 }
@@ -346,10 +358,11 @@ impl<B: Body<Data = Bytes>> Body for WatchedBody<B> {
             };
             match frame.into_data() {
                 Ok(bytes) => {
-                    *this.rest = match this.held.take() {
-                        Some(held) => Bytes::from_owner(HeldBytes { bytes, _held: held }),
-                        None => bytes,
-                    };
+                    *this.rest = Bytes::from_owner(HeldBytes {
+                        bytes,
+                        _of_answer: this.held.take(),
+                        _of_request: this.in_flight.held.take(),
+                    });
                 }
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
@@ -398,11 +411,14 @@ const CALL: usize = 16;
 /// the database stands still, others need not.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a request takes until its answer is sent, besides the bytes of both: the state of its stream, its headers, and
-/// what works on it.
+/// What a request takes until its answer is sent, besides the bytes of both: the state of its stream, and what works on
+/// it.
 const REQUEST_BYTES: usize = 8 * 1024;
 
-/// An answer of no more bytes is not counted besides: less than that.
+/// What a header takes, however short it is: HTTP/2 has a thousand of a byte each on the wire in the largest head.
+const HEADER_BYTES: usize = 170;
+
+/// An answer of no more bytes is counted with its request: most are.
 const SMALL_BYTES: usize = 2 * 1024;
 
 /// Bytes of a body handed over at once.

@@ -270,7 +270,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let in_flight = self.activity.begin();
+        let in_flight = self.activity.begin(request.headers().len());
         request.extensions_mut().insert(self.info.clone());
         // One that waits for its body must not hold up others. Nobody waits for that of a GET, which may have one.
         let is_whole = request.body().is_end_stream() || request.method().is_safe();
@@ -291,8 +291,8 @@ const MIN_HTTP1_BUFFER: usize = 8 * 1024;
 /// each of a hundred streams could leave in our memory.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 
-/// Bytes of bodies that may wait unread on one connection.
-const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of bodies that may wait unread on one connection, and are not counted: no more than those of one stream.
+const HTTP2_CONNECTION_WINDOW: u32 = HTTP2_STREAM_WINDOW;
 
 /// Bytes of one response that may wait for the client to read. hyper's own is 400 KiB.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;

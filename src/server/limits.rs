@@ -47,8 +47,8 @@ pub struct Limits {
     /// bench --bench read -- HTTP/2` has: with half of it, a tenth fewer were done there. Default: 64.
     pub max_streams_per_address: u32,
     /// Bytes that the requests of one network may hold: bodies that are on their way in, answers that are on their
-    /// way out, and 8 KiB for each request until its answer is sent. Beyond it the service refuses those that come,
-    /// and a connection on which more come at twice as much is cut. `usize::MAX` is no limit. Without it, whoever
+    /// way out, and some 8 KiB for each request until its answer is sent. Beyond it the service refuses those that come,
+    /// and a connection on which more come, or are answered, at twice as much is cut. `usize::MAX` is no limit. Without it, whoever
     /// reads nothing of what they ask for could have the server keep some GiB. Room for eight thousand small requests
     /// at a time, or for a thousand of the largest secrets. Default: 64 MiB.
     pub max_memory_per_address: usize,

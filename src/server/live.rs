@@ -65,7 +65,8 @@ impl LiveTls {
         require_client_certificate: bool,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, Error> {
-        let loaded = load(material, require_client_certificate, &clock, Stale::RefusesSet, 0)?;
+        let key = Arc::new(tls::certified_key(material)?);
+        let loaded = load(material, key, require_client_certificate, &clock, Stale::RefusesSet, 0)?;
         loaded.status.log();
         let status = watch::Sender::new(loaded.status.clone());
         Ok(Arc::new(Self {
@@ -88,20 +89,24 @@ impl LiveTls {
     ///
     /// # Errors
     ///
-    /// As [`LiveTls::new`], but for stale lists, and where another server certificate than the present one has ended
-    /// or is not valid yet; nothing is changed then.
+    /// As [`LiveTls::new`], but for stale lists; nothing is changed then. And where another server certificate than the
+    /// present one has ended or is not valid yet: the present one stays, and new authorities and lists count.
     pub fn replace(&self, material: &TlsMaterial) -> Result<bool, Error> {
         let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.loaded();
         let epoch = current.epoch + 1;
         let required = self.require_client_certificate;
-        let loaded = load(material, required, &self.clock, Stale::RefusesClients, epoch)?;
+        let key = Arc::new(tls::certified_key(material)?);
+        // The one in use may have ended.
+        let checked = match key.cert == current.key.cert {
+            true => Ok(()),
+            false => check_chain(&key.cert, self.clock.now()),
+        };
+        // A revocation must not wait for it.
+        let key = if checked.is_ok() { key } else { Arc::clone(&current.key) };
+        let loaded = load(material, key, required, &self.clock, Stale::RefusesClients, epoch)?;
         if loaded.digest == current.digest {
-            return Ok(false);
-        }
-        // The one in use may have ended: that must not keep new lists and authorities out.
-        if loaded.key.cert != current.key.cert {
-            check_chain(&loaded.key.cert, self.clock.now())?;
+            return checked.map(|()| false);
         }
         loaded.status.log();
         loaded.status.log_stale(self.clock.now());
@@ -109,7 +114,7 @@ impl LiveTls {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
         self.epoch.store(epoch, Ordering::Release);
         self.status.send_replace(status);
-        Ok(true)
+        checked.map(|()| true)
     }
 
     /// For the listener of the API, which asks for client certificates.
@@ -222,6 +227,7 @@ pub fn check_client_certificate(
 
 fn load(
     material: &TlsMaterial,
+    key: Arc<CertifiedKey>,
     require_client_certificate: bool,
     clock: &Arc<dyn Clock>,
     stale: Stale,
@@ -229,7 +235,6 @@ fn load(
 ) -> Result<Loaded, Error> {
     let provider = provider();
     let trust = Arc::new(TrustSet::new(material, &provider, stale, clock.now())?);
-    let key = tls::certified_key(material)?;
     let mut all = Vec::from(trust.digest());
     all.extend(key.cert.iter().flat_map(|der| sha256(der)));
     let mut certificates: Vec<CertificateExpiry> = Vec::new();
@@ -240,7 +245,6 @@ fn load(
         }),
     );
     certificates.extend_from_slice(trust.expiries());
-    let key = Arc::new(key);
     let api =
         tls::api_config(&trust, require_client_certificate, key.clone(), &provider, clock.clone())?;
     let docs = tls::docs_config(key.clone(), &provider, clock.clone())?;

@@ -83,7 +83,7 @@ impl FromStr for DatabaseUrl {
             let unreadable = DatabaseUrlError(
                 "the PostgreSQL URL cannot be read; its form is \
                  postgres://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for @, %2F for /, %3F for ? \
-                 and %23 for # in a password",
+                 and %23 for # in a password or a name",
             );
             if has_bare_password(text) {
                 return Err(unreadable);
@@ -102,7 +102,11 @@ fn has_bare_password(url: &str) -> bool {
     let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let is_bare = match behind.strip_prefix('/') {
         Some(path) => path.split('?').next().is_some_and(|path| path.contains('@')),
-        None => behind.contains('@') && !authority.contains('@'),
+        // Behind a parameter's name it is a part of its value.
+        None => {
+            let start = behind.split('=').next().unwrap_or_default();
+            start.contains('@') && !authority.contains('@')
+        }
     };
     is_bare && authority.contains(':')
 }
@@ -636,6 +640,7 @@ mod tests {
             "u:p@h/d?application_name=a@b",
             "u:p@h?application_name=a@b",
             "h?user=a@b",
+            "h:5432?user=u&password=a@b",
             "h/a@b",
             "u:p@q@h:5433/d",
             "u:p%2F@h",

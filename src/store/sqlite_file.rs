@@ -109,8 +109,8 @@ fn check_log(file: &Path) -> io::Result<()> {
             Err(error) => {
                 let log = log.display();
                 let text = format!(
-                    "{log}: {error}; the user of the server must be able to write it: \
-                     chmod 600 {log}"
+                    "{log}: {error}; the user of the server must be able to write it, as the database: \
+                     see chown and chmod 600"
                 );
                 return Err(io::Error::new(error.kind(), text));
             }

@@ -170,12 +170,13 @@ async fn what_was_done_is_recorded_though_its_caller_holds_back_a_body(server: S
     domain.create("a", "{}").await;
     let request = format!(
         "DELETE {} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\n",
-        domain.kv("metadata/a")
+        domain.kv("data/a")
     );
     let mut connection = RawConnection::open(&server.api_url, domain.tls(&server)).await;
     connection.send(request.as_bytes()).await;
     let deadline = Instant::now() + Duration::from_secs(60);
-    while server.database.number("SELECT COUNT(*) FROM secrets").await > 0 {
+    let active = "SELECT COUNT(*) FROM secret_versions WHERE deactivated_at IS NULL";
+    while server.database.number(active).await > 0 {
         assert!(Instant::now() < deadline, "a deletion");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -165,6 +165,18 @@ async fn a_server_certificate_out_of_its_time_replaces_none(server: Server) {
     refused(issue(now.plus_seconds(u64::from(DAY))), early);
     domain.create("a", "{}").await;
 
+    // What comes along counts: a revocation would be as much in need of it as an authority.
+    let (other, before) = (Ca::root("Other root"), own());
+    let next = issue(now.plus_seconds(u64::from(DAY)));
+    let reloaded = server.reload(|material| {
+        material.certificate_chain_pem = next.certificate_pem;
+        material.private_key_pem = next.private_key_pem;
+        material.external_authorities = vec![external(domain.okms_id, &other.pem)];
+    });
+    assert!(reloaded.unwrap_err().starts_with("the server certificate is not valid before "));
+    assert_eq!(own(), before);
+    counts(&server, &domain, &other.client(USER)).await;
+
     // Nor does it when the one in use has ended, which is no reason to miss what else is new.
     server.clock.advance(Duration::from_secs(u64::from(31 * DAY)));
     assert!(bind(&server, domain.okms_id, &ca.pem).unwrap());

@@ -86,10 +86,9 @@ pub(super) async fn write(
     path: SecretPath,
     body: KvBody,
 ) -> Result<JsonAnswer<Answer<VersionMetadata>>, KvError> {
-    let KvWrite { data, cas, warnings } = KvWrite::read(&body.json)?;
+    let KvWrite { data, cas } = KvWrite::read(&body.json)?;
     let written = state.secrets.put(&body.caller, path, cas, data).await?;
-    let version = VersionMetadata::new(&written.secret, &written.version);
-    Ok(JsonAnswer(Answer::new(request_id, version).warned(warnings)))
+    Ok(JsonAnswer(Answer::new(request_id, VersionMetadata::new(&written.secret, &written.version))))
 }
 
 /// Patch data

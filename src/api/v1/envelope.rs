@@ -22,19 +22,12 @@ pub(super) struct Answer<T> {
     renewable: bool,
     lease_duration: u32,
     data: T,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
 }
 
 impl<T> Answer<T> {
     pub(super) fn new(RequestId(request_id): RequestId, data: T) -> Self {
         let (lease_id, renewable, lease_duration) = NO_LEASE;
-        Self { request_id, lease_id, renewable, lease_duration, data, warnings: Vec::new() }
-    }
-
-    /// The same, with what the writer should know.
-    pub(super) fn warned(self, warnings: Vec<String>) -> Self {
-        Self { warnings, ..self }
+        Self { request_id, lease_id, renewable, lease_duration, data }
     }
 }
 
@@ -85,7 +78,7 @@ impl TokenAnswer {
 
 /// The documented form of an answer, by the name that the service has for it.
 macro_rules! documented {
-    ($($(#[$doc:meta])* $name:ident of $data:ty $(, with $warnings:ident)?;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident of $data:ty;)*) => {$(
         $(#[$doc])*
         #[derive(ToSchema)]
         #[expect(dead_code, reason = "read by the OpenAPI document only")]
@@ -100,11 +93,6 @@ macro_rules! documented {
             /// Always 0.
             lease_duration: u32,
             data: $data,
-            $(
-                /// What the writer should know; absent where there is nothing.
-                #[schema(nullable = false)]
-                $warnings: Option<Vec<String>>,
-            )?
         }
     )*};
 }
@@ -115,7 +103,7 @@ documented! {
     /// A version with its data.
     GetSecretResponse of GetSecretData;
     /// The new version.
-    PostSecretResponse of VersionMetadata, with warnings;
+    PostSecretResponse of VersionMetadata;
     /// The new version.
     PatchSecretResponse of VersionMetadata;
     /// A version with the keys of its data.

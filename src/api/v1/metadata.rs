@@ -16,10 +16,10 @@ use super::{
 use crate::{
     api::{
         ApiState,
-        body::JsonAnswer,
+        body::{JsonAnswer, NoBody},
         docs::{ListParam, OkmsIdParam, PageParams, PathParam},
         envelope::RequestId,
-        error::{BodyErrorResponses, ErrorResponses},
+        error::{BodyErrorResponses, ErrorResponse, ErrorResponses},
         extract::OwnDomain,
         paging::{OptionalPage, with_next},
         query::EmptyQuery,
@@ -157,21 +157,27 @@ pub(super) async fn patch(
 
 /// Delete a secret
 ///
-/// Removes the secret with all its versions, for good.
+/// Removes the secret with all its versions, for good. A query or a body, which would be to name some of them, is
+/// refused.
 #[utoipa::path(
     delete,
     path = "/secret/metadata/{path}",
     operation_id = "DeleteSecretMetadata",
     tag = "KV2 API",
     params(OkmsIdParam, PathParam),
-    responses((status = 204, description = "The secret is gone"), ErrorResponses),
+    responses(
+        (status = 204, description = "The secret is gone"),
+        (status = 408, description = "A body was announced and did not end in time", body = ErrorResponse),
+        ErrorResponses
+    ),
     extensions(("x-iam-actions" = json!(["okms:apikms:secret/delete"])))
 )]
 pub(super) async fn delete(
     State(state): State<ApiState>,
-    caller: Caller,
+    _: OwnDomain,
     path: SecretPath,
     _: EmptyQuery,
+    NoBody { caller }: NoBody,
 ) -> Result<StatusCode, KvError> {
     match state.secrets.delete(&caller, path).await {
         // Clients of KV2 expect that what they delete may be gone already.

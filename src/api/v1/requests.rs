@@ -21,7 +21,7 @@ use crate::{
         query::{asks_for_list, number},
     },
     domain::{
-        Argument, CustomMetadata, CustomMetadataPatch, Error, MAX_VERSION, MetadataPatch,
+        Argument, CustomMetadata, CustomMetadataPatch, Error, Held, MAX_VERSION, MetadataPatch,
         SecretConfigPatch, SecretData, SecretPath, VersionId, VersionLifetime, json::Json,
     },
     service::{Caller, Presented},
@@ -34,6 +34,7 @@ use crate::{
 pub(super) struct KvBody {
     pub(super) caller: Caller,
     pub(super) json: Json,
+    _held: Option<Held>,
 }
 
 impl FromRequest<ApiState> for KvBody {
@@ -47,8 +48,8 @@ impl FromRequest<ApiState> for KvBody {
                  application/merge-patch+json",
             ));
         }
-        let JsonBody { caller, json } = JsonBody::read(request, state).await?;
-        Ok(Self { caller, json })
+        let JsonBody { caller, json, held } = JsonBody::read(request, state).await?;
+        Ok(Self { caller, json, _held: held })
     }
 }
 
@@ -85,7 +86,6 @@ impl<S: Send + Sync> FromRequestParts<S> for MetadataTarget {
 pub(super) struct KvWrite {
     pub(super) data: SecretData,
     pub(super) cas: Option<u32>,
-    pub(super) warnings: Vec<String>,
 }
 
 impl KvWrite {
@@ -93,22 +93,19 @@ impl KvWrite {
         let mut fields = Fields::of_body(body)?;
         let cas = options(&mut fields)?;
         let data = fields.data()?.ok_or_else(no_data)?;
-        let warnings = cas_beside_data(&mut fields).into_iter().collect();
+        check_cas_beside_data(&mut fields)?;
         fields.refuse_unknown()?;
-        Ok(Self { data, cas, warnings })
+        Ok(Self { data, cas })
     }
 }
 
-/// Takes a `cas` that stands beside the data, and warns of one that its sender may rely on. Terraform's provider sends
-/// a 0 there with every write, and Vault does not look at it.
-fn cas_beside_data(fields: &mut Fields<'_>) -> Option<String> {
+/// Takes a `cas` beside the data that asks for nothing: Terraform's provider sends a 0 there with every write, and Vault
+/// looks at none. Of any other its sender believes that it is compared.
+fn check_cas_beside_data(fields: &mut Fields<'_>) -> Result<(), Error> {
     match fields.take("cas") {
-        None | Some(Json::Null) => None,
-        Some(Json::Number(text)) if text.as_str() == "0" => None,
-        Some(_) => Some(
-            "cas has no effect beside data, nothing was compared: it counts in options alone"
-                .to_owned(),
-        ),
+        None | Some(Json::Null) => Ok(()),
+        Some(Json::Number(text)) if text.as_str() == "0" => Ok(()),
+        Some(_) => Err(Error::malformed("cas is compared in options alone, not beside data")),
     }
 }
 
@@ -377,16 +374,16 @@ mod tests {
     }
 
     #[test]
-    fn a_cas_beside_data_is_not_compared_and_warned_of() {
-        let write = |cas: &str| {
+    fn a_cas_beside_data_is_taken_where_it_asks_for_nothing() {
+        let cas = |cas: &str| {
             let body = format!(r#"{{"cas":{cas},"data":{{}},"options":{{"cas":3}}}}"#);
-            KvWrite::read(&json(&body)).unwrap()
+            KvWrite::read(&json(&body)).map(|write| write.cas)
         };
-        for (cas, warnings) in
-            [("0", 0), ("null", 0), ("1", 1), ("-1", 1), (r#""0""#, 1), ("[]", 1), ("{}", 1)]
-        {
-            let write = write(cas);
-            assert_eq!((write.cas, write.warnings.len()), (Some(3), warnings), "{cas}");
+        for nothing in ["0", "null"] {
+            assert_eq!(cas(nothing), Ok(Some(3)));
+        }
+        for refused in ["1", "3", "-1", r#""0""#, "[]", "{}"] {
+            assert!(matches!(cas(refused), Err(Error::Malformed(_))), "{refused}");
         }
         // A patch comes from nobody who sends one.
         assert!(patch(&json(r#"{"cas":0,"data":{}}"#)).is_err());

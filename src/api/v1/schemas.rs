@@ -22,13 +22,13 @@ pub(super) struct PostSecretRequest {
     options: Option<PostSecretOptions>,
 }
 
-/// Of no type: it is not looked at.
+/// Of no type: each value but two is refused.
 fn cas_beside_data_schema() -> Object {
     ObjectBuilder::new()
         .schema_type(SchemaType::AnyValue)
         .description(Some(
-            "Has no effect, as in Vault: the check-and-set is the one of `options`. The answer warns \
-             of any value but null and 0.",
+            "Null or 0, as some clients of Vault always send it, and without effect: the check-and-set \
+             is the one of `options`.",
         ))
         .build()
 }

@@ -61,7 +61,7 @@ pub(super) async fn update(
     query: NoQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<SecretConfigV2Response>, ApiError> {
-    let JsonBody { caller, json } = body;
+    let JsonBody { caller, json, .. } = body;
     let UpdateConfig { patch, mut warnings } = UpdateConfig::read(&json)?;
     let config = state.secrets.update_config(&caller, patch).await?;
     warnings.extend(query.warnings);

@@ -82,7 +82,7 @@ pub(super) async fn create(
     query: NoQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<WrittenSecretV2Response>, ApiError> {
-    let JsonBody { caller, json } = body;
+    let JsonBody { caller, json, .. } = body;
     let CreateSecret { path, metadata, data, mut warnings } = CreateSecret::read(&json)?;
     let written = state.secrets.create(&caller, path, metadata, data).await?;
     warnings.extend(query.warnings);
@@ -142,7 +142,7 @@ pub(super) async fn update(
     query: CasQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<WrittenSecretV2Response>, ApiError> {
-    let JsonBody { caller, json } = body;
+    let JsonBody { caller, json, .. } = body;
     let UpdateSecret { metadata, data, mut warnings } = UpdateSecret::read(&json)?;
     let written = state.secrets.update(&caller, path, query.cas, metadata, data).await?;
     warnings.extend(query.warnings);
@@ -152,7 +152,8 @@ pub(super) async fn update(
 
 /// Delete a secret
 ///
-/// Removes the secret with all its versions, for good. A query or a body is refused: none says which versions go.
+/// Removes the secret with all its versions, for good. A query or a body, which would be to name some of them, is
+/// refused.
 #[utoipa::path(
     delete,
     path = "/secret/{path}",

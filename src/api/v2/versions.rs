@@ -75,7 +75,7 @@ pub(super) async fn create(
     query: CasQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<SecretV2Version>, ApiError> {
-    let JsonBody { caller, json } = body;
+    let JsonBody { caller, json, .. } = body;
     let CreateVersion { data, mut warnings } = CreateVersion::read(&json)?;
     let version = state.secrets.add_version(&caller, path, query.cas, data).await?;
     warnings.extend(query.warnings);
@@ -129,6 +129,7 @@ pub(super) async fn read(
     version: VersionId,
     query: ReadQuery,
 ) -> Result<JsonAnswer<SecretV2Version>, ApiError> {
+    query.only(version)?;
     let view = state.secrets.read_version(&caller, &path, version, query.include_data).await?;
     Ok(JsonAnswer(SecretV2Version::new(view, Vec::new())))
 }
@@ -163,7 +164,7 @@ pub(super) async fn set_state(
     query: NoQuery,
     body: JsonBody,
 ) -> Result<JsonAnswer<SecretV2Version>, ApiError> {
-    let JsonBody { caller, json } = body;
+    let JsonBody { caller, json, .. } = body;
     let SetVersionState { state: target, mut warnings } = SetVersionState::read(&json)?;
     let view = state.secrets.set_version_state(&caller, path, version, target).await?;
     warnings.extend(query.warnings);

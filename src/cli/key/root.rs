@@ -111,7 +111,7 @@ impl Enroll {
             if !file.exists() {
                 services.keys.check_enrolment().await.map_err(refused)?;
             }
-            let key = read_or_make(file, None)?;
+            let key = read_or_make(file)?;
             services.keys.enroll(&key).await.map_err(refused)?;
             services.notes.add("rootKeyId", key.id());
             output::print(&format!(
@@ -163,7 +163,7 @@ async fn in_place(services: &Services, file: &Path, other: &OtherRootKey) -> Res
         )));
     }
     check(services, other).await?;
-    let key = read_or_make(&new, Some(file))?;
+    let key = read_or_make(&new)?;
     rotate(services, &key, other).await?;
     files::supersede(file, &new, &old)?;
     output::print(&format!(
@@ -183,7 +183,7 @@ async fn into_new_file(
     other: &OtherRootKey,
 ) -> Result<(), Failure> {
     check(services, other).await?;
-    let key = read_or_make(new, None)?;
+    let key = read_or_make(new)?;
     rotate(services, &key, other).await?;
     let place = match place {
         RootKeyPlace::Variable => "OKMSD_ROOT_KEY".to_owned(),
@@ -226,11 +226,10 @@ async fn is_registered(services: &Services, key: &RootKey) -> Result<bool, Failu
     registered.map_err(|error| Failure::refused("cannot read the root keys", &error))
 }
 
-/// Reads the root key of a file. Where there is no such file, makes one with a new key, for the owner of `like` where
-/// root does so.
-fn read_or_make(file: &Path, like: Option<&Path>) -> Result<RootKey, Failure> {
+/// Reads the root key of a file. Where there is no such file, makes one with a new key.
+fn read_or_make(file: &Path) -> Result<RootKey, Failure> {
     if file.symlink_metadata().is_err() {
-        files::create_whole(file, &bootstrap::generate_root_key()?, like)?;
+        files::create_whole(file, &bootstrap::generate_root_key()?)?;
     }
     read(file)
 }

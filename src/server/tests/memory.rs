@@ -1,4 +1,9 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
+
+use http_body_util::BodyExt;
 
 use super::{LARGE, Server, http2_client, request, text, until, within};
 use crate::server::Limits;
@@ -27,9 +32,15 @@ async fn requests_of_an_address_that_holds_far_too_much_end_their_connections() 
         let socket = server.connect(server.client(None), "h2").await.unwrap();
         http2_client(socket).await.unwrap()
     };
-    let (mut one, mut another) = (open().await, open().await);
+    let (mut one, mut another, mut before) = (open().await, open().await, open().await);
+    // One that began before it was so much.
+    let answered = before.send_request(request("/large-later"));
+    let answered = tokio::spawn(async move { answered.await?.into_body().collect().await });
+    until(|| server.seen.slow_begun.load(SeqCst) == 1).await;
     let unread = one.send_request(request("/large")).await.unwrap();
     assert!(server.seen.memory.get().unwrap().is_overdrawn());
+    server.seen.release.notify_one();
+    within(Duration::from_secs(60), answered).await.unwrap().unwrap_err();
     // The first may still be answered.
     within(Duration::from_secs(60), async {
         while another.send_request(request("/who")).await.is_ok() {}

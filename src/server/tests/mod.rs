@@ -245,6 +245,11 @@ async fn answer(
             Bytes::from_static(b"slow")
         }
         "/large" => Bytes::from(vec![b'x'; LARGE]),
+        "/large-later" => {
+            seen.slow_begun.fetch_add(1, SeqCst);
+            seen.release.notified().await;
+            Bytes::from(vec![b'x'; LARGE])
+        }
         "/panic" => panic!("as the test wants it"),
         other => panic!("no {other}"),
     };

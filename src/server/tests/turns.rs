@@ -138,7 +138,7 @@ async fn of_many_requests_of_one_client_some_run_at_a_time() {
     };
     let connections = [of(1), of(1), of(2)];
     let requests = connections.each_ref().map(|connection| {
-        let requests = (0..100).map(|_| connection.begin());
+        let requests = (0..100).map(|_| connection.begin(0));
         requests.collect::<Vec<_>>()
     });
     let [first, second, other] = &requests;

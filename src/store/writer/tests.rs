@@ -16,14 +16,17 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{Commits, Job, Queued, run_all};
 use crate::{
-    crypto::{Incarnation, KeyId, RowMac, SealedData, TokenHash, TokenKeyId, TokenMac},
+    crypto::{
+        Incarnation, KeyHash, KeyId, RowMac, SealedData, SealedOutcome, TokenHash, TokenKeyId,
+        TokenMac,
+    },
     domain::{
         CustomMetadata, Error, NewVersion, OkmsId, Secret, SecretChange, SecretConfig, SecretPath,
         Timestamp, Token, TokenBinding, TokenId, Version, VersionId, Wanted,
     },
     store::{
-        Connection, DatabaseUrl, Decision, SecretProof, Store, StoreError, StoredSnapshot,
-        TokenProof, TokenWrite, VersionProof,
+        self, Connection, DatabaseUrl, Decision, OnceKey, SecretProof, Store, StoreError,
+        StoredSnapshot, TokenProof, TokenWrite, VersionProof,
         connection::{execute, fetch_all},
         engine::Engine,
         row_cache::{Changed, SecretKey},
@@ -337,16 +340,23 @@ fn is_kept(store: &Store, secret: &SecretKey) -> bool {
 }
 
 /// Changes the secret `y`, whose row then has this MAC. Its rows prove nothing.
-async fn change(store: &Store, okms_id: OkmsId, change: SecretChange, mac: u8) {
+async fn change(
+    store: &Store,
+    okms_id: OkmsId,
+    change: SecretChange,
+    mac: u8,
+    once: Option<OnceKey>,
+) -> store::Changed {
     let sealed = Some(SealedData::from_stored(vec![mac; 40]));
     let mac = RowMac::from_stored(&[mac; 32]).unwrap();
     let versions = vec![VersionProof { state_changes: 0, mac: mac.clone(), sealed }];
     let incarnation = Incarnation::from_stored(&[1; 16]).unwrap();
     let secret = Some(SecretProof { incarnation, state_changes: Default::default(), mac });
-    let decision = Decision { change, secret, versions, outcome: None };
+    let outcome = once.is_some().then(|| SealedOutcome::from_stored(vec![1; 40]));
+    let decision = Decision { change, secret, versions, outcome };
     let decide = move |_: &StoredSnapshot| Ok(decision.clone());
     let (path, key_id) = (SecretPath::parse("y").unwrap(), KeyId::from_stored(1));
-    store.change_secret(okms_id, path, Wanted::Nothing, key_id, None, decide).await.unwrap();
+    store.change_secret(okms_id, path, Wanted::Nothing, key_id, once, decide).await.unwrap()
 }
 
 #[tokio::test]
@@ -381,9 +391,16 @@ async fn what_a_change_of_another_secret_leaves_alone_is_still_kept() {
         (SecretChange::Keep(Vec::new()), 4),
     ] {
         let told = format!("{done:?}");
-        change(&store, okms_id, done, mac).await;
+        change(&store, okms_id, done, mac, None).await;
         assert!(is_kept(&store, &kept), "{told}");
     }
+    // One that is done once, and asked for again.
+    let caller = KeyHash::of_caller(okms_id, b"caller");
+    let once = OnceKey { hash: caller.of_key("key"), caller, now: at };
+    let changed = change(&store, okms_id, update(3, version(3)), 5, Some(once.clone())).await;
+    assert!(matches!(changed, store::Changed::Done(..)) && is_kept(&store, &kept));
+    let changed = change(&store, okms_id, update(3, version(3)), 5, Some(once)).await;
+    assert!(matches!(changed, store::Changed::Before(_)) && is_kept(&store, &kept));
     let absent = SecretPath::parse("absent").unwrap();
     for (path, is_there) in [(absent, false), (path, true)] {
         assert_eq!(store.delete_secret(okms_id, path).await, Ok(is_there));

@@ -96,9 +96,8 @@ async fn answers_with_data_and_warnings_have_their_documented_form(server: Serve
     for answer in [&made, &put, &version] {
         assert!(answer.text().contains("warnings"), "{}", answer.text());
     }
-    let kv = domain.client.post(&domain.kv("data/kv"), r#"{"cas":1,"data":{}}"#).await;
+    let kv = domain.client.post(&domain.kv("data/kv"), r#"{"cas":0,"data":{}}"#).await;
     check_documented(&document, &operation("PostSecretRequest"), &kv);
-    assert!(kv.text().contains("warnings"), "{}", kv.text());
     let read = domain.client.get(&format!("{address}?includeData=true")).await;
     assert!(read.text().contains("data"), "{}", read.text());
     check_documented(&document, &operation("GetSecretV2"), &read);

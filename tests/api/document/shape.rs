@@ -142,7 +142,7 @@ fn every_operation_is_described_and_says_how_it_fails() {
         if is_once {
             statuses.extend(["409", "422"]);
         }
-        if id == "DeleteSecretV2" {
+        if ["DeleteSecretV2", "DeleteSecretMetadata"].contains(&id) {
             // It takes no body, and waits to see that there is none.
             statuses.push("408");
         }

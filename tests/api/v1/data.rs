@@ -18,7 +18,7 @@ both_engines!(
     what_was_written_is_read_digit_by_digit,
     raw_and_encoded_paths_are_one_secret,
     cas_is_compared_and_required_as_vault_does,
-    a_cas_beside_data_is_ignored_with_a_warning,
+    a_cas_beside_data_is_taken_where_it_asks_for_nothing,
     answers_have_the_lease_that_clients_of_vault_read,
     a_merge_patch_makes_a_version_of_the_current_one,
     a_patch_needs_a_version_that_is_open,
@@ -135,34 +135,32 @@ async fn cas_is_compared_and_required_as_vault_does(server: Server) {
 }
 
 /// As Terraform's provider sends it.
-async fn a_cas_beside_data_is_ignored_with_a_warning(server: Server) {
+async fn a_cas_beside_data_is_taken_where_it_asks_for_nothing(server: Server) {
     let domain = server.domain().await;
     let address = domain.kv("data/a");
     let body = json!({"cas": 0, "data": {"k": "v"}, "options": {}});
     for method in [Method::PUT, Method::POST] {
-        let written = domain.client.json(method, &address, &body).await.ok();
-        assert_eq!(written.get("warnings"), None);
+        domain.client.json(method, &address, &body).await.ok();
     }
-    for cas in [json!(1), json!(7), json!("0"), json!("CANARY"), json!({})] {
-        let body = json!({"cas": cas, "data": {"k": "v"}});
-        let written = domain.client.put(&address, body).await;
-        let warnings = written.ok()["warnings"].clone();
-        let text = warnings[0].as_str().expect("a warning");
+    // Nothing is written of one that its sender relies on, not even if it is right.
+    for cas in [json!(1), json!(2), json!("0"), json!("CANARY"), json!({})] {
+        let written = domain.client.put(&address, json!({"cas": cas, "data": {}})).await;
+        let text = written.error(400, MALFORMED);
         assert!(text.contains("cas") && text.contains("options"), "{text}");
-        assert_eq!(warnings.as_array().map(Vec::len), Some(1));
         assert!(!written.text().contains("CANARY"), "{}", written.text());
     }
-    assert_eq!(domain.versions("a").await, [1, 2, 3, 4, 5, 6, 7]);
-    // The one of the options counts, whatever stands beside the data.
-    let body = json!({"cas": 7, "data": {}, "options": {"cas": 1}});
+    assert_eq!(domain.versions("a").await, [1, 2]);
+    // The one of the options counts.
+    let body = json!({"cas": 0, "data": {}, "options": {"cas": 1}});
     domain.client.put(&address, body).await.error(400, CAS_MISMATCH);
+    domain.client.put(&address, json!({"cas": 0, "data": {}, "options": {"cas": 2}})).await.ok();
     domain.client.put(&domain.kv("metadata/a"), r#"{"cas_required":true}"#).await.gone();
-    let body = json!({"cas": 7, "data": {}});
+    let body = json!({"cas": 0, "data": {}});
     domain.client.put(&address, body).await.error(400, CAS_MISMATCH);
-    let patch = json!({"cas": 0, "data": {}, "options": {"cas": 7}});
+    let patch = json!({"cas": 0, "data": {}, "options": {"cas": 3}});
     let patched = domain.client.json(Method::PATCH, &address, patch).await;
     assert!(patched.error(400, MALFORMED).contains("cas"));
-    let other = json!({"Cas": 0, "data": {}, "options": {"cas": 7}});
+    let other = json!({"Cas": 0, "data": {}, "options": {"cas": 3}});
     domain.client.put(&address, other).await.error(400, MALFORMED);
 }
 

@@ -19,7 +19,7 @@ both_engines!(
     all_versions_are_shown,
     more_versions_than_one_look_takes_are_shown,
     a_deleted_secret_is_gone_with_all_it_had,
-    a_deletion_with_a_query_is_refused,
+    a_deletion_with_a_query_or_a_body_is_refused,
     what_has_no_effect_is_warned_of,
     what_is_no_metadata_is_refused,
 );
@@ -169,7 +169,7 @@ async fn a_deleted_secret_is_gone_with_all_it_had(server: Server) {
     assert_eq!(data(&domain.kv_put("a", "{}").await)["version"], 1);
 }
 
-async fn a_deletion_with_a_query_is_refused(server: Server) {
+async fn a_deletion_with_a_query_or_a_body_is_refused(server: Server) {
     let domain = server.domain().await;
     domain.kv_put("a", "{}").await.ok();
     for query in ["?version=1", "?versions=1", "?list=true", "?x"] {
@@ -177,6 +177,9 @@ async fn a_deletion_with_a_query_is_refused(server: Server) {
         let text = domain.client.delete(&address).await.error(400, MALFORMED);
         assert!(text.contains("all its versions"), "{text}");
     }
+    let body = json!({"versions": [1]});
+    let deleted = domain.client.json(Method::DELETE, &domain.kv("metadata/a"), body).await;
+    assert!(deleted.error(400, MALFORMED).contains("no body"));
     assert_eq!(domain.versions("a").await, [1]);
     domain.client.delete(&domain.kv("metadata/a?")).await.gone();
 }

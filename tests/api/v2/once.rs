@@ -421,7 +421,7 @@ async fn a_rotation_between_a_look_and_its_answer_is_no_trouble() {
         tokio::spawn(async move { send(&client, Method::POST, &target, "1", &body).await });
     wait_for(
         "SELECT COUNT(*) FROM pg_stat_activity a, pg_stat_activity b WHERE b.pid = ANY(pg_blocking_pids(a.pid)) \
-         AND $1 = ANY(pg_blocking_pids(b.pid)) AND a.query LIKE 'UPDATE idempotency_keys SET number%'",
+         AND $1 = ANY(pg_blocking_pids(b.pid)) AND a.query LIKE 'UPDATE idempotency_keys SET sealed_outcome%'",
     )
     .await;
     row.execute("ROLLBACK").await.expect("to let go");

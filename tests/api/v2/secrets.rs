@@ -160,6 +160,7 @@ async fn bad_numbers_and_flags_in_the_query_are_refused(server: Server) {
         ("version%5B%5D=1", "version"),
         ("include_data=true", "includeData"),
         ("includedata=true", "includeData"),
+        ("include-data=true", "includeData"),
         ("IncludeData=true&version=1", "includeData"),
     ] {
         for address in ["a", "a/version/1"] {
@@ -169,6 +170,8 @@ async fn bad_numbers_and_flags_in_the_query_are_refused(server: Server) {
         }
     }
     domain.client.get(&domain.secret("a?versions=1&v=1&data=true")).await.ok();
+    domain.client.get(&domain.secret("a/version/1?version=1")).await.ok();
+    domain.client.get(&domain.secret("a/version/1?version=2")).await.error(400, MALFORMED);
     for twice in ["version=1&version=1", "includeData=true&includeData=false"] {
         let address = domain.secret(&format!("a?{twice}"));
         domain.client.get(&address).await.error(400, MALFORMED);
