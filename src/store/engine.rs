@@ -80,35 +80,15 @@ impl FromStr for DatabaseUrl {
             return Ok(Self::sqlite_file(path));
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            let unreadable = DatabaseUrlError(
+            let options = super::postgres_url::read(text).ok_or(DatabaseUrlError(
                 "the PostgreSQL URL cannot be read; its form is \
                  postgres://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for @, %2F for /, %3F for ? \
                  and %23 for # in a password or a name",
-            );
-            if has_bare_password(text) {
-                return Err(unreadable);
-            }
-            let options = PgConnectOptions::from_str(text).map_err(|_| unreadable)?;
+            ))?;
             return Ok(Self(Kind::Postgres(Box::new(options))));
         }
         Err(DatabaseUrlError("a database URL begins with sqlite:// or postgres://"))
     }
-}
-
-/// Whether a URL seems to have a password with a sign in it that ends the host. What is before the sign would be told
-/// as a host or a port then, and the rest as a database.
-fn has_bare_password(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let is_bare = match behind.strip_prefix('/') {
-        Some(path) => path.split('?').next().is_some_and(|path| path.contains('@')),
-        // Behind a parameter's name it is a part of its value.
-        None => {
-            let start = behind.split('=').next().unwrap_or_default();
-            start.contains('@') && !authority.contains('@')
-        }
-    };
-    is_bare && authority.contains(':')
 }
 
 impl fmt::Display for DatabaseUrl {

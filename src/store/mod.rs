@@ -53,6 +53,7 @@ mod long_transaction;
 mod measures;
 mod pipeline;
 mod policies;
+mod postgres_url;
 mod restoration;
 mod root_keys;
 mod row_cache;
