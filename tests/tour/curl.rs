@@ -26,7 +26,7 @@ fn curl_gets_the_answer_to_a_body_that_nobody_reads() {
         ("POST", format!("{endpoint}/nothing"), json, true, "404"),
         ("POST", secret.clone(), text, true, "415"),
         ("POST", secret.clone(), ("application/json", long.as_str()), true, "413"),
-        ("DELETE", format!("{secret}/a"), json, true, "404"),
+        ("DELETE", format!("{secret}/a"), json, true, "400"),
     ] {
         for version in ["--http2", "--http1.1"] {
             for _ in 0..20 {
