@@ -71,8 +71,14 @@ impl Model {
             }
             Request::ListVersions { page, .. } => {
                 faults.extend(page_faults(*page));
+                let after = after.filter(|_| matches!(page.cursor, Cursor::Next));
+                // A cursor counts for the versions of its secret alone, be there another one or none.
+                let of = after.and_then(|after| after.split_once('\n'));
+                if of.is_some_and(|(of, _)| of != path) {
+                    faults.push(MALFORMED);
+                }
                 if faults.is_empty() {
-                    return self.list_versions(&path, *page, after);
+                    return self.list_versions(&path, *page, of.map(|(_, version)| version));
                 }
             }
             Request::AddVersion { cas, data, typo, .. } => {
@@ -154,13 +160,12 @@ impl Model {
 
     fn list_versions(&self, path: &str, page: Page, after: Option<&str>) -> Expected {
         let Some(secret) = self.secrets.get(path) else { return secret_not_found() };
-        let after = after.filter(|_| matches!(page.cursor, Cursor::Next));
         let after: i64 = after.map_or(0, |after| after.parse().expect("a version number"));
         let later: Vec<_> = secret.versions.iter().filter(|(id, _)| **id > after).collect();
         let shown = &later[..later.len().min(page_size(page))];
         let items = shown.iter().map(|(id, version)| version.json(**id, self.now, false));
         let more = later.len() > shown.len();
-        let last = shown.last().map(|(id, _)| id.to_string());
+        let last = shown.last().map(|(id, _)| format!("{path}\n{id}"));
         Expected::Body { body: items.collect(), data: None, next: last.filter(|_| more) }
     }
 
