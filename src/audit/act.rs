@@ -51,8 +51,8 @@ fn record(options: &Options, clock: &dyn Clock, act: ActRecord, more: bool) -> R
         }
     }
     written.map_err(|fault| match fault {
-        Fault::Io(error) => Error::Io(chain.folder, error),
-        left => Error::Io(chain.folder, io::Error::other(left.to_string())),
+        Fault::Io(error) => Error::io(chain.folder)(error),
+        left => Error::io(chain.folder)(io::Error::other(left.to_string())),
     })
 }
 

@@ -48,16 +48,16 @@ pub(super) fn other_owner(path: &Path) -> Option<(&Path, u32)> {
 pub fn check_folder(folder: &Path) -> Result<(), Error> {
     let writable = |path: &Path| {
         access(path, Access::WRITE_OK | Access::EXEC_OK)
-            .map_err(|error| Error::Io(path.to_owned(), error.into()))
+            .map_err(|error| Error::io(path)(error.into()))
     };
     for above in folder.ancestors() {
         // A relative path ends with an empty one.
         let path = if above == Path::new("") { Path::new(".") } else { above };
         match fs::metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::Io(path.to_owned(), error)),
+            Err(error) => return Err(Error::io(path)(error)),
             Ok(found) if !found.is_dir() => {
-                return Err(Error::Io(path.to_owned(), ErrorKind::NotADirectory.into()));
+                return Err(Error::io(path)(ErrorKind::NotADirectory.into()));
             }
             Ok(_) => {
                 if path == folder {
@@ -112,7 +112,7 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(Error::Io(path, error)),
+            Err(TryLockError::Error(error)) => Err(Error::io(path)(error)),
         }
     }
 

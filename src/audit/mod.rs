@@ -156,6 +156,17 @@ pub enum Sync {
 pub enum Error {
     /// A file or folder cannot be read or written.
     Io(PathBuf, io::Error),
+    /// A path cannot be used because a part of it belongs to another user.
+    OfOther {
+        /// What cannot be used.
+        path: PathBuf,
+        /// The part of it.
+        part: PathBuf,
+        /// The id of its user.
+        owner: u32,
+        /// What the system said.
+        error: io::Error,
+    },
     /// A file or folder is open to others.
     NotPrivate(PathBuf, u32),
     /// A folder belongs to this user, and root would leave files in it that the user cannot use.
@@ -169,27 +180,30 @@ pub enum Error {
 impl Error {
     fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        |error| Self::Io(path, error)
+        move |error| {
+            if error.kind() == io::ErrorKind::PermissionDenied
+                && let Some((part, owner)) = folder::other_owner(&path)
+            {
+                return Self::OfOther { part: part.to_owned(), path, owner, error };
+            }
+            Self::Io(path, error)
+        }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(path, error) => {
-                write!(f, "the audit log cannot use {}", path.display())?;
-                let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
-                match folder::other_owner(path).filter(|_| is_refused) {
-                    None => Ok(()),
-                    Some((part, owner)) => write!(
-                        f,
-                        ", as {} belongs to the user {owner} and this is run by the user {}; run it \
-                         as the user of the server, to whom all of the log must belong (see chown)",
-                        part.display(),
-                        rustix::process::geteuid().as_raw()
-                    ),
-                }
-            }
+            Self::Io(path, _) => write!(f, "the audit log cannot use {}", path.display()),
+            Self::OfOther { path, part, owner, .. } => write!(
+                f,
+                "the audit log cannot use {}, as {} belongs to the user {owner} and this is run by the \
+                 user {}; run it as the user of the server, to whom all of the log must belong (see \
+                 chown)",
+                path.display(),
+                part.display(),
+                rustix::process::geteuid().as_raw()
+            ),
             Self::NotPrivate(path, mode) => write!(
                 f,
                 "{path} is a part of the audit log and must not be open to others, but its mode is \
@@ -213,7 +227,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io(_, error) => Some(error),
+            Self::Io(_, error) | Self::OfOther { error, .. } => Some(error),
             _ => None,
         }
     }

@@ -110,7 +110,7 @@ pub(super) fn recover(
         move |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => broken(format!("{} is missing", name(&path))),
             io::ErrorKind::InvalidData => broken(format!("{} is damaged", name(&path))),
-            _ => Unusable::Refused(Error::Io(path, error)),
+            _ => Unusable::Refused(Error::io(path)(error)),
         }
     };
     let head_path = Head::path(folder);

@@ -118,10 +118,10 @@ fn root_makes_nothing_in_the_folder_of_another_user() {
 
     let keys = audit.join("cli/000001/signing_keys");
     chown(&keys, Some(12_345), Some(23_456)).unwrap();
-    let refused = Error::Io(keys, io::ErrorKind::PermissionDenied.into()).to_string();
+    let refused = Error::io(keys)(io::ErrorKind::PermissionDenied.into()).to_string();
     let told = "signing_keys belongs to the user 12345 and this is run by the user 0; run it as";
     assert!(refused.contains(told), "{refused}");
-    let own = Error::Io("/".into(), io::ErrorKind::PermissionDenied.into()).to_string();
+    let own = Error::io("/")(io::ErrorKind::PermissionDenied.into()).to_string();
     assert_eq!(own, "the audit log cannot use /");
 }
 

@@ -207,6 +207,31 @@ async fn whoever_leaves_requests_unfinished_may_make_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_waits_for_the_database_is_held() {
+    let limits = Limits { max_memory_per_address: 1 << 20, ..Limits::default() };
+    let server = Server::start_limited(Engine::Sqlite, limits, NO_RATES).await;
+    let domain = server.domain().await;
+    domain.create("a", r#"{"k":"v"}"#).await;
+    let there = || Client::from_address(&server.api_url, domain.tls(&server), [127, 0, 0, 3]);
+    let (one, another, reader) = (there(), there(), there());
+    let secret = domain.secret("a");
+    let lock = WriteLock::take(&server).await;
+    // With two of them, what one more request takes by itself is too much, and what has come of them is not.
+    let body = format!(r#"{{"version":{{"data":{{"k":"v"}}}}{}}}"#, " ".repeat(512_970));
+    let put = async |client: &Client| client.put(&secret, body.clone()).await;
+    let refused = async {
+        let refused = until(&reader, &secret, 429).await;
+        assert_eq!(refused.error(429, TOO_MANY_REQUESTS), UNFINISHED);
+        assert_eq!(domain.client.get(&secret).await.status, 200, "others are served");
+        lock.release().await;
+    };
+    let (first, second, ()) = tokio::join!(put(&one), put(&another), refused);
+    first.ok();
+    second.ok();
+    until(&reader, &secret, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_requests_at_once_get_no_more_than_the_rate() {
     let server = limited(ApiLimits { requests_per_credential: 100, ..NO_RATES }).await;
     let domain = Arc::new(server.domain().await);

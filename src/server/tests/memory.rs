@@ -4,6 +4,7 @@ use std::{
 };
 
 use http_body_util::BodyExt;
+use hyper::http::{HeaderName, HeaderValue};
 
 use super::{LARGE, Server, http2_client, request, text, until, within};
 use crate::server::Limits;
@@ -50,4 +51,42 @@ async fn requests_of_an_address_that_holds_far_too_much_end_their_connections() 
     assert_eq!(text(unread).await.len(), LARGE);
     until(|| !server.seen.memory.get().unwrap().is_full()).await;
     server.assert_serves().await;
+}
+
+#[tokio::test]
+async fn what_is_small_and_headers_count_until_the_request_is_over() {
+    const HEADERS: usize = 50;
+    // More than a request by itself holds, and no more than one with its headers.
+    let limits = Limits { max_memory_per_address: 16_000, ..Limits::default() };
+    let server = Server::start(limits).await;
+    let socket = server.connect(server.client(None), "h2").await.unwrap();
+    let mut client = http2_client(socket).await.unwrap();
+    let mut begin = |headers: usize| {
+        let mut slow = request("/slow");
+        for number in 0..headers {
+            let name = HeaderName::try_from(format!("x-{number}")).unwrap();
+            slow.headers_mut().insert(name, HeaderValue::from_static("x"));
+        }
+        tokio::spawn(client.send_request(slow))
+    };
+    let without = begin(0);
+    until(|| server.seen.slow_begun.load(SeqCst) == 1).await;
+    let memory = Arc::clone(server.seen.memory.get().unwrap());
+    assert!(!memory.is_full());
+    server.seen.release.notify_one();
+    let answer = without.await.unwrap().unwrap();
+
+    let with = begin(HEADERS);
+    until(|| server.seen.slow_begun.load(SeqCst) == 2).await;
+    assert!(memory.is_full());
+    with.abort();
+    until(|| !memory.is_full()).await;
+    // Two are too much, however little they ask for.
+    let (one, another) = (begin(0), begin(0));
+    until(|| server.seen.slow_begun.load(SeqCst) == 4).await;
+    assert!(memory.is_full());
+    assert_eq!(text(answer).await, "slow");
+    one.abort();
+    another.abort();
+    until(|| !memory.is_full()).await;
 }
