@@ -14,8 +14,8 @@ use crate::{
     crypto::{CryptoError, Generation, KeyId, RootKey, RootKeyId, StoreKey, StoreKeyId},
     domain::{Clock, Error, OkmsId, SecretPath, Timestamp, VersionId},
     store::{
-        KeyUse, RewrappedVersions, Rewrapping, RootKeyRotation, RootKeySlot, Store, StoredKey,
-        StoredOutcome, StoredTokenKey, WrappedStoreKey,
+        KeyUse, RewrappedVersions, Rewrapping, RootKeyRotation, RootKeySlot, StaleSecret, Store,
+        StoredKey, StoredOutcome, StoredTokenKey, WrappedStoreKey,
     },
 };
 
@@ -292,21 +292,29 @@ impl Keys {
         report: &mut RewrapReport,
         progress: &mut (impl FnMut(&RewrapReport) + Send),
     ) -> Result<(), Error> {
-        let mut after = 0;
-        loop {
-            let page = self.store.list_stale_secrets(from, after, SECRETS_AT_A_TIME).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.position;
-            let room = MAX_REFUSED.saturating_sub(report.unreadable.len());
-            let unreadable = page.iter().filter(|secret| secret.path.is_none());
-            let unreadable = unreadable.map(|secret| secret.position);
-            // A later pass finds the same ones again.
-            let new: Vec<_> = unreadable.filter(|at| !report.unreadable.contains(at)).collect();
-            report.unreadable.extend(new.into_iter().take(room));
-            let paths: Vec<_> = page.iter().filter_map(|secret| secret.path.as_ref()).collect();
+        let mut after = None;
+        // Rows that are refused are met again and again: one for each version.
+        let mut tried = HashSet::new();
+        while let Some(page) = self.store.list_stale_secrets(from, after, SECRETS_AT_A_TIME).await?
+        {
+            after = Some(page.last);
+            let mut readable = Vec::with_capacity(page.secrets.len());
+            for StaleSecret { secret_id, path } in page.secrets {
+                match path {
+                    Some(path) if !tried.contains(&secret_id) => readable.push((secret_id, path)),
+                    Some(_) => {}
+                    None => {
+                        // A later row or pass finds the same ones again.
+                        let is_new = !report.unreadable.contains(&secret_id);
+                        if is_new && report.unreadable.len() < MAX_REFUSED {
+                            report.unreadable.push(secret_id);
+                        }
+                    }
+                }
+            }
             let secrets =
-                paths.iter().map(|path| self.rewrap_secret(okms_id, path, from, revision));
-            for (path, done) in paths.iter().zip(join_all(secrets).await) {
+                readable.iter().map(|(_, path)| self.rewrap_secret(okms_id, path, from, revision));
+            for ((secret_id, path), done) in readable.iter().zip(join_all(secrets).await) {
                 let done = match done {
                     // Storage works, but this secret is not such as it was written.
                     Err(Error::Internal(why)) => {
@@ -316,14 +324,18 @@ impl Keys {
                     done => done?,
                 };
                 report.versions += u64::from(done.versions);
+                if !done.refused.is_empty() {
+                    tried.insert(*secret_id);
+                }
                 let room = MAX_REFUSED.saturating_sub(report.refused.len());
                 let known: HashSet<_> = report.refused.iter().cloned().collect();
-                let refused = done.refused.into_iter().map(|id| ((*path).clone(), id));
+                let refused = done.refused.into_iter().map(|id| (path.clone(), id));
                 let new = refused.filter(|refused| !known.contains(refused));
                 report.refused.extend(new.take(room));
             }
             progress(report);
         }
+        Ok(())
     }
 
     async fn rewrap_secret(

@@ -554,7 +554,7 @@ macro_rules! migration {
     };
 }
 
-pub(super) const SQLITE_MIGRATIONS: [(i64, &str, &str); 10] = [
+pub(super) const SQLITE_MIGRATIONS: [(i64, &str, &str); 11] = [
     migration!("sqlite", 1, "0001_domains_credentials_secrets"),
     migration!("sqlite", 2, "0002_revisions"),
     migration!("sqlite", 3, "0003_policies"),
@@ -565,8 +565,9 @@ pub(super) const SQLITE_MIGRATIONS: [(i64, &str, &str); 10] = [
     migration!("sqlite", 8, "0008_token_key_ids"),
     migration!("sqlite", 9, "0009_idempotency_keys"),
     migration!("sqlite", 10, "0010_secret_counts"),
+    migration!("sqlite", 11, "0011_versions_by_key_and_time"),
 ];
-pub(super) const POSTGRES_MIGRATIONS: [(i64, &str, &str); 10] = [
+pub(super) const POSTGRES_MIGRATIONS: [(i64, &str, &str); 11] = [
     migration!("postgres", 1, "0001_domains_credentials_secrets"),
     migration!("postgres", 2, "0002_revisions"),
     migration!("postgres", 3, "0003_policies"),
@@ -577,6 +578,7 @@ pub(super) const POSTGRES_MIGRATIONS: [(i64, &str, &str); 10] = [
     migration!("postgres", 8, "0008_token_key_ids"),
     migration!("postgres", 9, "0009_idempotency_keys"),
     migration!("postgres", 10, "0010_secret_counts"),
+    migration!("postgres", 11, "0011_versions_by_key_and_time"),
 ];
 
 /// Readers of SQLite do not wait for each other; each costs a thread and a page cache. Four are

@@ -43,10 +43,46 @@ pub struct KeyUse {
 /// A secret of which something is under an old key.
 #[derive(Debug, Clone)]
 pub struct StaleSecret {
-    /// Where it stands in the order of such secrets.
-    pub position: i64,
+    /// The number of its row.
+    pub secret_id: i64,
     /// Its path; nothing where it cannot be read.
     pub path: Option<SecretPath>,
+}
+
+/// Some of the secrets of which something is under an old key.
+#[derive(Debug)]
+pub struct StaleSecrets {
+    /// Each of them once. One of which several rows are under the key may come again later.
+    pub secrets: Vec<StaleSecret>,
+    /// Where to go on.
+    pub last: StalePlace,
+}
+
+/// A row among all that are under a key.
+#[derive(Debug, Clone, Copy)]
+pub struct StalePlace {
+    kind: StaleKind,
+    created_at: i64,
+    secret_id: i64,
+    version: i64,
+}
+
+/// What is under a key of a row, in the order in which it is gone along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StaleKind {
+    /// The data of a version.
+    Data,
+    /// The MAC of a version.
+    VersionMac,
+    /// The MAC of a secret.
+    SecretMac,
+}
+
+impl StalePlace {
+    /// Before all rows of a kind.
+    const fn before(kind: StaleKind) -> Self {
+        Self { kind, created_at: i64::MIN, secret_id: i64::MIN, version: i64::MIN }
+    }
 }
 
 /// A piece of work: to bring a secret from one key under another.
@@ -118,7 +154,8 @@ impl Store {
         Ok(rows.into_iter().filter_map(|(id,)| readable_id(&id)).collect())
     }
 
-    /// Secrets of which something is under a key, after a position.
+    /// Secrets of which something is under a key: those of the next few rows after a place, or from the first one on.
+    /// Nothing where there are no more.
     ///
     /// # Errors
     ///
@@ -126,31 +163,22 @@ impl Store {
     pub async fn list_stale_secrets(
         &self,
         key_id: KeyId,
-        after: i64,
+        after: Option<StalePlace>,
         limit: u32,
-    ) -> Result<Vec<StaleSecret>, Error> {
-        // Each part finds its rows in an index that begins with the key.
-        let sql = "SELECT s.secret_id, s.path FROM secrets s WHERE s.secret_id IN (\
-                   SELECT secret_id FROM (SELECT secret_id FROM secrets \
-                   WHERE key_id = $1 AND secret_id > $2 ORDER BY secret_id LIMIT $3) a UNION \
-                   SELECT secret_id FROM (SELECT DISTINCT secret_id FROM secret_versions \
-                   WHERE key_id = $1 AND secret_id > $2 ORDER BY secret_id LIMIT $3) b UNION \
-                   SELECT secret_id FROM (SELECT DISTINCT secret_id FROM secret_versions \
-                   WHERE mac_key_id = $1 AND secret_id > $2 ORDER BY secret_id LIMIT $3) c) \
-                   ORDER BY s.secret_id LIMIT $3";
-        let rows = self
-            .read(move |connection| {
-                Box::pin(async move {
-                    let limit = i64::from(limit);
-                    fetch_all!(connection, (i64, PathText), sql, key_id.as_i64(), after, limit)
-                })
-            })
-            .await?;
-        let secret = |(position, PathText(path))| {
-            let path = path.and_then(|path| SecretPath::parse(&path).ok());
-            StaleSecret { position, path }
-        };
-        Ok(rows.into_iter().map(secret).collect())
+    ) -> Result<Option<StaleSecrets>, Error> {
+        let mut after = after.unwrap_or(StalePlace::before(StaleKind::Data));
+        loop {
+            let rows =
+                self.read(move |connection| Box::pin(stale_rows(connection, key_id, after, limit)));
+            let rows = rows.await?;
+            let next = match after.kind {
+                _ if !rows.is_empty() => return Ok(Some(StaleSecrets::of(after.kind, rows))),
+                StaleKind::Data => StaleKind::VersionMac,
+                StaleKind::VersionMac => StaleKind::SecretMac,
+                StaleKind::SecretMac => return Ok(None),
+            };
+            after = StalePlace::before(next);
+        }
     }
 
     /// Brings some versions of a secret, and its own row, under the new key; nothing but their key
@@ -218,6 +246,66 @@ impl Store {
             })
         })
         .await
+    }
+}
+
+/// The versions whose column has a key, for [`stale_rows`]: in the order of the index that begins with that column.
+macro_rules! stale_versions {
+    ($column:literal) => {
+        concat!(
+            "SELECT s.secret_id, s.path, v.created_at, v.version FROM (\
+             SELECT created_at, secret_id, version FROM secret_versions WHERE ",
+            $column,
+            " = $1 AND (created_at, secret_id, version) > ($2, $3, $4) \
+             ORDER BY created_at, secret_id, version LIMIT $5) v \
+             JOIN secrets s ON s.secret_id = v.secret_id \
+             ORDER BY v.created_at, v.secret_id, v.version"
+        )
+    };
+}
+
+async fn stale_rows(
+    connection: &mut Connection<'_>,
+    key_id: KeyId,
+    after: StalePlace,
+    limit: u32,
+) -> Result<Vec<StaleRow>, sqlx::Error> {
+    let (key_id, limit) = (key_id.as_i64(), i64::from(limit));
+    let StalePlace { kind, created_at, secret_id, version } = after;
+    let sql = match kind {
+        StaleKind::Data => stale_versions!("key_id"),
+        StaleKind::VersionMac => stale_versions!("mac_key_id"),
+        StaleKind::SecretMac => {
+            let sql = "SELECT secret_id, path FROM secrets WHERE key_id = $1 AND secret_id > $2 \
+                       ORDER BY secret_id LIMIT $3";
+            return fetch_all!(connection, StaleRow, sql, key_id, secret_id, limit);
+        }
+    };
+    fetch_all!(connection, StaleRow, sql, key_id, created_at, secret_id, version, limit)
+}
+
+#[derive(FromRow)]
+struct StaleRow {
+    secret_id: i64,
+    path: PathText,
+    #[sqlx(default)]
+    created_at: i64,
+    #[sqlx(default)]
+    version: i64,
+}
+
+impl StaleSecrets {
+    fn of(kind: StaleKind, rows: Vec<StaleRow>) -> Self {
+        let (mut secrets, mut last) = (Vec::<StaleSecret>::new(), StalePlace::before(kind));
+        for StaleRow { secret_id, path: PathText(path), created_at, version } in rows {
+            last = StalePlace { kind, created_at, secret_id, version };
+            // They are few.
+            if secrets.iter().all(|secret| secret.secret_id != secret_id) {
+                let path = path.and_then(|path| SecretPath::parse(&path).ok());
+                secrets.push(StaleSecret { secret_id, path });
+            }
+        }
+        Self { secrets, last }
     }
 }
 

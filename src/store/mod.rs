@@ -83,7 +83,9 @@ pub use self::{
     engine::{DatabaseUrl, DatabaseUrlError},
     iam_rows::{MemberRow, RowHandle, StoredIam, StoredMember, StoredPolicy},
     idempotency::{OnceKey, StoredOutcome},
-    key_uses::{KeyUse, Rewrapped, RewrappedVersions, Rewrapping, StaleSecret},
+    key_uses::{
+        KeyUse, Rewrapped, RewrappedVersions, Rewrapping, StalePlace, StaleSecret, StaleSecrets,
+    },
     keys::{DomainKeyring, KeyInsertion, NewKey, StoredKey},
     measures::{Connections, KeyMeasures, StoreMeasures, WriterMeasures},
     policies::Applied,

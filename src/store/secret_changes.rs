@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::{
-    Connection, KeyId, Store, StoreError, StoredSnapshot, StoredVersion,
+    Connection, KeyId, RowProof, Store, StoreError, StoredSnapshot, StoredVersion,
     connection::{execute, fetch_all, fetch_optional},
     engine::lock_secret,
     idempotency::{Earlier, OnceKey, StoredOutcome, find_earlier, keep},
@@ -142,9 +142,8 @@ impl Store {
                     return Ok(Changed::KeyGone);
                 };
                 let decision = decide(&snapshot)?;
-                let proof = snapshot.secret.as_ref().and_then(|secret| secret.proof.as_ref());
-                let mac = proof.map(|proof| &proof.mac);
-                let place = Place { okms_id, secret_id, mac, key_id };
+                let before = snapshot.secret.as_ref().and_then(|secret| secret.proof.as_ref());
+                let place = Place { okms_id, secret_id, before, key_id };
                 if matches!(decision.change, SecretChange::Insert { .. }) {
                     check_room(tx, okms_id, domain_secrets, limit).await?;
                 }
@@ -164,15 +163,22 @@ struct Place<'a> {
     okms_id: &'a str,
     /// None where the change makes it.
     secret_id: Option<i64>,
-    /// What its row has for one.
-    mac: Option<&'a RowMac>,
+    /// What proves its row before the change.
+    before: Option<&'a RowProof>,
+    /// The key of all that is written.
     key_id: KeyId,
 }
 
 impl Place<'_> {
     /// Whether its row surely becomes another one with this proof. It may be written as it is, twice in a millisecond.
     fn is_changed_by(&self, proof: &SecretProof) -> bool {
-        self.mac.is_some_and(|mac| *mac != proof.mac)
+        self.before.is_some_and(|before| before.mac != proof.mac)
+    }
+
+    /// Whether its row says already that it is under the key. To write the same once more would be to write a page of
+    /// the index by key.
+    fn is_under_key(&self) -> bool {
+        self.before.is_some_and(|before| before.key_id == self.key_id)
     }
 }
 
@@ -302,7 +308,7 @@ async fn apply(tx: &mut Tx<'_>, place: &Place<'_>, decision: &Decision) -> Resul
         SecretChange::Update { secret, version, prune_through } => {
             let (secret_id, proof) = (existing()?, secret_proof()?);
             tx.surely_changed |= place.is_changed_by(proof);
-            update_secret(tx, secret_id, place.key_id, secret, proof).await?;
+            update_secret(tx, secret_id, place, secret, proof).await?;
             if let Some(version) = version {
                 insert_version(tx, secret_id, place.key_id, version, new_proof()?).await?;
             }
@@ -323,7 +329,7 @@ async fn apply(tx: &mut Tx<'_>, place: &Place<'_>, decision: &Decision) -> Resul
             }
             let proof = secret_proof()?;
             tx.surely_changed |= place.is_changed_by(proof);
-            count_state_change(tx, secret_id, place.key_id, proof).await?;
+            count_state_change(tx, secret_id, place, proof).await?;
         }
         SecretChange::Keep(_) => {}
     }
@@ -366,7 +372,7 @@ async fn insert_secret(
 async fn update_secret(
     tx: &mut Tx<'_>,
     id: i64,
-    key_id: KeyId,
+    place: &Place<'_>,
     secret: &Secret,
     proof: &SecretProof,
 ) -> Result<(), StoreError> {
@@ -375,7 +381,7 @@ async fn update_secret(
         Change,
         "UPDATE secrets SET cas_required = $2, max_versions = $3, deactivate_version_after = $4, \
          custom_metadata = $5, current_version = $6, oldest_version = $7, updated_at = $8, \
-         key_id = $9, state_changes = $10, mac = $11 WHERE secret_id = $1",
+         state_changes = $9, mac = $10 WHERE secret_id = $1",
         id,
         i64::from(secret.config.cas_required),
         i64::from(secret.config.max_versions),
@@ -384,28 +390,35 @@ async fn update_secret(
         i64::from(secret.current_version),
         i64::from(secret.oldest_version),
         secret.updated_at.as_millis(),
-        key_id.as_i64(),
         stored_state_changes(&proof.state_changes),
         &proof.mac.as_bytes()[..],
     )?;
-    Ok(())
+    set_key(tx, id, place).await
 }
 
 async fn count_state_change(
     tx: &mut Tx<'_>,
     id: i64,
-    key_id: KeyId,
+    place: &Place<'_>,
     proof: &SecretProof,
 ) -> Result<(), StoreError> {
     defer!(
         tx,
         Change,
-        "UPDATE secrets SET key_id = $2, state_changes = $3, mac = $4 WHERE secret_id = $1",
+        "UPDATE secrets SET state_changes = $2, mac = $3 WHERE secret_id = $1",
         id,
-        key_id.as_i64(),
         stored_state_changes(&proof.state_changes),
         &proof.mac.as_bytes()[..],
     )?;
+    set_key(tx, id, place).await
+}
+
+/// Has the row of a secret say under which key its MAC is.
+async fn set_key(tx: &mut Tx<'_>, id: i64, place: &Place<'_>) -> Result<(), StoreError> {
+    if !place.is_under_key() {
+        let sql = "UPDATE secrets SET key_id = $2 WHERE secret_id = $1";
+        defer!(tx, Change, sql, id, place.key_id.as_i64())?;
+    }
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use crate::{
 const DATA: [&str; 2] = ["--data-dir", "data"];
 
 /// The released schemas of before, by their migrations.
-const OLD: [(&str, &str); 9] = [
+const OLD: [(&str, &str); 10] = [
     (
         "0001_domains_credentials_secrets",
         include_str!("../../migrations/sqlite/0001_domains_credentials_secrets.sql"),
@@ -40,6 +40,7 @@ const OLD: [(&str, &str); 9] = [
     ("0007_tokens", include_str!("../../migrations/sqlite/0007_tokens.sql")),
     ("0008_token_key_ids", include_str!("../../migrations/sqlite/0008_token_key_ids.sql")),
     ("0009_idempotency_keys", include_str!("../../migrations/sqlite/0009_idempotency_keys.sql")),
+    ("0010_secret_counts", include_str!("../../migrations/sqlite/0010_secret_counts.sql")),
 ];
 
 const OKMS_ID: &str = "6a09e667-f3bc-4000-8000-000000000001";
