@@ -293,10 +293,10 @@ impl Keys {
         progress: &mut (impl FnMut(&RewrapReport) + Send),
     ) -> Result<(), Error> {
         let mut after = None;
-        // Rows that are refused are met again and again: one for each version.
+        // Secrets of which something is refused: they are met again with each of their rows. Others are done when
+        // they are met again, but for what was written since.
         let mut tried = HashSet::new();
-        while let Some(page) = self.store.list_stale_secrets(from, after, SECRETS_AT_A_TIME).await?
-        {
+        while let Some(page) = self.store.list_stale_secrets(from, after, ROWS_AT_A_TIME).await? {
             after = Some(page.last);
             let mut readable = Vec::with_capacity(page.secrets.len());
             for StaleSecret { secret_id, path } in page.secrets {
@@ -312,28 +312,30 @@ impl Keys {
                     }
                 }
             }
-            let secrets =
-                readable.iter().map(|(_, path)| self.rewrap_secret(okms_id, path, from, revision));
-            for ((secret_id, path), done) in readable.iter().zip(join_all(secrets).await) {
-                let done = match done {
-                    // Storage works, but this secret is not such as it was written.
-                    Err(Error::Internal(why)) => {
-                        tracing::error!(%okms_id, secret.path = path.as_str(), why);
-                        RewrappedVersions { refused: vec![None], ..Default::default() }
+            for some in readable.chunks(SECRETS_AT_A_TIME) {
+                let secrets =
+                    some.iter().map(|(_, path)| self.rewrap_secret(okms_id, path, from, revision));
+                for ((secret_id, path), done) in some.iter().zip(join_all(secrets).await) {
+                    let done = match done {
+                        // Storage works, but this secret is not such as it was written.
+                        Err(Error::Internal(why)) => {
+                            tracing::error!(%okms_id, secret.path = path.as_str(), why);
+                            RewrappedVersions { refused: vec![None], ..Default::default() }
+                        }
+                        done => done?,
+                    };
+                    report.versions += u64::from(done.versions);
+                    if !done.refused.is_empty() {
+                        tried.insert(*secret_id);
                     }
-                    done => done?,
-                };
-                report.versions += u64::from(done.versions);
-                if !done.refused.is_empty() {
-                    tried.insert(*secret_id);
+                    let room = MAX_REFUSED.saturating_sub(report.refused.len());
+                    let known: HashSet<_> = report.refused.iter().cloned().collect();
+                    let refused = done.refused.into_iter().map(|id| (path.clone(), id));
+                    let new = refused.filter(|refused| !known.contains(refused));
+                    report.refused.extend(new.take(room));
                 }
-                let room = MAX_REFUSED.saturating_sub(report.refused.len());
-                let known: HashSet<_> = report.refused.iter().cloned().collect();
-                let refused = done.refused.into_iter().map(|id| (path.clone(), id));
-                let new = refused.filter(|refused| !known.contains(refused));
-                report.refused.extend(new.take(room));
+                progress(report);
             }
-            progress(report);
         }
         Ok(())
     }
@@ -439,7 +441,9 @@ const BOTH_TAKEN: &str = "both slots are taken: remove one first, or replace its
 const SLOTS: usize = 2;
 /// Secrets that are sealed anew at once. On SQLite they share a commit; on PostgreSQL they take as many
 /// of its 16 connections, and requests need the others.
-const SECRETS_AT_A_TIME: u32 = 4;
+const SECRETS_AT_A_TIME: usize = 4;
+/// Rows under an old key that are looked at together: several are often of one secret.
+const ROWS_AT_A_TIME: u32 = 64;
 /// Versions to a transaction: at 64 KiB each, 2 MiB, and some milliseconds under lock.
 const VERSIONS_AT_A_TIME: u32 = 32;
 /// Requests that began before a rotation are over long before the third pass.

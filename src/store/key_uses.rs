@@ -249,16 +249,17 @@ impl Store {
     }
 }
 
-/// The versions whose column has a key, for [`stale_rows`]: in the order of the index that begins with that column.
+/// The versions whose column has a key, for [`stale_rows`]: in the order of the index that begins with that
+/// column. Those without a secret, in a damaged file, end no walk either.
 macro_rules! stale_versions {
     ($column:literal) => {
         concat!(
-            "SELECT s.secret_id, s.path, v.created_at, v.version FROM (\
+            "SELECT v.secret_id, s.path, v.created_at, v.version FROM (\
              SELECT created_at, secret_id, version FROM secret_versions WHERE ",
             $column,
             " = $1 AND (created_at, secret_id, version) > ($2, $3, $4) \
              ORDER BY created_at, secret_id, version LIMIT $5) v \
-             JOIN secrets s ON s.secret_id = v.secret_id \
+             LEFT JOIN secrets s ON s.secret_id = v.secret_id \
              ORDER BY v.created_at, v.secret_id, v.version"
         )
     };
@@ -276,8 +277,9 @@ async fn stale_rows(
         StaleKind::Data => stale_versions!("key_id"),
         StaleKind::VersionMac => stale_versions!("mac_key_id"),
         StaleKind::SecretMac => {
-            let sql = "SELECT secret_id, path FROM secrets WHERE key_id = $1 AND secret_id > $2 \
-                       ORDER BY secret_id LIMIT $3";
+            let sql = "SELECT secret_id, path, CAST(0 AS BIGINT) AS created_at, \
+                       CAST(0 AS BIGINT) AS version FROM secrets \
+                       WHERE key_id = $1 AND secret_id > $2 ORDER BY secret_id LIMIT $3";
             return fetch_all!(connection, StaleRow, sql, key_id, secret_id, limit);
         }
     };
@@ -288,9 +290,7 @@ async fn stale_rows(
 struct StaleRow {
     secret_id: i64,
     path: PathText,
-    #[sqlx(default)]
     created_at: i64,
-    #[sqlx(default)]
     version: i64,
 }
 
@@ -299,7 +299,6 @@ impl StaleSecrets {
         let (mut secrets, mut last) = (Vec::<StaleSecret>::new(), StalePlace::before(kind));
         for StaleRow { secret_id, path: PathText(path), created_at, version } in rows {
             last = StalePlace { kind, created_at, secret_id, version };
-            // They are few.
             if secrets.iter().all(|secret| secret.secret_id != secret_id) {
                 let path = path.and_then(|path| SecretPath::parse(&path).ok());
                 secrets.push(StaleSecret { secret_id, path });
@@ -476,5 +475,76 @@ impl TryFrom<KeyUseRow> for KeyUse {
             versions: row.versions,
             secrets: row.secrets,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::DatabaseUrl;
+
+    /// Keys 1 and 2, and at one moment: versions of three secrets under them, with or without data, and secrets
+    /// without any.
+    const ROWS: &str = "\
+        INSERT INTO domains VALUES ('d', 'd', 'eu', 1, 0, 0, '0s'); \
+        INSERT INTO domain_keys (key_id, okms_id, generation, wrapped_key, uses, created_at) \
+        VALUES (1, 'd', 1, x'00', 0, 1), (2, 'd', 2, x'00', 0, 1); \
+        INSERT INTO secrets (secret_id, okms_id, path, cas_required, max_versions, deactivate_version_after, \
+        custom_metadata, current_version, oldest_version, created_at, updated_at, key_id) \
+        SELECT column1, 'd', 's' || column1, 0, 0, '0s', '{}', 0, 0, 1, 1, column2 \
+        FROM (VALUES (1, 2), (2, 2), (3, 2), (4, 1), (5, 2), (6, 1)); \
+        INSERT INTO secret_versions (secret_id, version, created_at, sealed_data, key_id, mac_key_id) VALUES \
+        (1, 1, 7, x'00', 1, 1), (1, 2, 7, x'00', 1, 1), (1, 3, 7, x'00', 1, 2), (2, 1, 7, x'00', 1, 1), \
+        (3, 1, 7, NULL, NULL, 1), (3, 2, 7, NULL, NULL, 1), (3, 3, 7, x'00', 2, 2)";
+
+    #[tokio::test]
+    async fn all_that_is_under_a_key_is_gone_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::sqlite_file(folder.path().join("x.sqlite"));
+        let store = Store::open(&url).await.unwrap();
+        store
+            .write(|tx| {
+                Box::pin(async move {
+                    tx.wrote = true;
+                    for sql in ROWS.split("; ") {
+                        execute!(&mut tx.connection, sql)?;
+                    }
+                    Ok::<_, StoreError>(())
+                })
+            })
+            .await
+            .unwrap();
+        for (limit, pages) in [
+            // The data of four versions, the MACs of five, and two secrets.
+            (
+                1,
+                vec![
+                    vec![1],
+                    vec![1],
+                    vec![1],
+                    vec![2],
+                    vec![1],
+                    vec![1],
+                    vec![2],
+                    vec![3],
+                    vec![3],
+                    vec![4],
+                    vec![6],
+                ],
+            ),
+            (3, vec![vec![1], vec![2], vec![1, 2], vec![3], vec![4, 6]]),
+            (9, vec![vec![1, 2], vec![1, 2, 3], vec![4, 6]]),
+        ] {
+            let (mut found, mut after) = (vec![], None);
+            while let Some(page) =
+                store.list_stale_secrets(KeyId::from_stored(1), after, limit).await.unwrap()
+            {
+                after = Some(page.last);
+                assert!(page.secrets.iter().all(|secret| secret.path.is_some()));
+                found.push(page.secrets.iter().map(|secret| secret.secret_id).collect::<Vec<_>>());
+            }
+            assert_eq!(found, pages);
+        }
+        store.close().await;
     }
 }

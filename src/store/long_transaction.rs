@@ -10,9 +10,10 @@ use super::{
     Connection, DatabaseUrl, StoreError,
     connection::execute,
     engine::{
-        Engine, Kind, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, assert_durable, assert_synchronous,
-        migration_error, migrations, postgres_options, refuse_standby, sqlite_options,
+        Engine, Kind, assert_durable, assert_synchronous, postgres_options, refuse_standby,
+        sqlite_options,
     },
+    migrations::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, migration_error, migrations},
     sqlite_file,
 };
 use crate::domain::Error;

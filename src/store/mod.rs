@@ -21,6 +21,7 @@
 //! | `pipeline` | on SQLite: many statements in one round trip |
 //! | `row_cache`, `wal_index` | on SQLite: rows kept in memory, sealed, for as long as no commit changed them |
 //! | `sqlite_file` | on SQLite: the file is private, and held by one server |
+//! | `migrations` | the schema, step by step |
 //! | `upgrade` | on SQLite: an older schema is copied before it is brought up to date |
 //! | `tables`, `snapshot`, `restoration` | the whole store, copied row by row |
 //! | `long_transaction` | transactions for that |
@@ -51,6 +52,7 @@ mod keys;
 mod line;
 mod long_transaction;
 mod measures;
+mod migrations;
 mod pipeline;
 mod policies;
 mod postgres_url;

@@ -10,8 +10,8 @@ use sqlx::{AssertSqlSafe, QueryBuilder};
 use super::{
     Copied, CopiedValue, DatabaseUrl, StoreError, WrappedStoreKey,
     connection::{Connection, execute, fetch_all, fetch_optional, on_engine},
-    engine::SQLITE_MIGRATIONS,
     long_transaction::LongTransaction,
+    migrations::SQLITE_MIGRATIONS,
     root_keys::insert_first_slot,
     secret_counts::count_all,
     tables::{ColumnKind, LEFT_OUT, SEEDED, TABLES, TableColumn, columns, schema_version},

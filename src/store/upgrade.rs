@@ -12,7 +12,7 @@ use sqlx::{SqliteConnection, migrate::Migrator};
 use super::{
     Connection, StoreError,
     connection::{execute, fetch_optional},
-    engine::migration_error,
+    migrations::migration_error,
     sqlite_file::{folder_of, unavailable},
 };
 use crate::domain::Error;

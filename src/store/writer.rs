@@ -1,7 +1,7 @@
 //! On SQLite: one writer, many units of work to a commit.
 //!
 //! A commit costs an fsync whatever it holds, and SQLite lets only one writer in at a time. So all
-//! units go through one queue; the writer takes what is waiting, runs it in one transaction, commits
+//! units go through one queue; the writer takes [what is waiting](batch_size), runs it in one transaction, commits
 //! once and then answers all. A unit that refuses before it wrote anything leaves no trace in the
 //! transaction; should one fail after a write, the whole batch is rolled back and each unit is run
 //! again in a transaction of its own, so nobody fails for another's fault. That is cheaper than a
@@ -239,19 +239,21 @@ struct Writing {
 
 impl Writing {
     async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
-        let mut waiting = Vec::with_capacity(BATCH_SIZE);
+        let (mut waiting, mut last) = (Vec::with_capacity(BATCH_SIZE), 0);
         loop {
+            let most = batch_size(last, jobs.len());
             let received = tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(self.cleaning.due()) => {
                     self.clean().await;
                     continue;
                 }
-                received = jobs.recv_many(&mut waiting, BATCH_SIZE) => received,
+                received = jobs.recv_many(&mut waiting, most) => received,
             };
             if received == 0 {
                 break;
             }
+            last = received;
             let batch: VecDeque<_> = waiting.drain(..).filter(|job| !job.is_abandoned()).collect();
             if !batch.is_empty() {
                 self.write(batch).await;
@@ -436,6 +438,22 @@ async fn run_all(
         false => Changed::Anything,
     })
 }
+
+/// How many units come to a batch after one of `last` while so many wait: half of all who write, if they are many. All
+/// at once would have all of them wait for their answers, and the writer for what they ask next; so one half is written
+/// while what became of the other is recorded and on its way.
+///
+/// `cargo bench --bench write -- "distinct, 64"` (2026-11-30, two cores, three rounds): 6,960 a second with all at
+/// once, 7,620 with this.
+fn batch_size(last: usize, waiting: usize) -> usize {
+    match (last + waiting) / 2 {
+        half if half < LEAST_HALF => 2 * LEAST_HALF,
+        half => half.min(BATCH_SIZE),
+    }
+}
+
+/// Fewer are not halved: a commit more would cost as much as that gains.
+const LEAST_HALF: usize = 16;
 
 /// Units to a commit: at 64 KiB each, still no more than some tens of MiB in one transaction.
 pub(super) const BATCH_SIZE: usize = 256;

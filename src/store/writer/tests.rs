@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::Sqlit
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Commits, Job, Queued, run_all};
+use super::{BATCH_SIZE, Commits, Job, LEAST_HALF, Queued, batch_size, run_all};
 use crate::{
     crypto::{
         Incarnation, KeyHash, KeyId, RowMac, SealedData, SealedOutcome, TokenHash, TokenKeyId,
@@ -100,7 +100,7 @@ async fn numbers(store: &Store) -> Vec<i64> {
     rows.await.unwrap().into_iter().map(|(number,)| number).collect()
 }
 
-/// Holds the writer until all that is queued behind it makes one batch.
+/// Holds the writer until all that is queued behind it makes one batch: fewer than two [halves](LEAST_HALF) of units.
 async fn in_one_batch<T>(store: &Store, work: impl Future<Output = T>) -> T {
     let (begun, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (has_begun, may_go_on) = (begun.clone(), go_on.clone());
@@ -126,11 +126,29 @@ async fn in_one_batch<T>(store: &Store, work: impl Future<Output = T>) -> T {
     worked
 }
 
+#[test]
+fn of_many_who_write_one_half_is_written_at_a_time() {
+    assert_eq!(batch_size(0, 1), 2 * LEAST_HALF);
+    assert_eq!(batch_size(1, 30), 2 * LEAST_HALF, "all of few");
+    assert_eq!(batch_size(64, 0), 32, "all came at once, and come again");
+    assert_eq!(batch_size(32, 32), 32);
+    assert_eq!(batch_size(1, 64), 32);
+    assert_eq!(batch_size(0, 4_096), BATCH_SIZE);
+    // However it begins, it comes to that.
+    let (mut last, mut waiting) = (1, 63);
+    for _ in 0..10 {
+        let now = batch_size(last, waiting).min(waiting);
+        // Those of the batch before have their answers, and ask again.
+        (last, waiting) = (now, waiting - now + last);
+    }
+    assert_eq!((last, waiting), (32, 32));
+}
+
 #[tokio::test]
 async fn a_unit_that_fails_harms_no_other_of_its_batch() {
     for failing in [Then::Refuse, Then::Panic, Then::Repeat, Then::RefuseFirst] {
         let (store, _folder) = store().await;
-        let units = (0..50).map(|number| {
+        let units = (0..30).map(|number| {
             let then = if number % 10 == 7 { failing } else { Then::Succeed };
             write(&store, number, then)
         });
@@ -149,14 +167,14 @@ async fn a_unit_that_fails_harms_no_other_of_its_batch() {
             }
         }
         // The table takes no number twice, so each was written exactly once.
-        let expected: Vec<i64> = (0..50).filter(|number| number % 10 != 7).collect();
+        let expected: Vec<i64> = (0..30).filter(|number| number % 10 != 7).collect();
         assert_eq!(numbers(&store).await, expected, "{failing:?}");
         // And the writer lives on.
         assert_eq!(write(&store, 100, Then::Succeed).await, Ok(100));
         // What was committed is counted as it was, besides two of one unit; one more held the others up.
         let measures = store.measures().writer.unwrap();
         let groups: u64 = measures.groups.iter().map(|(_, groups)| groups).sum();
-        let expected = if failing == Then::RefuseFirst { (1, 51) } else { (46, 46) };
+        let expected = if failing == Then::RefuseFirst { (1, 31) } else { (28, 28) };
         assert_eq!((groups - 2, measures.units - 2), expected, "{failing:?}");
         store.close().await;
     }
