@@ -64,7 +64,12 @@ async fn make(path: &Path, version: usize) {
          current_version, oldest_version, created_at, updated_at) \
          VALUES ('{OKMS_ID}', 'a', 0, 0, '0s', '{{}}', 0, 0, 1, 1)"
     );
-    for sql in [domain, secret] {
+    let mut rows = vec![domain, secret];
+    if version >= 10 {
+        // That program counts what it writes.
+        rows.push(format!("INSERT INTO secret_counts VALUES ('{OKMS_ID}', 0, 1)"));
+    }
+    for sql in rows {
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     }
     connection.close().await.unwrap();
