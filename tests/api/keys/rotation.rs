@@ -106,7 +106,7 @@ async fn what_does_not_open_keeps_its_key_and_stops_nothing(mut server: Server) 
     let sealed = server.database.bytes("SELECT sealed_data FROM secret_versions").await.len();
     let keys = server.keys_of().await;
     keys.rotate_domain(domain.okms_id).await.expect("a domain");
-    // Each of them is met again and again, and told once.
+    // Told once, in whichever list their rows are met.
     let damaged: Vec<_> = (33..=40).map(|version| ("many", Some(version))).collect();
     for versions in [sealed as u64 - 8, 0] {
         let report = keys.rewrap(domain.okms_id, |_| ()).await.expect("storage works");
