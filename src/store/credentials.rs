@@ -197,7 +197,9 @@ impl Store {
             return Ok(Some((kept, Some(looked))));
         }
         let as_of = cache.and_then(RowCache::as_of);
-        let found = self.callers.credentials.read(id, || self.read_credential(id)).await?;
+        let place = self.engine.enter_line()?;
+        let read = || self.read_credential(id);
+        let found = self.callers.credentials.read(id, place, read).await?;
         if let (Some(cache), Some(as_of), Some(found)) = (cache, as_of, &found) {
             cache.keep_credential(as_of, Arc::clone(found));
         }
@@ -251,8 +253,9 @@ impl Store {
         okms_id: OkmsId,
         fingerprint: [u8; 32],
     ) -> Result<Option<FoundExternal>, Error> {
+        let place = self.engine.enter_line()?;
         let read = || self.read_external(okms_id, fingerprint);
-        self.callers.externals.read((okms_id, fingerprint), read).await
+        self.callers.externals.read((okms_id, fingerprint), place, read).await
     }
 
     async fn read_external(

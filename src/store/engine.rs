@@ -22,6 +22,7 @@ use super::{
     connection::{execute, fetch_optional},
     error::is_disconnect,
     joined_reads::JoinedReads,
+    line::InLine,
     migrations::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, migration_error, migrations},
     row_cache::RowCache,
     secrets::FIND_SECRET,
@@ -155,6 +156,18 @@ impl Engine {
                 writer.limit_queue(length);
             }
             Self::Postgres(connections) => connections.line().limit(length),
+        }
+    }
+
+    /// A place among those who wait for a connection, where none is free.
+    ///
+    /// # Errors
+    ///
+    /// Where too many wait already.
+    pub(super) fn enter_line(&self) -> Result<Option<InLine<'_>>, StoreError> {
+        match self {
+            Self::Sqlite { readers, .. } => readers.enter_line(),
+            Self::Postgres(connections) => connections.enter_line(),
         }
     }
 

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{sync::OnceCell, time::timeout};
 
-use super::engine::in_time;
+use super::{engine::in_time, line::InLine};
 use crate::domain::Error;
 
 /// Reads of one kind.
@@ -35,12 +35,17 @@ type NextRead<V> = Arc<OnceCell<Result<V, Error>>>;
 
 impl<K: Clone + Eq + Hash, V: Clone> SharedReads<K, V> {
     /// What `read` finds, or one that another asker makes from now on. Where that goes away, the next who waits makes
-    /// it.
+    /// it. Whoever waits for that of another has the `place` meanwhile, as if it waited for a connection itself.
     ///
     /// # Errors
     ///
     /// As the read, or [`Error::Unavailable`] where it all takes too long.
-    pub(super) async fn read<F>(&self, key: K, read: impl FnOnce() -> F) -> Result<V, Error>
+    pub(super) async fn read<F>(
+        &self,
+        key: K,
+        place: Option<InLine<'_>>,
+        read: impl FnOnce() -> F,
+    ) -> Result<V, Error>
     where
         F: Future<Output = Result<V, Error>>,
     {
@@ -49,6 +54,7 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedReads<K, V> {
             let found = asking.read.get_or_init(|| async {
                 let _under_way = timeout(UNDER_WAY_TIME, asking.under_way.lock()).await;
                 asking.begin();
+                drop(place);
                 read().await
             });
             found.await.clone()
@@ -120,7 +126,7 @@ mod tests {
     use futures_util::future::{join_all, poll_immediate};
     use tokio::sync::Notify;
 
-    use super::*;
+    use super::{super::line::Line, *};
 
     /// What is read is how many reads had begun.
     #[derive(Default)]
@@ -137,7 +143,7 @@ mod tests {
                 self.answer.notified().await;
                 Ok(found)
             };
-            self.reads.read(key, read).await
+            self.reads.read(key, None, read).await
         }
 
         fn is_idle(&self) -> bool {
@@ -186,7 +192,7 @@ mod tests {
         let (reads, begun, answer) = (SharedReads::default(), AtomicU32::new(0), Notify::new());
         let gone = || Error::Unavailable("gone".into());
         let fail = || {
-            reads.read("a", || async {
+            reads.read("a", None, || async {
                 begun.fetch_add(1, Ordering::SeqCst);
                 answer.notified().await;
                 Err(gone())
@@ -206,7 +212,27 @@ mod tests {
             2,
             "an outage is not waited for by one after the other"
         );
-        assert_eq!(reads.read("a", || async { Ok(1) }).await, Ok(1));
+        assert_eq!(reads.read("a", None, || async { Ok(1) }).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_read_of_another_has_a_place_in_the_line() {
+        let (reads, line, answer) = (SharedReads::default(), Line::default(), Notify::new());
+        let read = || {
+            reads.read("a", line.enter(), || async {
+                answer.notified().await;
+                Ok(line.length())
+            })
+        };
+        let mut first = Box::pin(read());
+        assert_eq!((poll_immediate(&mut first).await, line.length()), (None, 0));
+        let mut others = Box::pin(join_all((0..5).map(|_| read())));
+        assert_eq!((poll_immediate(&mut others).await, line.length()), (None, 5));
+        answer.notify_waiters();
+        assert_eq!(first.await, Ok(5));
+        assert_eq!((poll_immediate(&mut others).await, line.length()), (None, 4), "one reads");
+        answer.notify_waiters();
+        assert_eq!((others.await, line.length()), (vec![Ok(4); 5], 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{
     StoreError,
-    line::{Line, full},
+    line::{InLine, Line, full},
 };
 
 /// A pool, and those of its connections that wait for work. Clones share them.
@@ -195,16 +195,25 @@ impl<DB: Database> Shelf<DB> {
         &self.0.line
     }
 
+    /// A place among those who wait, where no connection is free.
+    ///
+    /// # Errors
+    ///
+    /// Where too many wait already.
+    pub(super) fn enter_line(&self) -> Result<Option<InLine<'_>>, StoreError> {
+        match self.0.turns.available_permits() {
+            0 => self.0.line.enter().map(Some).ok_or_else(full),
+            _ => Ok(None),
+        }
+    }
+
     /// Takes a connection, once one is free.
     ///
     /// # Errors
     ///
     /// At once where too many wait already; when none is free in time, or none can be made.
     pub(super) async fn take(&self) -> Result<AtWork<DB>, StoreError> {
-        let place = match self.0.turns.available_permits() {
-            0 => Some(self.0.line.enter().ok_or_else(full)?),
-            _ => None,
-        };
+        let place = self.enter_line()?;
         let time = self.0.pool.options().get_acquire_timeout();
         let taken = timeout(time, self.take_untimed()).await;
         drop(place);

@@ -157,7 +157,8 @@ impl Store {
     ///
     /// When storage fails.
     pub async fn find_token(&self, hash: TokenHash) -> Result<Option<FoundToken>, Error> {
-        self.callers.tokens.read(hash, || self.read_token(hash)).await
+        let place = self.engine.enter_line()?;
+        self.callers.tokens.read(hash, place, || self.read_token(hash)).await
     }
 
     async fn read_token(&self, hash: TokenHash) -> Result<Option<FoundToken>, Error> {

@@ -405,7 +405,7 @@ async fn who_finds_a_full_queue_of_the_database_is_told_at_once_and_nothing_else
             let series = format!("okmsd_database_refusals_total{{queue=\"{queue}\"}}");
             counted += value(&operations, &series).await.unwrap_or_default();
         }
-        // One that was refused may have read for others, too, and who shares a read may have asked again.
+        // One that was refused may have read for others, too.
         assert!(counted >= 1.0, "{counted} of {refused}");
         assert_eq!(server.database.number("SELECT COUNT(*) FROM secrets").await, written + 1);
     }
