@@ -301,6 +301,7 @@ fn limits(config: &Config) -> Limits {
         max_header_bytes: limits.header_kib.get() * 1_024,
         max_concurrent_streams: limits.streams.get(),
         max_streams_per_address: limits.streams_per_address.or_max(),
+        control_frames_per_connection: limits.control_frames_per_connection.0,
         max_memory_per_address: match limits.memory_mib_per_address.0 {
             0 => usize::MAX,
             mib => (mib as usize).saturating_mul(1_024 * 1_024),
@@ -375,6 +376,7 @@ mod tests {
             &mut set.handshake_rate_per_address,
             &mut set.streams_per_address,
             &mut set.memory_mib_per_address,
+            &mut set.control_frames_per_connection,
         ];
         for (slot, number) in limits_or_none.into_iter().zip(20..) {
             slot.0 = number;
@@ -399,6 +401,7 @@ mod tests {
             handshake_rate_per_address: 25,
             max_streams_per_address: 26,
             max_memory_per_address: 27 * 1_024 * 1_024,
+            control_frames_per_connection: 28,
             handshake_time: Duration::from_secs(30),
             header_time: Duration::from_secs(31),
             idle_time: Duration::from_secs(32),

@@ -23,6 +23,8 @@ pub struct Limits {
     pub handshake_rate_per_address: OrNone,
     /// HTTP/2 requests at a time on one connection.
     pub streams: NonZeroU32,
+    /// HTTP/2 control frames in a second on one connection.
+    pub control_frames_per_connection: OrNone,
     /// HTTP/2 requests without a body of one IPv4 address or IPv6 /64 that are worked on at a time, beside one on each
     /// connection.
     pub streams_per_address: OrNone,
@@ -101,6 +103,11 @@ impl Limits {
                 &mut self.handshake_rate_per_address,
             ),
             (
+                "limits.control_frames_per_connection",
+                "OKMSD_CONTROL_FRAMES_PER_CONNECTION",
+                &mut self.control_frames_per_connection,
+            ),
+            (
                 "limits.streams_per_address",
                 "OKMSD_STREAMS_PER_ADDRESS",
                 &mut self.streams_per_address,
@@ -163,6 +170,7 @@ impl Default for Limits {
             handshakes_per_address: OrNone(250),
             handshake_rate_per_address: OrNone(100),
             streams: DEFAULT_STREAMS,
+            control_frames_per_connection: OrNone(100),
             streams_per_address: OrNone(64),
             memory_mib_per_address: OrNone(64),
             requests_per_address: OrNone(20_000),

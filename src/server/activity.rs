@@ -5,7 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -18,10 +18,14 @@ use tokio::{
     io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf},
     sync::SemaphorePermit,
     task::yield_now,
-    time::{Instant, timeout},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 
-use super::{Limits, places::Place};
+use super::{
+    Limits,
+    frames::{Allowance, Frames},
+    places::Place,
+};
 use crate::domain::Held;
 
 /// The activity of one connection. Shared by its socket, its requests and its watch.
@@ -35,6 +39,8 @@ pub(super) struct Activity {
     http1: bool,
     /// What the connection's task may still do in this turn, in bytes that it reads.
     left: AtomicUsize,
+    /// Whether nothing was read for a while, as too many control frames had come.
+    has_waited: AtomicBool,
     place: Place,
 }
 
@@ -51,6 +57,8 @@ struct State {
     closing_since: Option<Instant>,
     /// Requests go on to come, though those of its network hold too much.
     overdrawn: bool,
+    /// The control frames that may come; none where there is no limit.
+    control_frames: Option<Allowance>,
 }
 
 /// What is to be done with a connection whose deadline has passed.
@@ -75,11 +83,16 @@ impl Activity {
                 moved: now,
                 closing_since: None,
                 overdrawn: false,
+                control_frames: match http1 {
+                    true => None,
+                    false => Allowance::new(limits.control_frames_per_connection, now),
+                },
             }),
             header_time: limits.header_time,
             idle_time: limits.idle_time,
             http1,
             left: AtomicUsize::new(0),
+            has_waited: AtomicBool::new(false),
             place,
         })
     }
@@ -130,6 +143,9 @@ impl Activity {
         state.in_flight += 1;
         state.any_request = true;
         state.head_since = None;
+        if let Some(allowance) = &mut state.control_frames {
+            allowance.begun();
+        }
         InFlight { activity: self.clone(), before, held: Some(held) }
     }
 
@@ -154,18 +170,32 @@ impl Activity {
         self.left.store(self.left().saturating_sub(work), Ordering::Relaxed);
     }
 
-    fn received(&self, bytes: usize) {
-        self.spend(bytes.max(CALL));
-        let mut state = self.state();
-        state.moved = Instant::now();
-        if state.in_flight == 0 && state.head_since.is_none() {
-            state.head_since = Some(state.moved);
-        }
+    /// Whether nothing was read for a while, as too many control frames had come.
+    pub(super) fn has_waited(&self) -> bool {
+        self.has_waited.load(Ordering::Relaxed)
     }
 
-    fn sent(&self) {
+    /// Bytes have come, and so many control frames with them. Says until when no more are to be read.
+    fn received(&self, bytes: usize, control_frames: u32) -> Option<Instant> {
+        self.spend(bytes.max(CALL));
+        let mut state = self.state();
+        let now = Instant::now();
+        state.moved = now;
+        if state.in_flight == 0 && state.head_since.is_none() {
+            state.head_since = Some(now);
+        }
+        let until = state.control_frames.as_mut()?.came(control_frames, now)?;
+        self.has_waited.store(true, Ordering::Relaxed);
+        Some(until)
+    }
+
+    fn sent(&self, bytes: usize) {
         self.spend(CALL);
-        self.state().moved = Instant::now();
+        let mut state = self.state();
+        state.moved = Instant::now();
+        if let Some(allowance) = &mut state.control_frames {
+            allowance.sent(bytes);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -224,15 +254,21 @@ impl Drop for InFlight {
 /// own messages do not keep a connection alive.
 ///
 /// It also ends a turn that has lasted long enough. The runtime does so after 128 reads, and where these are full of
-/// HTTP/2 frames of a few bytes, each of which is answered, that is a tenth of a second of work.
+/// HTTP/2 frames of a few bytes, each of which is answered, that is a tenth of a second of work. And it reads nothing
+/// for a while where too many of them are [no part of a request](super::frames).
 pub(super) struct Watched<T> {
     socket: T,
     activity: Arc<Activity>,
+    /// Of HTTP/2.
+    frames: Option<Frames>,
+    /// Until then, nothing is read.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Watched<T> {
     pub(super) fn new(socket: T, activity: Arc<Activity>) -> Self {
-        Self { socket, activity }
+        let frames = (!activity.http1).then(Frames::new);
+        Self { socket, activity, frames, pause: None }
     }
 }
 
@@ -240,21 +276,29 @@ impl<T> Watched<T> {
 /// first.
 impl<T: AsyncBufRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.activity.may_go_on(cx) {
+        let this = self.get_mut();
+        if let Some(pause) = &mut this.pause {
+            ready!(pause.as_mut().poll(cx));
+            this.pause = None;
+        }
+        if !this.activity.may_go_on(cx) {
             return Poll::Pending;
         }
-        let most = buffer.remaining().min(self.activity.left());
-        let mut socket = Pin::new(&mut self.socket);
+        let most = buffer.remaining().min(this.activity.left());
+        let mut socket = Pin::new(&mut this.socket);
         let ready = ready!(socket.as_mut().poll_fill_buf(cx))?;
-        let received = ready.len().min(most);
-        buffer.put_slice(&ready[..received]);
+        let received = &ready[..ready.len().min(most)];
+        buffer.put_slice(received);
+        let control = this.frames.as_mut().map_or(0, |frames| frames.control_frames(received));
+        let received = received.len();
         socket.consume(received);
         if received > 0 {
-            self.activity.received(received);
+            let pause = this.activity.received(received, control);
+            this.pause = pause.map(|until| Box::pin(sleep_until(until)));
         }
         Poll::Ready(Ok(()))
     }
@@ -271,7 +315,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         }
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, buffer))?;
         if written > 0 {
-            self.activity.sent();
+            self.activity.sent(written);
         }
         Poll::Ready(Ok(written))
     }
@@ -286,7 +330,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         }
         let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, buffers))?;
         if written > 0 {
-            self.activity.sent();
+            self.activity.sent(written);
         }
         Poll::Ready(Ok(written))
     }

@@ -127,7 +127,7 @@ impl Shared {
         let mut connection = pin!(builder.serve_connection(socket, service));
         let mut drain = pin!(drain.wait_for(|drain| *drain));
         let mut timer = pin!(sleep_until(activity.deadline()));
-        let mut closing = false;
+        let (mut closing, mut has_waited) = (false, false);
 
         let end = poll_fn(|cx| {
             activity.turn();
@@ -139,6 +139,11 @@ impl Shared {
             loop {
                 if let Poll::Ready(result) = connection.as_mut().poll(cx) {
                     return Poll::Ready(result.err().map(|error| error.to_string()));
+                }
+                if !has_waited && activity.has_waited() {
+                    has_waited = true;
+                    self.tls.counts().connection_waits();
+                    debug!(peer.address = %peer_address, "connection waits: too many control frames came on it");
                 }
                 // The deadline moves with each byte. The timer is moved only when it would be late,
                 // and looks again when it is early.

@@ -16,6 +16,7 @@ pub(super) struct Counts {
     full: AtomicU64,
     resumed: AtomicU64,
     waited: AtomicU64,
+    waited_connections: AtomicU64,
     failed: [AtomicU64; REASONS.len()],
     refused: [AtomicU64; LIMITS.len()],
 }
@@ -31,6 +32,8 @@ pub struct ConnectionCounts {
     pub resumed_handshakes: u64,
     /// Handshakes that waited, as there were more of their address than its rate allows.
     pub waited_handshakes: u64,
+    /// Connections of which nothing was read for a while, as more HTTP/2 control frames came than may.
+    pub waited_connections: u64,
     /// Handshakes that failed, by the word for the reason.
     pub failed_handshakes: [(&'static str, u64); REASONS.len()],
     /// Connections that were closed, by the setting that left no place for them.
@@ -81,6 +84,10 @@ impl Counts {
         add(&self.waited);
     }
 
+    pub(super) fn connection_waits(&self) {
+        add(&self.waited_connections);
+    }
+
     pub(super) fn failed(&self, why: Failed) {
         if let Some(count) = self.failed.get(why as usize) {
             add(count);
@@ -109,6 +116,7 @@ impl Counts {
             full_handshakes: number(&self.full),
             resumed_handshakes: number(&self.resumed),
             waited_handshakes: number(&self.waited),
+            waited_connections: number(&self.waited_connections),
             failed_handshakes,
             refused,
         }

@@ -55,6 +55,11 @@ pub struct Limits {
     /// HTTP/2 requests at a time on one connection. 100 is the least that RFC 9113 recommends.
     /// Default: 100.
     pub max_concurrent_streams: u32,
+    /// HTTP/2 control frames (all but the heads and data of requests) that come on one connection in a second, as many of
+    /// which may come at once; beside them, four for each request and one for each KiB that is sent. Where more come, nothing
+    /// is read of the connection until there may be more. 0 is no limit. Clients send a ping in some seconds; a
+    /// hundred thousand of these, or of settings, in a second take a core. Default: 100.
+    pub control_frames_per_connection: u32,
 }
 
 impl Default for Limits {
@@ -71,6 +76,7 @@ impl Default for Limits {
             drain_time: Duration::from_secs(10),
             max_header_bytes: 32 * 1024,
             max_concurrent_streams: 100,
+            control_frames_per_connection: 100,
             max_streams_per_address: 64,
             max_memory_per_address: 64 * 1024 * 1024,
         }

@@ -191,6 +191,13 @@ fn connections(page: &mut Page<'_>, listeners: &[(&'static str, ConnectionCounts
         }),
     )?;
     page.counters(
+        "connection_waits",
+        "Connections of which nothing was read for a while, as more HTTP/2 control frames came than may",
+        listeners
+            .iter()
+            .map(|(listener, counts)| ([("listener", *listener)], counts.waited_connections)),
+    )?;
+    page.counters(
         "handshakes",
         "TLS handshakes that succeeded",
         listeners.iter().flat_map(|(listener, counts)| {
@@ -417,6 +424,7 @@ mod tests {
             full_handshakes: 8,
             resumed_handshakes: 7,
             waited_handshakes: 6,
+            waited_connections: 5,
             failed_handshakes: "timeout b c d e f g h i j k l"
                 .split(' ')
                 .zip(1..)
@@ -476,6 +484,7 @@ mod tests {
             "okmsd_connections{listener=\"docs\"} 9",
             "okmsd_request_refusals_total{limit=\"requests_per_address\"} 6",
             "okmsd_connection_refusals_total{listener=\"api\",limit=\"connections\"} 1",
+            "okmsd_connection_waits_total{listener=\"docs\"} 5",
             "okmsd_handshakes_total{listener=\"api\",kind=\"full\"} 8",
             "okmsd_handshakes_total{listener=\"api\",kind=\"resumed\"} 7",
             "okmsd_handshake_waits_total{listener=\"api\"} 6",

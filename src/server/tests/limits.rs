@@ -102,6 +102,7 @@ fn defaults_are_as_documented() {
     assert_eq!(limits.max_header_bytes, 32 * 1024);
     assert_eq!(limits.max_concurrent_streams, 100);
     assert_eq!(limits.max_streams_per_address, 64);
+    assert_eq!(limits.control_frames_per_connection, 100);
 }
 
 #[tokio::test]

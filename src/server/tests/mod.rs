@@ -2,6 +2,7 @@
 
 mod counts;
 mod drain;
+mod frames;
 mod handshake;
 mod identity;
 mod limits;
