@@ -129,7 +129,11 @@ impl Limits {
             ),
             ("limits.secrets_per_domain", "OKMSD_SECRETS_PER_DOMAIN", &mut self.secrets_per_domain),
         ] {
-            source.setting(key, variable, slot)?;
+            let place = source.setting(key, variable, slot)?;
+            if key == "limits.control_frames_per_connection" {
+                let is_kept = slot.0 == 0 || slot.0 >= LEAST_CONTROL_FRAMES;
+                rule(place, is_kept, "must be 0, or at least 100")?;
+            }
         }
         for (key, variable, slot) in [
             ("limits.handshake_timeout", "OKMSD_HANDSHAKE_TIMEOUT", &mut self.handshake_timeout),
@@ -193,6 +197,8 @@ impl Default for Limits {
 const LONGEST_BODY_TIMEOUT: Duration = Duration::from_secs(50);
 /// A request is answered within 60 s; a connection must not be closed as idle before that.
 const SHORTEST_IDLE_TIMEOUT: Duration = Duration::from_secs(65);
+/// A connection begins with some ten, and waits for as many as one read has, which is a second then.
+const LEAST_CONTROL_FRAMES: u32 = 100;
 /// 10,000: each takes a file descriptor and, when busy, some hundred KiB.
 const DEFAULT_CONNECTIONS: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 /// 100: the least that RFC 9113 recommends.

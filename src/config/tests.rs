@@ -143,6 +143,11 @@ fn errors_name_the_setting_and_the_rule_but_no_value() {
         ("[limits]\nheader_timeout = \"0s\"", "limits.header_timeout", "with a unit"),
         ("[limits]\nheader_timeout = \"25h\"", "limits.header_timeout", "with a unit"),
         ("[limits]\nidle_timeout = \"64s\"", "limits.idle_timeout", "must be at least 65s"),
+        (
+            "[limits]\ncontrol_frames_per_connection = 99",
+            "limits.control_frames_per_connection",
+            "must be 0, or at least 100",
+        ),
         ("[limits]\nheader_timeout = \"1h 2m\"", "limits.header_timeout", "with a unit"),
         (
             "[storage]\ndatabase = \"mysql://me:hunter2@x/y\"",

@@ -255,7 +255,7 @@ impl Drop for InFlight {
 ///
 /// It also ends a turn that has lasted long enough. The runtime does so after 128 reads, and where these are full of
 /// HTTP/2 frames of a few bytes, each of which is answered, that is a tenth of a second of work. And it reads nothing
-/// for a while where too many of them are [no part of a request](super::frames).
+/// for a while where too many of them [bring no data](super::frames).
 pub(super) struct Watched<T> {
     socket: T,
     activity: Arc<Activity>,

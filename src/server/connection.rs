@@ -62,7 +62,7 @@ impl Shared {
             // connections. The watch counts from the first byte; this one is behind it.
             .header_read_timeout(limits.idle_time.min(FAR))
             .max_buf_size((max_header_bytes as usize).max(MIN_HTTP1_BUFFER));
-        // The limits against resets and other floods are h2's own.
+        // The limits against resets and heads without end are h2's own; for other floods see `frames`.
         builder
             .http2()
             .timer(TokioTimer::new())

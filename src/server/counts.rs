@@ -32,7 +32,7 @@ pub struct ConnectionCounts {
     pub resumed_handshakes: u64,
     /// Handshakes that waited, as there were more of their address than its rate allows.
     pub waited_handshakes: u64,
-    /// Connections of which nothing was read for a while, as more HTTP/2 control frames came than may.
+    /// Connections that were left unread for a while, as more HTTP/2 control frames came than may.
     pub waited_connections: u64,
     /// Handshakes that failed, by the word for the reason.
     pub failed_handshakes: [(&'static str, u64); REASONS.len()],

@@ -1,15 +1,15 @@
-//! HTTP/2 frames that are no part of a request, and how many there may be.
+//! HTTP/2 frames that bring no data, and how many there may be.
 //!
 //! Pings, settings and their like are a few bytes each, mostly want an answer, and can be sent without end by who never
-//! makes a request that a limit of requests would count (RFC 9113, 10.5; CVE-2019-9512, CVE-2019-9515). So what comes
-//! on a connection is not read for a while where there are too many of them. It is not closed: who floods would make the
-//! next one, and a handshake costs more.
+//! makes a request that a limit of requests would count (RFC 9113, 10.5; CVE-2019-9512, CVE-2019-9515). So can heads
+//! for a request that is over, and data of nothing. What comes on a connection is not read for a while where there are
+//! too many of them. It is not closed: who floods would make the next one, and a handshake costs more.
 //!
 //! `cargo bench --bench hostile -- Settings` (2026-11-30, two cores): with four connections that send nothing but
 //! settings, the p99 of reads of others was 2.3 times as long as without them, and is 0.9 times with a rate.
 //!
-//! Clients need some: they tell that there is room for more of an answer, take requests back, and ask how long an answer
-//! takes to come. So requests and answers earn some that count no further.
+//! Clients need some: they ask, tell that there is room for more of an answer, take requests back, and measure how long
+//! an answer takes to come. So requests and answers earn some that count no further.
 
 use std::time::Duration;
 
@@ -47,12 +47,7 @@ impl Frames {
             self.head_len = 0;
             let [high, middle, low, kind, ..] = self.head;
             self.to_skip = u32::from_be_bytes([0, high, middle, low]) as usize;
-            control += u32::from(match kind {
-                HEADERS | CONTINUATION => false,
-                // One of nothing can be sent without end, too.
-                DATA => self.to_skip == 0,
-                _ => true,
-            });
+            control += u32::from(kind != DATA || self.to_skip == 0);
         }
     }
 }
@@ -78,7 +73,7 @@ impl Allowance {
 
     /// Bytes of answers are sent.
     pub(super) fn sent(&mut self, bytes: usize) {
-        self.earned = self.earned.saturating_add(bytes);
+        self.earned = self.earned.saturating_add(bytes).min(MOST_EARNED);
     }
 
     /// A request has begun.
@@ -101,14 +96,17 @@ const PREFACE_LEN: usize = 24;
 /// Length, kind, flags and stream of a frame.
 const HEAD_LEN: usize = 9;
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A frame for so many bytes of answers. Clients that tell often that they have room for more (those in Go, from 4 KiB on,
-/// for the stream and for the connection) send half as many.
+/// A frame for so many bytes of answers. Clients that tell often that they have room for more (those in Go, from 4 KiB
+/// on, for the stream and for the connection) send half as many.
 const BYTES_OF_FRAME: usize = 1_024;
 
-/// Frames for a request, which comes with a priority and an end of its own in some clients, and may be taken back.
-const REQUEST_FRAMES: usize = 4;
+/// Frames for a request: its head, and in some clients a priority, trailers or an end by itself, one that takes it
+/// back, and a ping after that.
+const REQUEST_FRAMES: usize = 6;
+
+/// What is earned and not used, at the most: as much as clients and what is on the way to them hold of answers of which
+/// they have told nothing yet, and no more, so that a connection that was long in use floods no more than others.
+const MOST_EARNED: usize = 16 * 1_024 * 1_024;

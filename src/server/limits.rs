@@ -55,10 +55,10 @@ pub struct Limits {
     /// HTTP/2 requests at a time on one connection. 100 is the least that RFC 9113 recommends.
     /// Default: 100.
     pub max_concurrent_streams: u32,
-    /// HTTP/2 control frames (all but the heads and data of requests) that come on one connection in a second, as many of
-    /// which may come at once; beside them, four for each request and one for each KiB that is sent. Where more come, nothing
-    /// is read of the connection until there may be more. 0 is no limit. Clients send a ping in some seconds;
-    /// four connections that sent nothing but settings took a fifth of a core. Default: 100.
+    /// HTTP/2 control frames (here all that bring no data) that come on one connection in a second, as many of
+    /// which may come at once; beside them, six for each request and one for each KiB that is sent. Where more
+    /// come, nothing is read of the connection until there may be more. 0 is no limit. Clients send a ping in some
+    /// seconds; four connections that sent nothing but settings took a fifth of a core. Default: 100.
     pub control_frames_per_connection: u32,
 }
 

@@ -30,7 +30,7 @@
 //! | `places` | how many connections there may be, in all and of one client |
 //! | `counts` | what became of connections and handshakes |
 //! | `activity` | what a connection is doing, and until when it may go on like that |
-//! | `frames` | HTTP/2 frames that are no part of a request, and how many there may be |
+//! | `frames` | HTTP/2 frames that bring no data, and how many there may be |
 //! | `error` | what an operator is told |
 
 mod activity;

@@ -8,6 +8,7 @@ use super::{
     Store,
     connection::{execute, fetch_all, fetch_optional},
     domains::stored_region,
+    line::InLine,
     row_cache::{Looked, RowCache},
     tokens::NO_MAC,
 };
@@ -198,7 +199,7 @@ impl Store {
         }
         let as_of = cache.and_then(RowCache::as_of);
         let place = self.engine.enter_line()?;
-        let read = || self.read_credential(id);
+        let read = |place| self.read_credential(id, place);
         let found = self.callers.credentials.read(id, place, read).await?;
         if let (Some(cache), Some(as_of), Some(found)) = (cache, as_of, &found) {
             cache.keep_credential(as_of, Arc::clone(found));
@@ -209,10 +210,11 @@ impl Store {
     async fn read_credential(
         &self,
         id: CredentialId,
+        place: Option<InLine<'_>>,
     ) -> Result<Option<Arc<FoundCredential>>, Error> {
         let sql = select_credentials!("WHERE c.credential_id = $1");
         let row = self
-            .read(move |connection| {
+            .read_from(place, move |connection| {
                 Box::pin(
                     async move { fetch_optional!(connection, CredentialRow, sql, id.to_string()) },
                 )
@@ -254,7 +256,7 @@ impl Store {
         fingerprint: [u8; 32],
     ) -> Result<Option<FoundExternal>, Error> {
         let place = self.engine.enter_line()?;
-        let read = || self.read_external(okms_id, fingerprint);
+        let read = |place| self.read_external(okms_id, fingerprint, place);
         self.callers.externals.read((okms_id, fingerprint), place, read).await
     }
 
@@ -262,13 +264,14 @@ impl Store {
         &self,
         okms_id: OkmsId,
         fingerprint: [u8; 32],
+        place: Option<InLine<'_>>,
     ) -> Result<Option<FoundExternal>, Error> {
         let sql = "SELECT c.credential_id, c.okms_id, c.identity_urns, c.registered, c.expires_at, \
                    c.revoked_at, d.region, r.iam AS iam_revision, r.keys AS keys_revision \
                    FROM domains d JOIN revisions r ON r.id = 1 \
                    LEFT JOIN credentials c ON c.fingerprint = $2 WHERE d.okms_id = $1";
         let row = self
-            .read(move |connection| {
+            .read_from(place, move |connection| {
                 Box::pin(async move {
                     let okms_id = okms_id.to_string();
                     fetch_optional!(connection, ExternalRow, sql, okms_id, &fingerprint[..])

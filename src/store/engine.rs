@@ -195,11 +195,26 @@ impl Store {
             + Sync,
         T: Send,
     {
-        // In a box, as all work on the database: futures are moved about, and this one is large.
-        Box::pin(in_time(self.read_untimed(read))).await
+        self.read_from(self.engine.enter_line()?, read).await
     }
 
-    async fn read_untimed<T, F>(&self, read: F) -> Result<T, Error>
+    /// The same, from a place among those who wait for a connection.
+    pub(super) async fn read_from<T, F>(
+        &self,
+        place: Option<InLine<'_>>,
+        read: F,
+    ) -> Result<T, Error>
+    where
+        F: for<'a, 'c> Fn(&'a mut Connection<'c>) -> BoxFuture<'a, Result<T, sqlx::Error>>
+            + Send
+            + Sync,
+        T: Send,
+    {
+        // In a box, as all work on the database: futures are moved about, and this one is large.
+        Box::pin(in_time(self.read_untimed(place, read))).await
+    }
+
+    async fn read_untimed<T, F>(&self, mut place: Option<InLine<'_>>, read: F) -> Result<T, Error>
     where
         F: for<'a, 'c> Fn(&'a mut Connection<'c>) -> BoxFuture<'a, Result<T, sqlx::Error>>
             + Send
@@ -208,7 +223,7 @@ impl Store {
     {
         match &*self.engine {
             Engine::Sqlite { readers, .. } => {
-                let mut connection = readers.take().await?;
+                let mut connection = readers.take_from(place).await?;
                 let read = read(&mut Connection::Sqlite(&mut connection)).await;
                 if read.is_ok() {
                     connection.lay_back();
@@ -218,7 +233,7 @@ impl Store {
             Engine::Postgres(connections) => {
                 let mut tries_left = DEAD_CONNECTION_TRIES;
                 loop {
-                    let mut connection = connections.take().await?;
+                    let mut connection = connections.take_from(place).await?;
                     match read(&mut Connection::Postgres(&mut connection)).await {
                         Ok(found) => {
                             connection.lay_back();
@@ -228,6 +243,7 @@ impl Store {
                             // Not given back to the pool: the next try gets another one.
                             connection.discard();
                             tries_left -= 1;
+                            place = connections.enter_line()?;
                         }
                         Err(error) => return Err(StoreError::Sql(error).into()),
                     }
@@ -562,8 +578,47 @@ pub(super) const DEAD_CONNECTION_TRIES: u32 = POSTGRES_CONNECTIONS + 1;
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::poll_immediate;
+
     use super::*;
-    use crate::store::connection::fetch_all;
+    use crate::{
+        crypto::TokenHash,
+        domain::{CredentialId, OkmsId},
+        store::{connection::fetch_all, shelf::AtWork},
+    };
+
+    /// Who comes while as many wait as may is refused at once, however much it shares with them.
+    async fn second_is_refused<T>(store: &Store, read: impl AsyncFn() -> Result<T, Error>) {
+        let before = store.measures().connections.refused;
+        let mut first = Box::pin(read());
+        assert!(poll_immediate(&mut first).await.is_none());
+        let second = poll_immediate(Box::pin(read())).await.expect("at once");
+        assert!(matches!(second, Err(Error::Unavailable(_))));
+        let after = store.measures().connections;
+        assert_eq!((after.waiting, after.refused), (1, before + 1));
+    }
+
+    #[tokio::test]
+    async fn who_shares_a_read_waits_in_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::sqlite_file(folder.path().join("x.sqlite"));
+        let store = Store::open(&url).await.unwrap();
+        let Engine::Sqlite { readers, .. } = &*store.engine else { panic!("SQLite") };
+        let mut held = Vec::new();
+        for _ in 0..SQLITE_READERS {
+            held.push(readers.take().await.unwrap());
+        }
+        store.engine.limit_queue(1);
+        let (id, okms_id) = (uuid::Uuid::nil(), OkmsId::new(uuid::Uuid::nil()));
+        let hash = TokenHash::from_stored(&[1; 32]).unwrap();
+        second_is_refused(&store, async || store.find_token(hash).await).await;
+        second_is_refused(&store, async || store.find_credential(CredentialId::new(id)).await)
+            .await;
+        second_is_refused(&store, async || store.find_external(okms_id, [2; 32]).await).await;
+        held.into_iter().for_each(AtWork::lay_back);
+        assert!(store.find_external(okms_id, [2; 32]).await.unwrap().is_none());
+        store.close().await;
+    }
 
     #[test]
     fn a_url_never_shows_its_password() {

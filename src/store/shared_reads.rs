@@ -35,16 +35,17 @@ type NextRead<V> = Arc<OnceCell<Result<V, Error>>>;
 
 impl<K: Clone + Eq + Hash, V: Clone> SharedReads<K, V> {
     /// What `read` finds, or one that another asker makes from now on. Where that goes away, the next who waits makes
-    /// it. Whoever waits for that of another has the `place` meanwhile, as if it waited for a connection itself.
+    /// it. Whoever waits for that of another has the `place` meanwhile, as if it waited for a connection itself; who
+    /// reads has it from there on.
     ///
     /// # Errors
     ///
     /// As the read, or [`Error::Unavailable`] where it all takes too long.
-    pub(super) async fn read<F>(
+    pub(super) async fn read<'l, F>(
         &self,
         key: K,
-        place: Option<InLine<'_>>,
-        read: impl FnOnce() -> F,
+        place: Option<InLine<'l>>,
+        read: impl FnOnce(Option<InLine<'l>>) -> F,
     ) -> Result<V, Error>
     where
         F: Future<Output = Result<V, Error>>,
@@ -54,8 +55,7 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedReads<K, V> {
             let found = asking.read.get_or_init(|| async {
                 let _under_way = timeout(UNDER_WAY_TIME, asking.under_way.lock()).await;
                 asking.begin();
-                drop(place);
-                read().await
+                read(place).await
             });
             found.await.clone()
         };
@@ -138,7 +138,7 @@ mod tests {
 
     impl Database {
         async fn read(&self, key: &'static str) -> Result<u32, Error> {
-            let read = || async {
+            let read = |_| async {
                 let found = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
                 self.answer.notified().await;
                 Ok(found)
@@ -192,7 +192,7 @@ mod tests {
         let (reads, begun, answer) = (SharedReads::default(), AtomicU32::new(0), Notify::new());
         let gone = || Error::Unavailable("gone".into());
         let fail = || {
-            reads.read("a", None, || async {
+            reads.read("a", None, |_| async {
                 begun.fetch_add(1, Ordering::SeqCst);
                 answer.notified().await;
                 Err(gone())
@@ -212,14 +212,17 @@ mod tests {
             2,
             "an outage is not waited for by one after the other"
         );
-        assert_eq!(reads.read("a", None, || async { Ok(1) }).await, Ok(1));
+        assert_eq!(reads.read("a", None, |_| async { Ok(1) }).await, Ok(1));
     }
 
     #[tokio::test]
     async fn who_waits_for_the_read_of_another_has_a_place_in_the_line() {
         let (reads, line, answer) = (SharedReads::default(), Line::default(), Notify::new());
+        let (line, answer) = (&line, &answer);
         let read = || {
-            reads.read("a", line.enter(), || async {
+            reads.read("a", line.enter(), |place| async move {
+                // A connection is free.
+                drop(place);
                 answer.notified().await;
                 Ok(line.length())
             })

@@ -40,7 +40,7 @@ struct Shared<DB: Database> {
     /// As many as the pool may have connections: who has one finds a connection on the shelf or in the pool, or one
     /// comes.
     turns: Arc<Semaphore>,
-    /// Those who wait for a turn.
+    /// Those who wait for a turn, or for somebody who does.
     line: Line,
     stock: Mutex<Stock<DB>>,
 }
@@ -190,7 +190,7 @@ impl<DB: Database> Shelf<DB> {
         Self(Arc::new(Shared { pool, turns, line: Line::default(), stock }))
     }
 
-    /// Those who wait for a turn.
+    /// Those who wait for a turn, or for somebody who does.
     pub(super) fn line(&self) -> &Line {
         &self.0.line
     }
@@ -213,7 +213,14 @@ impl<DB: Database> Shelf<DB> {
     ///
     /// At once where too many wait already; when none is free in time, or none can be made.
     pub(super) async fn take(&self) -> Result<AtWork<DB>, StoreError> {
-        let place = self.enter_line()?;
+        self.take_from(self.enter_line()?).await
+    }
+
+    /// The same, from a place in the line.
+    pub(super) async fn take_from(
+        &self,
+        place: Option<InLine<'_>>,
+    ) -> Result<AtWork<DB>, StoreError> {
         let time = self.0.pool.options().get_acquire_timeout();
         let taken = timeout(time, self.take_untimed()).await;
         drop(place);

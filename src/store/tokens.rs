@@ -10,6 +10,7 @@ use super::{
     connection::{execute, fetch_all, fetch_optional},
     domains::stored_region,
     engine::holds_row,
+    line::InLine,
     token_keys::hold_token_key,
 };
 use crate::{
@@ -158,13 +159,17 @@ impl Store {
     /// When storage fails.
     pub async fn find_token(&self, hash: TokenHash) -> Result<Option<FoundToken>, Error> {
         let place = self.engine.enter_line()?;
-        self.callers.tokens.read(hash, place, || self.read_token(hash)).await
+        self.callers.tokens.read(hash, place, |place| self.read_token(hash, place)).await
     }
 
-    async fn read_token(&self, hash: TokenHash) -> Result<Option<FoundToken>, Error> {
+    async fn read_token(
+        &self,
+        hash: TokenHash,
+        place: Option<InLine<'_>>,
+    ) -> Result<Option<FoundToken>, Error> {
         let sql = select_tokens!("WHERE t.token_hash = $1");
         let row = self
-            .read(move |connection| {
+            .read_from(place, move |connection| {
                 Box::pin(
                     async move { fetch_optional!(connection, TokenRow, sql, &hash.as_bytes()[..]) },
                 )

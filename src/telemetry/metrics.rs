@@ -192,7 +192,7 @@ fn connections(page: &mut Page<'_>, listeners: &[(&'static str, ConnectionCounts
     )?;
     page.counters(
         "connection_waits",
-        "Connections of which nothing was read for a while, as more HTTP/2 control frames came than may",
+        "Connections that were left unread for a while, as more HTTP/2 control frames came than may",
         listeners
             .iter()
             .map(|(listener, counts)| ([("listener", *listener)], counts.waited_connections)),

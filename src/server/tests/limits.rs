@@ -201,7 +201,8 @@ async fn an_http2_preface_or_head_that_never_ends_is_cut() {
     let open = [PREFACE, SETTINGS, SETTINGS_ACK].concat();
     let headers = [&open[..], OPEN_HEADERS].concat();
     let continued = [&headers[..], CONTINUATION].concat();
-    let cases: [(&[u8], &[u8]); 9] = [
+    let flood = [&open[..], &PING.repeat(1_000)].concat();
+    let cases: [(&[u8], &[u8]); 10] = [
         (b"", b""),
         (&PREFACE[..10], b""),
         // 24 bytes, one at a time, take longer than they may.
@@ -209,6 +210,7 @@ async fn an_http2_preface_or_head_that_never_ends_is_cut() {
         (PREFACE, b""),
         (&open, b""),
         (&open, PING),
+        (&flood, PING),
         (&headers, b""),
         (&continued, b""),
         (&continued, b"x"),
