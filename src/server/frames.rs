@@ -6,7 +6,7 @@
 //! too many of them. It is not closed: who floods would make the next one, and a handshake costs more.
 //!
 //! `cargo bench --bench hostile -- Settings` (2026-11-30, two cores): with four connections that send nothing but
-//! settings, the p99 of reads of others was 2.3 times as long as without them, and is 0.9 times with a rate.
+//! settings, the p99 of reads of others was 2.3 times as long as without them, and is 1.0 times with a rate.
 //!
 //! Clients need some: they ask, tell that there is room for more of an answer, take requests back, and measure how long
 //! an answer takes to come. So requests and answers earn some that count no further.
