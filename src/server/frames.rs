@@ -53,7 +53,8 @@ impl Frames {
 }
 
 /// The control frames that may come on a connection: as many as a rate allows in a second at once, and again at that
-/// rate (GCRA), beside those that are earned.
+/// rate, beside those that are earned. One bucket, as those of [`Buckets`](crate::buckets::Buckets), which many callers
+/// share and nobody earns anything in.
 #[derive(Debug)]
 pub(super) struct Allowance {
     /// For how long a frame takes from what there may be.

@@ -221,21 +221,22 @@ mod tests {
         let (line, answer) = (&line, &answer);
         let read = || {
             reads.read("a", line.enter(), |place| async move {
-                // A connection is free.
-                drop(place);
                 answer.notified().await;
-                Ok(line.length())
+                // Who reads has kept it until here.
+                let before = line.length();
+                drop(place);
+                Ok((before, line.length()))
             })
         };
         let mut first = Box::pin(read());
-        assert_eq!((poll_immediate(&mut first).await, line.length()), (None, 0));
+        assert_eq!((poll_immediate(&mut first).await, line.length()), (None, 1));
         let mut others = Box::pin(join_all((0..5).map(|_| read())));
+        assert_eq!((poll_immediate(&mut others).await, line.length()), (None, 6));
+        answer.notify_waiters();
+        assert_eq!(first.await, Ok((6, 5)));
         assert_eq!((poll_immediate(&mut others).await, line.length()), (None, 5));
         answer.notify_waiters();
-        assert_eq!(first.await, Ok(5));
-        assert_eq!((poll_immediate(&mut others).await, line.length()), (None, 4), "one reads");
-        answer.notify_waiters();
-        assert_eq!((others.await, line.length()), (vec![Ok(4); 5], 0));
+        assert_eq!((others.await, line.length()), (vec![Ok((5, 4)); 5], 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -393,6 +393,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_has_a_place_waits_in_it_and_in_no_other() {
+        let (shelf, _) = shelf();
+        let held = take_first(&shelf).await;
+        shelf.line().limit(1);
+        let place = shelf.enter_line().unwrap();
+        assert!(place.is_some() && shelf.enter_line().is_err());
+        let mut waiting = Box::pin(shelf.take_from(place));
+        assert!(futures_util::future::poll_immediate(&mut waiting).await.is_none());
+        assert_eq!(shelf.line().length(), 1);
+        held.lay_back();
+        waiting.await.unwrap().lay_back();
+        assert_eq!(shelf.line().length(), 0);
+        assert!(shelf.enter_line().unwrap().is_none(), "one is free");
+    }
+
+    #[tokio::test]
     async fn closing_waits_for_what_is_at_work() {
         let (shelf, returns) = shelf();
         let connection = take_first(&shelf).await;

@@ -10,11 +10,10 @@ use tokio::{
 
 use super::{
     super::frames::{Allowance, Frames},
-    Connection, LARGE, Server, until, within,
+    Connection, LARGE, PREFACE, Server, until, within,
 };
 use crate::server::Limits;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;

@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Server, get, http2_client, request, text, until, within};
+use super::{PREFACE, Server, get, http2_client, request, text, until, within};
 use crate::server::Limits;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -186,7 +186,6 @@ async fn keep_alive_request(connection: &mut super::Connection) {
     }
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 const SETTINGS_ACK: &[u8] = &[0, 0, 0, 4, 1, 0, 0, 0, 0];
 /// Headers of stream 1 that are to be continued: `:method: GET`, `:scheme: https`, `:path: /`.

@@ -268,6 +268,9 @@ impl Drop for Unfinished {
     }
 }
 
+/// With which a client begins on HTTP/2.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// More than all socket buffers on the way hold.
 const LARGE: usize = 64 << 20;
 
